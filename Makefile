@@ -1,0 +1,49 @@
+# Two commands do it all: `make repro` runs the pipeline, `make test` the tests. Both make .venv first.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help repro test check ui bench lock clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+# uv where it is found, else brought into the new environment by pip; exact versions with hashes, compiled once
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11 to 3.13; run make with PYTHON=python3.12, say"; exit 1; }
+	@if command -v uv >/dev/null; then uv venv -q --clear --python "$$(command -v $(PYTHON))" $(VENV); \
+		else $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install -q uv; fi
+	VIRTUAL_ENV=$(VENV) uv pip install --compile-bytecode --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) uv pip install --no-deps -e .
+	@touch $@
+
+repro: $(VENV)/installed  ## Run the pipeline (dvc repro) and show what came out
+	dvc repro
+	@pulmo summary
+
+test: $(VENV)/installed  ## Run every test
+	pytest -n auto --dist worksteal
+
+check: $(VENV)/installed  ## Format, lint, types and the fast tests: for you, the hook and CI
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest -n auto --dist worksteal -m "not slow"
+
+ui: $(VENV)/installed  ## Browse the runs in MLflow at http://127.0.0.1:5000
+	mlflow ui
+
+bench: $(VENV)/installed  ## Run the benchmarks; each prints ratios measured in one run
+	@for file in bench/*.py; do echo "== $$file"; python $$file || exit 1; done
+
+lock:  ## Resolve requirements.lock anew
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -o requirements.lock
+
+clean:  ## Remove what the pipeline wrote, but not the environment nor the run history
+	rm -rf data models reports dvc_plots .resume
