@@ -1,0 +1,195 @@
+"""`params.yaml`, validated as a whole before any work: one frozen, strict, typed model per stage.
+
+Every key is explained where people edit it, in params.yaml; here stand the types, ranges and impossible pairs.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: read-only, no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class PhantomParams(Section):
+    films: Annotated[int, Field(ge=60, le=20_000)]
+    seed: Count
+
+
+class KaggleParams(Section):
+    handle: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+(/versions/\d+)?$")]
+
+
+class HuggingFaceParams(Section):
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: str
+
+
+class FolderParams(Section):
+    path: str
+    labels: str
+
+
+class DataParams(Section):
+    source: Literal["phantom", "kaggle", "huggingface", "folder"]
+    phantom: PhantomParams
+    kaggle: KaggleParams
+    huggingface: HuggingFaceParams
+    folder: FolderParams
+
+    @model_validator(mode="after")
+    def _folder_has_path(self) -> Self:
+        if self.source == "folder" and not self.folder.path:
+            raise ValueError("data.source is folder but data.folder.path is empty: name a folder, .zip or .tar.gz")
+        return self
+
+
+class SplitParams(Section):
+    from_: Literal["source", "all"] = Field(alias="from")
+    val: Literal["carve", "source"]
+    group_by: Literal["patient", "image"]
+    val_fraction: Fraction
+    test_fraction: Fraction
+    drop_duplicates: bool
+    train_films: Count
+    test_films: Count
+    seed: Count
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.from_ == "all" and self.val == "source":
+            raise ValueError("split.from: all pools every film, so split.val: source cannot be kept; use val: carve")
+        if self.from_ == "all" and self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("split.val_fraction + split.test_fraction leave nothing to train on; lower one of them")
+        return self
+
+
+class PreprocessParams(Section):
+    size: Annotated[int, Field(ge=32, le=1024)]
+    fit: Literal["squash", "crop", "pad"]
+    max_rejected: Count
+    workers: Count
+
+
+class AugmentParams(Section):
+    flip: Share
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    translation: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Share
+    contrast: Share
+    blur: Annotated[float, Field(ge=0)]
+    noise: Annotated[float, Field(ge=0)]
+    jpeg: Annotated[int, Field(ge=0, le=100)]
+
+
+class TrainParams(Section):
+    arch: str
+    weights: str
+    freeze: str
+    cache_variants: Annotated[int, Field(ge=-1, le=100)]
+    head: Literal[1, 2]
+    loss: Literal["cross_entropy", "bce", "focal"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_balance: Literal["none", "weights", "sampler"]
+    optimizer: Literal["sgd", "adam", "adamw"]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "plateau", "cosine", "one_cycle"]
+    warmup_epochs: Count
+    epochs: Positive
+    batch_size: Positive
+    patience: Count
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    augment: AugmentParams
+    precision: Literal["auto", "fp32", "bf16"]
+    device: Literal["auto", "cpu", "gpu"]
+    seed: Count
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.loss == "bce" and self.head == 2:
+            raise ValueError("train.loss: bce is for one output neuron; set train.head: 1, or use cross_entropy")
+        if self.loss == "cross_entropy" and self.head == 1:
+            raise ValueError("train.loss: cross_entropy is for two logits; set train.head: 2, or use bce")
+        return self
+
+
+class EvaluateParams(Section):
+    operating_point: Literal["min_sensitivity", "youden", "f1", "fixed"]
+    min_sensitivity: Fraction
+    threshold: Share
+    target_error: Fraction
+    bootstrap: Annotated[int, Field(ge=100)]
+    robustness_films: Count
+    explain_films: Count
+    batch_size: Positive
+    seed: Count
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    data: DataParams
+    split: SplitParams
+    preprocess: PreprocessParams
+    train: TrainParams
+    evaluate: EvaluateParams
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate params.yaml; anything wrong is a ValueError of one line that names the key and the cure."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ValueError(f"{path} not found: run from the root of the project") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold one mapping with the sections {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML, but numbers as in YAML 1.2 and in DVC (`1e-4` is a number), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key}; remove it or correct its spelling"
+        case "missing":
+            return f"key {key} is missing; copy it from the params.yaml of the repository"
+        case "value_error":
+            return str(error["ctx"]["error"])
+    text = f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+    if isinstance(error["input"], str) and re.fullmatch(r"[-+\d.eE]+", error["input"]):
+        text += " (a text: write the number without quotes, for example 0.0001)"
+    return text

@@ -1,0 +1,44 @@
+"""Where the pipeline keeps its files, relative to the working directory of the stage."""
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+RAW = Path("data/raw")
+SOURCE = Path("data/source.json")
+FILMS = Path("data/films.csv")
+SPLITS = Path("data/splits.csv")
+IMAGES = Path("data/processed/images.npy")
+INDEX = Path("data/processed/index.csv")
+REJECTED = Path("data/processed/rejected.csv")
+
+TRAINED = Path("models/trained")
+PACKAGE = Path("models/package")
+
+REPORTS = Path("reports")
+LEAKAGE = REPORTS / "leakage.json"
+HISTORY = REPORTS / "history.csv"
+MLFLOW_RUN = REPORTS / "mlflow_run.json"
+METRICS = REPORTS / "metrics.json"
+EVALUATION = REPORTS / "evaluation.json"
+PREDICTIONS = REPORTS / "predictions.csv"
+CARD = REPORTS / "model_card.md"
+CARD_HTML = REPORTS / "model_card.html"
+SAMPLES = REPORTS / "samples.png"
+PLOTS = REPORTS / "plots"
+CURVES = REPORTS / "curves"
+
+
+def project_root() -> Path:
+    """The root of the user's checkout, also when DVC runs the stage in a temporary copy of it (`--temp`, queue).
+
+    DVC sets DVC_ROOT to the real root in every mode; what must outlive a temporary copy (tracking store, resumable
+    training state, caches) and relative paths that the user typed belong there.
+    """
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def from_root(path: str | Path) -> Path:
+    """A path that the user typed, taken relative to the project root; `~` is expanded."""
+    return project_root() / Path(path).expanduser()
