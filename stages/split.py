@@ -1,0 +1,35 @@
+"""Stage split: data/films.csv -> data/splits.csv and reports/leakage.json."""
+
+from pulmo import paths
+from pulmo.files import write_csv, write_json
+from pulmo.manifest import read_films
+from pulmo.params import load_params
+from pulmo.splits import describe_leakage, split_films
+from pulmo.stage import run_stage
+
+
+def main() -> None:
+    params = load_params(paths.PARAMS).split
+    films = read_films(paths.FILMS)
+    splits = split_films(
+        films,
+        pool=params.from_,
+        val=params.val,
+        group_by=params.group_by,
+        val_fraction=params.val_fraction,
+        test_fraction=params.test_fraction,
+        drop_duplicates=params.drop_duplicates,
+        train_films=params.train_films,
+        test_films=params.test_films,
+        seed=params.seed,
+    )
+    leakage = describe_leakage(films, splits, params.seed)
+    write_json(paths.LEAKAGE, leakage)
+    write_csv(paths.SPLITS, splits)
+    for name, part in leakage["splits"].items():
+        print(f"{name:5} {part['films']:5} films of {part['patients']:5} patients: {part['labels']}")
+    print(f"patients across splits: {len(leakage['patients_across_splits'])}  ->  {paths.SPLITS}, {paths.LEAKAGE}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
