@@ -1,0 +1,30 @@
+"""Stage preprocess: data/raw -> data/processed (images.npy, index.csv, rejected.csv)."""
+
+from pulmo import paths
+from pulmo.manifest import read_films
+from pulmo.params import load_params
+from pulmo.preprocessing import process_films
+from pulmo.stage import run_stage
+
+
+def main() -> None:
+    params = load_params(paths.PARAMS).preprocess
+    films = read_films(paths.FILMS)
+    done = process_films(
+        paths.RAW,
+        films.path.tolist(),
+        params.size,
+        params.fit,
+        params.workers,
+        params.max_rejected,
+        paths.IMAGES.parent,
+    )
+    for path, reason in done.rejected:
+        print(f"rejected {path}: {reason}")
+    print(
+        f"{done.films} films of {params.size} x {params.size} pixels, {len(done.rejected)} rejected  ->  {paths.IMAGES}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
