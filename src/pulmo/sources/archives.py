@@ -1,0 +1,198 @@
+"""Archives from anywhere, listed and unpacked without trusting a word of them.
+
+Refused as a whole, whatever part of it is wanted: an archive that is damaged or cut short, that holds a member which
+would leave the target folder, a link, a device or an encrypted file, or that unpacks to far more than it weighs.
+"""
+
+import bz2
+import errno
+import gzip
+import io
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tqdm import tqdm
+
+MAX_MEMBERS = 1_000_000
+MAX_RATIO = 200  # unpacked bytes per packed byte; X-rays pack 1 to 20 times, a bomb 1,000 times and more
+ALWAYS_ALLOWED = 100_000_000  # bytes; an archive that unpacks to less is no bomb, whatever its ratio
+
+_STREAMS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
+    ".tar": lambda path: path.open("rb"),
+    ".tar.gz": gzip.GzipFile,
+    ".tgz": gzip.GzipFile,
+    ".tar.bz2": bz2.BZ2File,
+    ".tbz2": bz2.BZ2File,
+    ".tar.xz": lzma.LZMAFile,
+    ".txz": lzma.LZMAFile,
+}
+ARCHIVE_SUFFIXES = (".zip", *_STREAMS)
+
+_ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    ValueError,  # nonsense in a header: text that is no number, bytes that are no text
+    OverflowError,
+)
+
+
+class ArchiveError(ValueError):
+    """An archive that is damaged or refused; one line that names it and says why."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    size: int  # bytes, as declared
+    is_folder: bool
+    problem: str  # why it is refused; empty where it is not
+    open: Callable[[], IO[bytes] | None]
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive that can be read here."""
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def list_members(archive: Path) -> dict[str, int]:
+    """Names of the visible files in an archive, forward slashes between, and sizes in bytes; ArchiveError if unsafe."""
+    with _damage_explained(archive):
+        return {member.name: member.size for member in _files(archive) if not is_hidden(member.name)}
+
+
+def unpack(archive: Path, targets: Mapping[str, Path]) -> None:
+    """Write the members named in `targets` to the paths given there, which must not exist; ArchiveError if unsafe."""
+    with _damage_explained(archive), tqdm(total=len(targets), desc="unpack", unit="file") as progress:
+        for member in _files(archive):
+            if member.name not in targets:
+                continue
+            target = targets[member.name]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = member.open()
+            assert content is not None
+            with content, target.open("xb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+            if target.stat().st_size != member.size:
+                raise ArchiveError(f"{archive}: {member.name} does not have the size that the archive declares")
+            progress.update()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path lies in what macOS and others leave behind: names with a leading dot, __MACOSX."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def name_problem(name: str) -> str:
+    """Why a relative path cannot be a film's path here, or an empty text."""
+    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
+        return "would leave the target folder"
+    if "\\" in name or any(character < " " for character in name):
+        return "has a backslash or a control character in its name; rename it and pack again"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "has a name that is not Unicode; rename it and pack again"
+    return ""
+
+
+def _files(archive: Path) -> Iterator[_Member]:
+    """The regular files of an archive in stored order; the first member that is unsafe ends it with an ArchiveError."""
+    limit = max(ALWAYS_ALLOWED, MAX_RATIO * archive.stat().st_size)
+    suffix = next((suffix for suffix in _STREAMS if archive.name.lower().endswith(suffix)), "")
+    members = _tar_members(archive, _STREAMS[suffix], limit) if suffix else _zip_members(archive)
+    seen: set[str] = set()
+    total = 0
+    for count, member in enumerate(members, 1):
+        name = str(PurePosixPath(member.name))
+        if problem := name_problem(member.name) or member.problem:
+            raise ArchiveError(f"{archive} is refused: {member.name!a} {problem}")
+        total += member.size
+        if total > limit or count > MAX_MEMBERS:
+            raise _bomb(archive)
+        if member.is_folder:
+            continue
+        if name in seen:
+            raise ArchiveError(f"{archive} is refused: it holds {name} twice")
+        seen.add(name)
+        yield _Member(name, member.size, False, "", member.open)
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            problem = ""
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                problem = "is a link or a device"
+            elif info.flag_bits & 1:
+                problem = "is encrypted; pack it again without a password"
+            elif info.compress_type not in _ZIP_METHODS:
+                problem = f"is compressed by method {info.compress_type}, which cannot be read; pack it again"
+            yield _Member(info.filename, info.file_size, info.is_dir(), problem, partial(opened.open, info))
+
+
+def _tar_members(archive: Path, decompress: Callable[[Path], io.BufferedIOBase], limit: int) -> Iterator[_Member]:
+    with decompress(archive) as content:
+        metered = _Metered(content, limit, archive)
+        with tarfile.open(fileobj=metered, mode="r:") as opened:
+            for info in opened:
+                problem = "" if info.isdir() or (info.isreg() and not info.issparse()) else "is a link or a device"
+                yield _Member(info.name, info.size, info.isdir(), problem, partial(opened.extractfile, info))
+            # tarfile takes a cut or garbled header for the end; the true end is a block of zeros.
+            metered.seek(opened.offset)
+            if metered.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise ArchiveError(f"{archive} is damaged or cut short; copy or download it again")
+            while metered.read(1 << 20):  # to the end, where the checksum of the compressed stream is
+                pass
+
+
+class _Metered(io.RawIOBase):
+    """A decompressed stream that refuses to be read beyond `limit` bytes, so that a bomb costs no time or memory."""
+
+    def __init__(self, stream: io.BufferedIOBase, limit: int, archive: Path) -> None:
+        super().__init__()
+        self._stream, self._limit, self._archive = stream, limit, archive
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, position: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._stream.seek(position, whence)
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size > self._limit or self._stream.tell() > self._limit:
+            raise _bomb(self._archive)
+        return self._stream.read(size)
+
+
+def _bomb(archive: Path) -> ArchiveError:
+    return ArchiveError(
+        f"{archive} is refused: it unpacks to more than {MAX_RATIO} times its size or {MAX_MEMBERS:,} files, "
+        "as a decompression bomb does; unpack it yourself and name the folder if you trust it"
+    )
+
+
+@contextmanager
+def _damage_explained(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except ArchiveError:
+        raise
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: sent to a negative offset
+            raise  # the disk's trouble, not the archive's
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ArchiveError(f"{archive} is damaged or cut short ({detail}); copy or download it again") from error

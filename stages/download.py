@@ -1,0 +1,27 @@
+"""Stage download: the films of `data.source` -> data/raw, data/source.json and data/films.csv."""
+
+from pulmo import paths
+from pulmo.files import whole_folder, write_csv, write_json
+from pulmo.manifest import describe_films
+from pulmo.params import load_params
+from pulmo.sources import fetch_source
+from pulmo.stage import run_stage
+
+
+def main() -> None:
+    params = load_params(paths.PARAMS).data
+    settings = getattr(params, params.source).model_dump()
+    if params.source == "folder":
+        settings = {name: paths.from_root(value) if value else None for name, value in settings.items()}
+    paths.FILMS.unlink(missing_ok=True)
+    with whole_folder(paths.RAW) as raw:
+        listed, provenance = fetch_source(params.source, settings, raw)
+        films = describe_films(raw, listed)
+    write_json(paths.SOURCE, provenance)
+    write_csv(paths.FILMS, films)
+    print(f"{len(films)} films of {films.patient.nunique()} patients from {params.source}  ->  {paths.FILMS}")
+    print(films.groupby(["source_split", "subtype"]).size().unstack(fill_value=0).to_string())
+
+
+if __name__ == "__main__":
+    run_stage(main)
