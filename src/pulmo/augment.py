@@ -1,0 +1,148 @@
+"""Random changes of a whole batch of films at once, drawn per image, on the device where the batch lies.
+
+A step takes gray values (N, S, S) in 0..255, the settings and a generator, and returns the same; a new one is a
+function in STEPS and a field of Augmentation. Off means untouched and nothing drawn.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far each change may go; 0 switches it off."""
+
+    flip: float = 0.0  # probability of a left-right flip
+    rotation: float = 0.0  # degrees, either way
+    zoom: float = 0.0  # relative, in and out
+    translation: float = 0.0  # share of the side, each direction
+    brightness: float = 0.0  # share of the gray range, either way
+    contrast: float = 0.0  # relative, either way
+    blur: float = 0.0  # largest sigma in pixels
+    noise: float = 0.0  # largest standard deviation as a share of the gray range
+    jpeg: int = 0  # lowest quality to re-compress at
+
+    def has_few_variants(self) -> bool:
+        """Whether an image can only come out as itself or as its mirror image."""
+        return not any(getattr(self, field.name) for field in fields(self) if field.name != "flip")
+
+
+Step = Callable[[Tensor, Augmentation, Generator], Tensor]
+
+
+def make_generator(device: torch.device, *key: object) -> Generator:
+    """A generator on `device` whose numbers follow from the key (seed, epoch, step, ...) alone."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return Generator(device).manual_seed(int.from_bytes(digest[:7]))
+
+
+def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """Augmented float32 (N, S, S) in 0..255 of gray images (N, S, S) in 0..255."""
+    gray = images.float()
+    for step in STEPS:
+        gray = step(gray, settings, generator)
+    return gray.clamp(0, 255)
+
+
+def draw_flips(images: int, settings: Augmentation, generator: Generator) -> Tensor:
+    """Which images are mirrored, bool (N,); the first numbers that `augment` draws."""
+    return torch.rand(images, generator=generator, device=generator.device) < settings.flip
+
+
+def _flip(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    if not settings.flip:
+        return gray
+    return torch.where(draw_flips(len(gray), settings, generator)[:, None, None], gray.flip(-1), gray)
+
+
+def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """Rotation, zoom and translation by one resampling; what comes from outside the film is black."""
+    if not (settings.rotation or settings.zoom or settings.translation):
+        return gray
+    angle = _spread(gray, generator, math.radians(settings.rotation))
+    scale = 1 / (1 + _spread(gray, generator, settings.zoom))
+    right, down = (2 * _spread(gray, generator, settings.translation) for _ in range(2))
+    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
+    rows = [torch.stack([cos, -sin, right], dim=1), torch.stack([sin, cos, down], dim=1)]
+    grid = F.affine_grid(torch.stack(rows, dim=1), [len(gray), 1, *gray.shape[1:]], align_corners=False)
+    return F.grid_sample(gray.unsqueeze(1), grid, align_corners=False).squeeze(1)
+
+
+def _blur(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """Gaussian blur, sigma uniform in 0..blur."""
+    if not settings.blur:
+        return gray
+    sigma = torch.rand(len(gray), generator=generator, device=gray.device) * settings.blur
+    reach = min(math.ceil(3 * settings.blur), gray.shape[-1] - 1)
+    offsets = torch.arange(-reach, reach + 1, device=gray.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    stacked = F.pad(gray.unsqueeze(0), [reach] * 4, mode="reflect")  # one channel per image: one grouped convolution
+    stacked = F.conv2d(stacked, kernel[:, None, None, :], groups=len(gray))
+    return F.conv2d(stacked, kernel[:, None, :, None], groups=len(gray)).squeeze(0)
+
+
+def _expose(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """Contrast around each image's mean, then brightness."""
+    if settings.contrast:
+        mean = gray.mean(dim=(1, 2), keepdim=True)
+        gray = mean + (gray - mean) * (1 + _spread(gray, generator, settings.contrast))[:, None, None]
+    if settings.brightness:
+        gray = gray + 255 * _spread(gray, generator, settings.brightness)[:, None, None]
+    return gray
+
+
+def _noise(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    if not settings.noise:
+        return gray
+    deviation = 255 * settings.noise * torch.rand(len(gray), 1, 1, generator=generator, device=gray.device)
+    return gray + deviation * torch.randn(gray.shape, generator=generator, device=gray.device)
+
+
+def _jpeg(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """What a gray JPEG loses, without its entropy coding: quantised cosine coefficients of blocks of 8x8 pixels."""
+    if not settings.jpeg:
+        return gray
+    drawn = torch.rand(len(gray), 1, 1, generator=generator, device=gray.device)
+    quality = (settings.jpeg + drawn * (101 - settings.jpeg)).floor().clamp(1, 100)
+    return compress_jpeg(gray, quality)
+
+
+def compress_jpeg(gray: Tensor, quality: Tensor) -> Tensor:
+    """Gray images (N, S, S) as a baseline JPEG of the given quality 1..100 (N, 1, 1) would return them (ITU T.81)."""
+    table = torch.tensor(_LUMINANCE, dtype=torch.float32).view(8, 8).to(gray.device, non_blocking=True)
+    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    steps = ((table * scale.floor() + 50) / 100).floor().clamp(1, 255)[:, None, None]
+    rank = torch.arange(8, device=gray.device, dtype=torch.float32)
+    cosine = torch.cos(math.pi / 8 * rank[:, None] * (rank + 0.5)) / 2
+    cosine[0] = math.sqrt(1 / 8)
+    height, width = gray.shape[1:]
+    padded = F.pad(gray.round().clamp(0, 255).unsqueeze(1), [0, -width % 8, 0, -height % 8], mode="replicate")
+    blocks = (padded - 128).view(len(gray), padded.shape[2] // 8, 8, -1, 8).transpose(2, 3)
+    levels = (cosine @ blocks @ cosine.T / steps).round() * steps
+    restored = (cosine.T @ levels @ cosine).transpose(2, 3).reshape(padded.shape).squeeze(1)
+    return (restored[:, :height, :width] + 128).round().clamp(0, 255)
+
+
+def _spread(gray: Tensor, generator: Generator, reach: float) -> Tensor:
+    return (2 * torch.rand(len(gray), generator=generator, device=gray.device) - 1) * reach
+
+
+STEPS: tuple[Step, ...] = (_flip, _move, _blur, _expose, _noise, _jpeg)
+
+_LUMINANCE = (
+    *(16, 11, 10, 16, 24, 40, 51, 61),
+    *(12, 12, 14, 19, 26, 58, 60, 55),
+    *(14, 13, 16, 24, 40, 57, 69, 56),
+    *(14, 17, 22, 29, 51, 87, 80, 62),
+    *(18, 22, 37, 56, 68, 109, 103, 77),
+    *(24, 35, 55, 64, 81, 104, 113, 92),
+    *(49, 64, 78, 87, 103, 121, 120, 101),
+    *(72, 92, 95, 98, 112, 100, 103, 99),
+)

@@ -1,0 +1,93 @@
+"""What a killed training goes on from: a folder per task, named after everything that determines the result."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from pulmo.files import sha256_file, whole_file
+
+_CODE = ("model.py", "augment.py", "dataset.py", "metrics.py", "training")
+_STALE_DAYS = 14
+
+
+@contextmanager
+def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str) -> Iterator[Path]:
+    """Yield the folder under `root` for this task, which an earlier, killed process may have filled; on success
+    it is deleted. Folders that nobody touched for 14 days go too. ValueError while another process works on it.
+    """
+    package = Path(__file__).resolve().parents[1]
+    code = [file for name in _CODE for file in (package / name, *sorted((package / name).glob("*.py")))]
+    weights = Path(str(settings.get("weights", "none")))
+    inputs = [sha256_file(file) for file in (*code, weights) if file.is_file()]
+    facts = [settings, data_sha256, torch.__version__, inputs]
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    folder = root / key
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in root.iterdir():
+        if old.is_dir() and old != folder and time.time() - old.stat().st_mtime > _STALE_DAYS * 86400:
+            shutil.rmtree(old, ignore_errors=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder}: the same training is already running; wait for it or stop it") from None
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()
+        if folder.exists() and {file.name for file in folder.iterdir()} <= {"lock"}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Checkpoint:
+    """The state after the last finished epoch in one file, written in the background while the next epoch runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "state.pt"
+        self._writer = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or None where there is none."""
+        if not self.file.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            raise ValueError(f"{self.file} is damaged; delete it to train from the start") from error
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Take a copy of the state now and write it soon; waits for the copy before it, and raises its error."""
+        self.wait()
+        self._pending = self._writer.submit(self._write, _snapshot(state))
+
+    def wait(self) -> None:
+        """Return when what was saved is on disk."""
+        if self._pending is not None:
+            self._pending.result()
+
+    def _write(self, state: dict[str, Any]) -> None:
+        with whole_file(self.file) as temporary:
+            torch.save(state, temporary)
+
+
+def _snapshot(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _snapshot(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_snapshot(item) for item in value]
+    return value

@@ -1,0 +1,112 @@
+"""What the trainable network is fed with: films, or the outputs of the frozen part, computed once and stored."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from tqdm import tqdm
+
+from pulmo.augment import Augmentation, augment, draw_flips, make_generator
+from pulmo.files import whole_file
+from pulmo.model import to_input
+from pulmo.training.rows import Rows
+
+Feed = Callable[[Tensor, Generator | None], Tensor]
+"""Positions (batch,) and a generator, or None for no augmentation -> inputs of the trainable network."""
+
+
+class FilmFeed:
+    """Films, augmented, normalised and passed through the frozen part."""
+
+    def __init__(self, films: Rows, augmentation: Augmentation, frozen: nn.Module | None) -> None:
+        self.films, self.augmentation, self.frozen = films, augmentation, frozen
+
+    def __call__(self, positions: Tensor, generator: Generator | None) -> Tensor:
+        gray = self.films[positions]
+        if generator is not None:
+            gray = augment(gray, self.augmentation, generator)
+        return self.run_frozen(gray)
+
+    def run_frozen(self, gray: Tensor) -> Tensor:
+        """Inputs of the trainable network from gray values (batch, S, S)."""
+        inputs = to_input(gray)
+        if self.frozen is None:
+            return inputs
+        with torch.no_grad():
+            return self.frozen(inputs)  # type: ignore[no-any-return]
+
+
+class StoredFeed:
+    """Stored outputs of the frozen part: variant v of film i is row v * films + i."""
+
+    def __init__(self, stored: Rows, variants: int, augmentation: Augmentation) -> None:
+        self.stored, self.variants, self.augmentation = stored, variants, augmentation
+        self.films = len(stored) // variants
+
+    def __call__(self, positions: Tensor, generator: Generator | None) -> Tensor:
+        if generator is not None and self.variants > 1:
+            variant = self._draw(len(positions), generator)
+            positions = positions.to(variant.device, non_blocking=True) + self.films * variant
+        features = self.stored[positions].float()
+        return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
+
+    def _draw(self, films: int, generator: Generator) -> Tensor:
+        if self.augmentation.has_few_variants():
+            return draw_flips(films, self.augmentation, generator).long()
+        return torch.randint(self.variants, (films,), generator=generator, device=generator.device)
+
+
+def count_variants(augmentation: Augmentation, drawn: int, epochs: int) -> int:
+    """How many outputs per film to store; 0 where storing does not pay or would not be exact.
+
+    `drawn` is -1 to store nothing, 0 for exact variants alone (the film and its mirror image), else how many variants
+    to draw per film from any other augmentation.
+    """
+    if drawn < 0:
+        return 0
+    variants = (2 if augmentation.flip else 1) if augmentation.has_few_variants() else drawn
+    return variants if variants < epochs else 0
+
+
+def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, batch_size: int, bf16: bool) -> np.ndarray:
+    """Write the frozen part's outputs of every film and variant as float16 (variants * films, ...), channels last,
+    and return them memory-mapped. A whole file of an earlier process is taken as it is.
+    """
+    if not file.exists():
+        films = len(feed.films)
+        device = feed.films.device
+        slices = torch.split(torch.arange(films), batch_size)
+        batches = [(variant, positions) for variant in range(variants) for positions in slices]
+        shape = _compute(feed, batches[0], variants, seed, bf16).shape[1:]
+        size = int(variants * films * np.prod(shape) * 2)
+        place = f"{size / 1e6:.0f} MB for {films} films x {variants} variants in {file.parent}"
+        if size > shutil.disk_usage(file.parent).free:
+            raise ValueError(f"no room to store the frozen part's outputs ({place}); set train.cache_variants: -1")
+        tqdm.write(f"storing the frozen part's outputs: {place}")
+        header = {"descr": "<f2", "fortran_order": False, "shape": (variants * films, *shape)}
+        with whole_file(file) as temporary, temporary.open("wb") as out:
+            np.lib.format.write_array_header_1_0(out, header)
+            for batch in tqdm(batches, desc=f"frozen part on {device.type}", unit="batch", disable=None, leave=False):
+                out.write(_compute(feed, batch, variants, seed, bf16).tobytes())
+    stored: np.ndarray = np.load(file, mmap_mode="r")
+    return stored
+
+
+@torch.inference_mode()
+def _compute(feed: FilmFeed, batch: tuple[int, Tensor], variants: int, seed: int, bf16: bool) -> np.ndarray:
+    variant, positions = batch
+    gray = feed.films[positions]
+    if feed.augmentation.has_few_variants():
+        gray = gray.flip(-1) if variant == 1 else gray
+    else:
+        generator = make_generator(feed.films.device, seed, "variant", variant, int(positions[0]))
+        gray = augment(gray, feed.augmentation, generator)
+    with torch.autocast(gray.device.type, torch.bfloat16, enabled=bf16):
+        features = feed.run_frozen(gray).half()
+    if not torch.isfinite(features).all():
+        raise ValueError("the frozen part's outputs do not fit into float16; set train.cache_variants: -1")
+    features = features.permute(0, 2, 3, 1) if features.ndim == 4 else features
+    return features.contiguous().cpu().numpy()

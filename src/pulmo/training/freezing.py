@@ -1,0 +1,86 @@
+"""Cuts a network into the frozen part and the rest, by following what flows between its modules."""
+
+from torch import fx, nn
+
+from pulmo.model import find_head
+
+
+class _Tracer(fx.Tracer):
+    """Looks into the given modules only, so that every other one keeps its own training and evaluation behaviour."""
+
+    def __init__(self, opened: set[str]) -> None:
+        super().__init__()
+        self.opened = opened
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name not in self.opened
+
+
+def split_frozen(model: nn.Module, freeze: str) -> tuple[nn.Module | None, nn.Module]:
+    """The network as (frozen part in eval mode or None, trainable rest), both sharing the layers of `model`.
+
+    `freeze` is none, backbone (all but the new last layer) or the name of the last frozen block, such as layer3 or
+    features.5. ValueError where there is no such block, or where the network cannot be cut behind it.
+    """
+    if freeze == "none":
+        return None, model
+    block = find_head(model) if freeze == "backbone" else freeze
+    if block not in dict(model.named_modules()) or not block:
+        raise ValueError(f"train.freeze: no block {freeze!r}; choose none, backbone, {', '.join(_blocks(model))}")
+    parts = block.split(".")
+    try:
+        graph = _Tracer({".".join(parts[:depth]) for depth in range(1, len(parts))}).trace(model)
+    except (TypeError, fx.proxy.TraceError) as error:
+        raise ValueError(f"train.freeze: this network cannot be cut behind {freeze!r}; choose backbone") from error
+    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == block]
+    if len(calls) != 1:
+        raise ValueError(f"train.freeze: this network cannot be cut behind {freeze!r}; choose backbone")
+    cut = calls[0]
+    if freeze == "backbone":
+        cut = cut.all_input_nodes[0]
+        while cut.op == "call_module" and isinstance(model.get_submodule(str(cut.target)), nn.Dropout):
+            cut = cut.all_input_nodes[0]  # dropout is drawn anew in every epoch
+    prefix, rest = _cut(model, graph, cut)
+    if not list(rest.parameters()):
+        raise ValueError(
+            f"train.freeze: nothing is left to train behind {freeze!r}; choose backbone or an earlier block"
+        )
+    prefix.requires_grad_(False).eval()
+    return prefix, rest
+
+
+def _cut(model: nn.Module, graph: fx.Graph, cut: fx.Node) -> tuple[nn.Module, nn.Module]:
+    front, back = fx.Graph(), fx.Graph()
+    front_copies: dict[fx.Node, fx.Node] = {}
+    back_copies = {cut: back.placeholder("features")}
+    behind = False
+
+    def later(node: fx.Node) -> fx.Node:
+        if node not in back_copies:
+            if node.op != "get_attr":
+                raise ValueError(f"train.freeze: a side branch passes {cut.target}; choose backbone or another block")
+            back_copies[node] = back.node_copy(node)
+        return back_copies[node]
+
+    for node in graph.nodes:
+        if not behind:
+            front_copies[node] = front.node_copy(node, lambda old: front_copies[old])
+        elif node.op != "output":
+            back_copies[node] = back.node_copy(node, later)
+        else:
+            back.output(later(node.args[0]))
+        behind = behind or node is cut
+    front.output(front_copies[cut])
+    return fx.GraphModule(model, front), fx.GraphModule(model, back)
+
+
+def _blocks(model: nn.Module) -> list[str]:
+    head = find_head(model)
+    names = []
+    for name, child in model.named_children():
+        if head == name or head.startswith(f"{name}.") or not list(child.parameters()):
+            continue
+        names.append(name)
+        if isinstance(child, nn.Sequential) and name == "features":
+            names += [f"{name}.{inner}" for inner, _ in child.named_children()]
+    return names

@@ -1,0 +1,49 @@
+"""Rows of a NumPy array as tensors on the device that trains, and in which order they come."""
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+_GPU_SHARE = 0.5  # of the free memory that data may take; the rest is for the network
+
+
+class Rows:
+    """The chosen rows of an array, often memory-mapped: on a GPU where they fit there, else read batch by batch."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
+        self.array, self.rows, self.device = array, np.asarray(rows), device
+        self.resident: Tensor | None = None
+        size = array[:1].nbytes * len(rows)
+        if device.type == "cuda" and size < _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            whole = torch.empty((len(rows), *array.shape[1:]), dtype=torch.from_numpy(array[:0]).dtype, device=device)
+            for start in range(0, len(rows), 1024):
+                whole[start : start + 1024] = torch.from_numpy(array[self.rows[start : start + 1024]])
+            self.resident = whole
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        """The rows at these positions (batch,) among the chosen ones, on the device."""
+        if self.resident is not None:
+            return self.resident[positions.to(self.device, non_blocking=True)]
+        batch = torch.from_numpy(self.array[self.rows[positions.cpu().numpy()]])
+        if self.device.type == "cuda":
+            return batch.pin_memory().to(self.device, non_blocking=True)
+        return batch
+
+
+def draw_order(targets: Tensor, balanced: bool, generator: Generator) -> Tensor:
+    """Positions of one epoch: a permutation, or with `balanced` as many draws with both classes equally likely."""
+    if not balanced:
+        return torch.randperm(len(targets), generator=generator)
+    weights = (1 / torch.bincount(targets, minlength=2))[targets]
+    return torch.multinomial(weights, len(targets), replacement=True, generator=generator)
+
+
+def cut_batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Slices of at most `batch_size`, but a last one of a single film joins the one before: batch norm needs two."""
+    batches = list(torch.split(order, batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches

@@ -1,0 +1,65 @@
+"""Stage train: the films of data/processed and data/splits.csv -> models/trained and reports/history.csv."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from pulmo import paths, tracking
+from pulmo.dataset import hash_data, open_images, read_rows
+from pulmo.files import read_json, write_json
+from pulmo.model import WEIGHT_FILES
+from pulmo.package import PackageInfo, save_package
+from pulmo.params import load_params
+from pulmo.stage import run_stage
+from pulmo.training import Films, TrainSettings, fit, resumable
+
+
+def main() -> None:
+    params = load_params(paths.PARAMS)
+    fitting = params.preprocess.fit
+    given = params.train.model_dump()
+    weights = given["weights"]
+    found = str(paths.from_root(weights)) if weights.endswith(WEIGHT_FILES) else weights
+    settings = TrainSettings.from_dict({**given, "weights": found})
+    images = open_images(paths.IMAGES)
+    train, val = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val"))
+    data_sha256 = hash_data(paths.IMAGES, paths.INDEX, paths.SPLITS)
+    print(f"{len(train)} films to train on, {len(val)} to choose the epoch, {images.shape[1]} px, {given['arch']}")
+    root, tags = paths.project_root(), {"data_sha256": data_sha256}
+    with resumable(root / ".resume", asdict(settings), data_sha256) as folder:
+        started = folder / paths.MLFLOW_RUN.name
+        resumed = read_json(started)["run_id"] if started.exists() else None
+        with tracking.train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:
+            write_json(started, {"run_id": run.run_id, "name": run.name})
+            fitted = fit(
+                images,
+                to_films(train),
+                to_films(val),
+                settings,
+                resume=folder,
+                history=paths.HISTORY,
+                on_epoch=run.log_epoch,
+            )
+        info = PackageInfo(
+            arch=given["arch"],
+            head=given["head"],
+            size=images.shape[1],
+            fit=fitting,
+            training={**given, "precision": fitted.precision, "device": fitted.device, "best": fitted.best},
+            data_sha256=data_sha256,
+            git_revision=tracking.git_state(Path.cwd())[0],
+        )
+        save_package(paths.TRAINED, fitted.model.state_dict(), info)
+        write_json(paths.MLFLOW_RUN, read_json(started))
+    best = fitted.best
+    print(f"best epoch {fitted.best_epoch}: validation AUROC {best['val_auroc']:.4f}, loss {best['val_loss']:.4f}")
+    print(f"->  {paths.TRAINED}, {paths.HISTORY}")
+
+
+def to_films(table: pd.DataFrame) -> Films:
+    return Films(table["row"].to_numpy(), table["target"].to_numpy())
+
+
+if __name__ == "__main__":
+    run_stage(main)
