@@ -1,0 +1,190 @@
+"""The whole evaluation, from a table of log-odds to one report that holds every number, curve and interval."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pulmo.calibration import Temperature, evaluate_calibration, fit_temperature, to_probability
+from pulmo.curves import decision_curve, precision_recall_curve, prevalence_curve, risk_coverage, roc_curve
+from pulmo.decisions import (
+    Abstention,
+    OperatingPoint,
+    choose_abstention,
+    choose_operating_point,
+    confidence,
+    evaluate_abstention,
+    is_answered,
+)
+from pulmo.manifest import read_name
+from pulmo.metrics import Flags, Floats, discriminate, estimate, evaluate_subgroups
+
+COLUMNS = ("path", "split", "patient", "label", "subtype", "logit")
+HEADLINE = ("auroc", "accuracy", "sensitivity", "specificity", "f1")
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What validation decided and no other film may change; the threshold is on the calibrated probability."""
+
+    temperature: Temperature
+    operating_point: OperatingPoint
+    abstention: Abstention
+
+    def decide(self, logits: Floats) -> tuple[Floats, Flags]:
+        """Calibrated probability of PNEUMONIA, and whether the film is called so."""
+        probability = to_probability(logits, self.temperature.value)
+        return probability, probability >= self.operating_point.threshold
+
+
+def lock(
+    val: pd.DataFrame,
+    *,
+    policy: str,
+    min_sensitivity: float,
+    threshold: float,
+    target_error: float,
+    resamples: int,
+    seed: int,
+) -> Locked:
+    """Fit temperature, then threshold, then abstention band on the validation films (columns label, logit, patient)."""
+    temperature = fit_temperature(val.label, val.logit)
+    probability = to_probability(val.logit, temperature.value)
+    point = choose_operating_point(
+        val.label, probability, val.patient, policy, min_sensitivity, threshold, resamples, seed
+    )
+    return Locked(temperature, point, choose_abstention(val.label, probability, point.threshold, target_error))
+
+
+def evaluate_predictions(
+    predictions: pd.DataFrame,
+    *,
+    policy: str = "min_sensitivity",
+    min_sensitivity: float = 0.95,
+    threshold: float = 0.5,
+    target_error: float = 0.02,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[dict[str, Any], Locked]:
+    """Lock on val, report on val and test. `predictions`: one row per film, COLUMNS (label 0 or 1, logit = uncalibrated
+    log-odds of PNEUMONIA), and width, height, mode where known.
+
+    Returns `Locked` for the model package and a report for JSON:
+    - locked: temperature {value, note}, operating_point {policy, threshold, low, high}, abstention {target_error, low,
+      high, reached}, all of them from val;
+    - gap: sensitivity and specificity, each an estimate of test less val;
+    - val, test: what `report_split` returns.
+    """
+    if missing := sorted(set(COLUMNS) - set(predictions.columns)):
+        raise ValueError(f"the predictions lack the column {missing[0]}; run `dvc repro evaluate` again")
+    splits = {name: predictions[predictions.split == name] for name in ("val", "test")}
+    for name, table in splits.items():
+        if table.empty:
+            raise ValueError(f"the predictions hold no {name} film; check the split section of params.yaml")
+    locked = lock(
+        splits["val"],
+        policy=policy,
+        min_sensitivity=min_sensitivity,
+        threshold=threshold,
+        target_error=target_error,
+        resamples=resamples,
+        seed=seed,
+    )
+    report: dict[str, Any] = {"locked": asdict(locked)}
+    replicates = {}
+    for shift, (name, table) in enumerate(splits.items()):  # one seed for both would couple their resamples
+        report[name], replicates[name] = report_split(table, locked, resamples, seed + shift)
+    report["gap"] = {}
+    for name in ("sensitivity", "specificity"):
+        val, test = (_number(report[split]["metrics"][name]) for split in ("val", "test"))
+        patients = pd.concat(splits.values()).patient.to_numpy()
+        report["gap"][name] = estimate(test - val, replicates["test"][name] - replicates["val"][name], patients)
+    return report, locked
+
+
+def report_split(
+    table: pd.DataFrame, locked: Locked, resamples: int = 2000, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """Everything about one set of films (val, test or an external folder) under the locked threshold, for JSON, and the
+    bootstrap replicates of the metrics.
+
+    An estimate is {value, low, high, films, patients} and maybe a note; None where undefined. The report holds
+    - films, patients, pneumonia, prevalence, confusion {tp, fp, fn, tn};
+    - metrics: an estimate for each of `metrics.METRICS`; the baseline of auprc is the prevalence;
+    - calibration: {before, after} of `calibration.evaluate_calibration`;
+    - curves: roc and precision_recall (None with one class), prevalence, decision, risk_coverage, as in `curves`;
+    - selective: `decisions.evaluate_abstention` of the locked band;
+    - subgroups: rows of `metrics.evaluate_subgroups`.
+    """
+    label, logit, patient = table.label.to_numpy(), table.logit.to_numpy(dtype=float), table.patient.to_numpy()
+    probability, called = locked.decide(logit)
+    metrics, replicates = discriminate(label, logit, called, patient, resamples, seed)
+    both = 0 < label.sum() < len(label)
+    sure = confidence(probability, locked.operating_point.threshold)
+    confusion = {
+        name: int(((label == truth) & (called == decision)).sum())
+        for name, truth, decision in (("tp", 1, True), ("fp", 0, True), ("fn", 1, False), ("tn", 0, False))
+    }
+    report = {
+        "films": len(label),
+        "patients": len(np.unique(patient)),
+        "pneumonia": int(label.sum()),
+        "prevalence": float(label.mean()),
+        "confusion": confusion,
+        "metrics": metrics,
+        "calibration": evaluate_calibration(label, logit, locked.temperature.value, patient, resamples, seed),
+        "curves": {
+            "roc": roc_curve(label, logit, patient, resamples, seed) if both else None,
+            "precision_recall": precision_recall_curve(label, logit) if both else None,
+            "prevalence": prevalence_curve(
+                _number(metrics["sensitivity"]), _number(metrics["specificity"]), replicates
+            ),
+            "decision": decision_curve(label, probability, patient, resamples, seed),
+            "risk_coverage": risk_coverage(label, called, sure, patient, resamples, seed),
+        },
+        "selective": evaluate_abstention(
+            label, called, is_answered(probability, locked.abstention), patient, resamples, seed
+        ),
+        "subgroups": evaluate_subgroups(label, logit, called, patient, subgroup_masks(table), resamples, seed),
+    }
+    return report, replicates
+
+
+def subgroup_masks(table: pd.DataFrame) -> dict[str, Flags]:
+    """Masks by what the table tells: subtype, name series, film size tercile, source mode. A property that all films
+    share makes no subgroup."""
+    masks: dict[str, Flags] = {}
+    subtype = table.subtype.to_numpy()
+    for name in ("bacterial", "viral"):
+        if (subtype == name).any():
+            masks[name] = subtype == name
+    keys = [read_name(path) for path in table.path]
+    series = np.array([key.rpartition("-")[0] if kind == "normal" else "" for key, kind in keys])
+    if len(named := sorted(set(series) - {""})) > 1:
+        masks |= {f"series {name}": series == name for name in named}
+    if {"width", "height"} <= set(table.columns):
+        area = (table.width * table.height).to_numpy(dtype=float)
+        first, second = np.quantile(area, [1 / 3, 2 / 3])
+        if first < second:
+            third = np.digitize(area, [first, second], right=True)
+            masks |= {f"{name} films": third == rank for rank, name in enumerate(("small", "middle-sized", "large"))}
+    if "mode" in table.columns and table["mode"].nunique() > 1:
+        masks |= {f"mode {name}": (table["mode"] == name).to_numpy() for name in sorted(table["mode"].unique())}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The numbers worth comparing between experiments, for metrics.json; undefined ones are left out."""
+    chosen = {"val": ("auroc",), "test": HEADLINE}
+    values = {
+        split: {name: report[split]["metrics"][name]["value"] for name in names} for split, names in chosen.items()
+    }
+    return {
+        split: {name: value for name, value in found.items() if value is not None} for split, found in values.items()
+    }
+
+
+def _number(estimated: Mapping[str, Any]) -> float:
+    return np.nan if estimated["value"] is None else float(estimated["value"])

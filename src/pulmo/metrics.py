@@ -1,0 +1,253 @@
+"""How well scores tell PNEUMONIA (label 1) from NORMAL (label 0), every number with its interval and its n.
+
+Intervals are 95% percentile intervals over resampled patients, not films: the films of one child resemble each other.
+Whatever depends on the films only through how often each one counts is written once, as a function of weights, and
+serves for the value (every weight 1) and for all resamples (one row of weights each) alike.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Statistic = Callable[[Floats], dict[str, Floats]]  # weights (resamples, films) -> values (resamples, ...)
+Estimate = dict[str, Any]  # value, low, high (None where undefined), films, patients; note where something is unusual
+
+METRICS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity", "ppv", "npv", "mcc")
+_PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+_NEEDS = {
+    "auroc": "needs films of both classes",
+    "auprc": "needs films of both classes",
+    "balanced_accuracy": "needs films of both classes",
+    "f1": "needs a PNEUMONIA film or a film called so",
+    "sensitivity": "needs a PNEUMONIA film",
+    "specificity": "needs a NORMAL film",
+    "ppv": "needs a film called PNEUMONIA",
+    "npv": "needs a film called NORMAL",
+    "mcc": "needs both classes and both answers",
+}
+_BLOCK = 2_000_000  # weights held at once: 16 MB, whatever the number of films
+
+
+def check_films(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tuple[Flags, Floats, NDArray[np.int64]]:
+    """Labels as booleans, scores as floats, patient keys as numbers from 0; ValueError for what cannot be evaluated."""
+    label, score, group = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(groups)
+    if not label.ndim == score.ndim == group.ndim == 1 or not len(label) == len(score) == len(group):
+        raise ValueError(
+            f"labels, scores and patients must be equally long: {label.shape}, {score.shape}, {group.shape}"
+        )
+    if not len(label):
+        raise ValueError("there is no film to evaluate")
+    if not np.isin(label, (0, 1)).all():
+        raise ValueError("labels must be 0 (NORMAL) or 1 (PNEUMONIA)")
+    if not np.isfinite(score).all():
+        raise ValueError(f"{int((~np.isfinite(score)).sum())} of {len(score)} scores are not finite numbers")
+    return label == 1, score, np.unique(group, return_inverse=True)[1]
+
+
+def resample(labels: ArrayLike, groups: ArrayLike, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each film counts, (block, films) at a time: patients drawn with replacement within their class.
+
+    Patients with films of both classes are a class of their own, so every resample holds both labels.
+    """
+    label, patient = np.asarray(labels) == 1, np.unique(np.asarray(groups), return_inverse=True)[1]
+    stratum = np.zeros(patient.max() + 1, dtype=int)
+    np.bitwise_or.at(stratum, patient, np.where(label, 2, 1))
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK // len(label))
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        counts = np.zeros((rows, len(stratum)))
+        for members in (np.flatnonzero(stratum == code) for code in np.unique(stratum)):
+            drawn = generator.integers(len(members), size=(rows, len(members)))
+            drawn += np.arange(rows)[:, None] * len(members)
+            counts[:, members] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        yield counts[:, patient]
+
+
+def bootstrap(
+    statistic: Statistic, labels: ArrayLike, groups: ArrayLike, resamples: int, seed: int
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """The statistic's values, and the same with one row per resample of patients."""
+    value = {name: array[0] for name, array in statistic(np.ones((1, len(np.asarray(labels))))).items()}
+    blocks = [statistic(weights) for weights in resample(labels, groups, resamples, seed)]
+    return value, {name: np.concatenate([block[name] for block in blocks]) for name in value}
+
+
+def ranks(scores: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Order from the highest score down, and where in it each distinct score begins."""
+    order = np.argsort(-scores, kind="stable")
+    return order, np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
+
+
+def ranking(labels: Flags, scores: Floats) -> Statistic:
+    """AUROC and AUPRC (average precision); tied films share their rank."""
+    order, starts = ranks(scores)
+    positive = labels[order]
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        weights = weights[:, order]
+        true, false = (np.add.reduceat(weights * chosen, starts, axis=1) for chosen in (positive, ~positive))
+        above, called = true.cumsum(axis=1), (true + false).cumsum(axis=1)
+        positives = above[:, -1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            auroc = (false * (above - true / 2)).sum(axis=1) / (positives * (called[:, -1] - positives))
+            precision = np.where(called > 0, above / called, 0)
+            auprc = (true * precision).sum(axis=1) / positives
+        return {"auroc": auroc, "auprc": np.where(np.isnan(auroc), np.nan, auprc)}
+
+    return statistic
+
+
+def rates(labels: Flags, decisions: Flags) -> Statistic:
+    """Everything that follows from the confusion matrix; 0/0 is NaN, for MCC too."""
+    cells = np.stack([labels & decisions, ~labels & decisions, labels & ~decisions, ~labels & ~decisions], axis=1)
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        tp, fp, fn, tn = (weights @ cells.astype(float)).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
+            return {
+                "accuracy": (tp + tn) / (tp + fp + fn + tn),
+                "balanced_accuracy": (sensitivity + specificity) / 2,
+                "f1": 2 * tp / (2 * tp + fp + fn),
+                "sensitivity": sensitivity,
+                "specificity": specificity,
+                "ppv": tp / (tp + fp),
+                "npv": tn / (tn + fn),
+                "mcc": (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)),
+            }
+
+    return statistic
+
+
+def discrimination(labels: Flags, scores: Floats, decisions: Flags) -> Statistic:
+    """Every metric of METRICS: the ranks from `scores`, the rest from `decisions`."""
+    ranked, decided = ranking(labels, scores), rates(labels, decisions)
+    return lambda weights: ranked(weights) | decided(weights)
+
+
+def estimate(value: float, replicates: Floats, patients: NDArray[Any]) -> Estimate:
+    """Value and 95% percentile interval, with the n behind it: `patients` has the patient of each film it is about.
+
+    Resamples without a value are dropped and counted; an interval of width 0 would claim certainty and is None.
+    """
+    result: Estimate = {
+        "value": None if math.isnan(value) else float(value),
+        "low": None,
+        "high": None,
+        "films": len(patients),
+        "patients": len(np.unique(patients)),
+    }
+    found = replicates[~np.isnan(replicates)]
+    if math.isnan(value):
+        result["note"] = "undefined: 0/0"
+    elif not len(found) or np.ptp(found) < 1e-12:
+        result["note"] = "no interval: every resample gives the same value"
+    else:
+        result["low"], result["high"] = (float(bound) for bound in np.percentile(found, [2.5, 97.5]))
+        if len(found) < len(replicates):
+            result["note"] = f"undefined in {len(replicates) - len(found)} of {len(replicates)} resamples"
+    return result
+
+
+def estimate_proportion(value: float, replicates: Floats, patients: NDArray[Any]) -> Estimate:
+    """`estimate`, but exactly 0 or 1, which no resample can widen, gets a Wilson interval that counts patients."""
+    result = estimate(value, replicates, patients)
+    if value in (0, 1):
+        low, high = wilson(value * result["patients"], result["patients"])
+        note = "every resample gives the same value: Wilson interval over patients"
+        result |= {"low": low, "high": high, "note": note}
+    return result
+
+
+def estimate_text(estimate: Estimate, digits: int = 3) -> str:
+    """`0.977 (0.961–0.989)`; a dash where there is no value, no parenthesis where there is no interval."""
+    if estimate["value"] is None:
+        return "–"
+    value, low, high = (
+        f"{number or 0:.{digits}f}" for number in (estimate["value"], estimate["low"], estimate["high"])
+    )
+    return value if estimate["low"] is None else f"{value} ({low}–{high})"
+
+
+def discriminate(
+    labels: ArrayLike, scores: ArrayLike, decisions: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
+) -> tuple[dict[str, Estimate], dict[str, Floats]]:
+    """Estimates of every metric of METRICS, and their replicates (resamples,) for whoever needs a function of them.
+
+    `films` and `patients` count what the metric speaks about: for sensitivity the PNEUMONIA films, for PPV the films
+    called PNEUMONIA. A proportion of exactly 0 or 1 gets a Wilson interval over its patients instead.
+    """
+    label, score, patient = check_films(labels, scores, groups)
+    decided = np.asarray(decisions, dtype=bool)
+    if decided.shape != label.shape:
+        raise ValueError(f"decisions must be as long as labels: {decided.shape}, {label.shape}")
+    values, replicates = bootstrap(discrimination(label, score, decided), label, patient, resamples, seed)
+    about = {"sensitivity": label, "specificity": ~label, "ppv": decided, "npv": ~decided}
+    estimates = {}
+    for name in METRICS:
+        about_patients = patient[about.get(name, np.ones_like(label))]
+        measure = estimate_proportion if name in _PROPORTIONS else estimate
+        estimates[name] = measure(float(values[name]), replicates[name], about_patients)
+        if math.isnan(values[name]):
+            estimates[name]["note"] = _NEEDS[name]
+    return estimates, replicates
+
+
+def evaluate_subgroups(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    decisions: ArrayLike,
+    groups: ArrayLike,
+    masks: Mapping[str, ArrayLike],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Sensitivity, specificity and AUROC within each named mask, however few its films.
+
+    The AUROC of a subgroup of one class (all bacterial, say) is against every film of the other class; `against` says.
+    """
+    label, score, patient = check_films(labels, scores, groups)
+    decided = np.asarray(decisions, dtype=bool)
+    rows = []
+    for name, chosen in masks.items():
+        mask = np.asarray(chosen, dtype=bool)
+        if not mask.any():
+            raise ValueError(f"subgroup {name} holds no film")
+        classes = np.unique(label[mask])
+        own = discriminate(label[mask], score[mask], decided[mask], patient[mask], resamples, seed)[0]
+        auroc = own["auroc"]
+        if len(classes) == 1:
+            wider = mask | (label != classes[0])
+            auroc = discriminate(label[wider], score[wider], decided[wider], patient[wider], resamples, seed)[0][
+                "auroc"
+            ]
+        rows.append(
+            {
+                "name": name,
+                "films": int(mask.sum()),
+                "patients": len(np.unique(patient[mask])),
+                "pneumonia": int(label[mask].sum()),
+                "sensitivity": own["sensitivity"],
+                "specificity": own["specificity"],
+                "auroc": auroc,
+                "against": "its own films" if len(classes) == 2 else f"all {'NORMAL' if classes[0] else 'PNEUMONIA'}",
+            }
+        )
+    return rows
+
+
+def wilson(successes: float, trials: float) -> tuple[float, float]:
+    """95% Wilson score interval of a proportion; (0, 1) where there are no trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    z = 1.959963984540054
+    share = successes / trials
+    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return (0.0 if successes == 0 else middle - half), (1.0 if successes == trials else middle + half)
