@@ -1,0 +1,129 @@
+"""From an evaluation report to everything that people look at: pictures, and the tables behind `dvc plots`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pulmo import galleries, plots
+from pulmo.files import write_csv
+from pulmo.manifest import LABELS, SPLITS
+
+SHOWN = 18  # films in the grid of predictions
+
+
+def draw_report(report: Mapping[str, Any], history: pd.DataFrame, folder: Path) -> None:
+    """Draw what `evaluation.evaluate_predictions` reports, one PNG per question, into `folder`, and the keys shortcuts
+    and robustness where the report has them."""
+    splits = {name: report[name] for name in ("val", "test")}
+    test = report["test"]
+    threshold = report["locked"]["operating_point"]["threshold"]
+
+    def points(x: str, y: str) -> dict[str, tuple[float, float]]:
+        values = {name: tuple(part["metrics"][key]["value"] for key in (x, y)) for name, part in splits.items()}
+        return {name: pair for name, pair in values.items() if None not in pair}
+
+    def curves(kind: str) -> dict[str, Any]:
+        return {name: part["curves"][kind] for name, part in splits.items() if part["curves"][kind]}
+
+    def metric(key: str) -> dict[str, Any]:
+        return {name: part["metrics"][key] for name, part in splits.items()}
+
+    plots.draw_roc(folder / "roc.png", curves("roc"), metric("auroc"), points("specificity", "sensitivity"))
+    plots.draw_precision_recall(
+        folder / "precision_recall.png",
+        curves("precision_recall"),
+        metric("auprc"),
+        {name: part["prevalence"] for name, part in splits.items()},
+        points("sensitivity", "ppv"),
+    )
+    plots.draw_confusion(folder / "confusion.png", test["confusion"], f"Test, threshold {threshold:.3f}")
+    bins = {name: test["calibration"][name]["bins"] for name in ("before", "after")}
+    plots.draw_reliability(folder / "reliability.png", bins, "Reliability on test, before and after temperature")
+    plots.draw_decision_curve(folder / "decision_curve.png", test["curves"]["decision"], threshold)
+    abstention = {
+        name: (part["selective"]["coverage"]["value"], part["selective"]["error"]["value"])
+        for name, part in splits.items()
+        if part["selective"]["error"]["value"] is not None
+    }
+    plots.draw_risk_coverage(folder / "risk_coverage.png", curves("risk_coverage"), abstention)
+    plots.draw_prevalence(folder / "prevalence.png", test["curves"]["prevalence"], test["prevalence"])
+    rows = [(f"{row['name']} (n = {row['films']})", row) for row in test["subgroups"]]
+    if rows:
+        overall = {key: test["metrics"][key]["value"] for key in ("sensitivity", "specificity", "auroc")}
+        known = {key: value for key, value in overall.items() if value is not None}
+        plots.draw_forest(folder / "subgroups.png", rows, list(known), "Subgroups of test (dashed: all films)", known)
+    if shortcuts := report.get("shortcuts"):
+        rows = [(row["name"], {"auroc": row["test"]}) for row in shortcuts["families"] if row["test"]]
+        model = shortcuts["model"]["test"]
+        title = "What films give away without anatomy (dashed: the model), test"
+        plots.draw_forest(folder / "shortcuts.png", rows, ["auroc"], title, {"auroc": model["value"]})
+    if robustness := report.get("robustness"):
+        changes = {
+            f"{change['name']} ({change['unit']})": [
+                {**severity, "flipped": severity["flipped"]["value"]} for severity in change["severities"]
+            ]
+            for change in robustness["changes"]
+        }
+        plots.draw_robustness(folder / "robustness.png", changes, robustness["clean"]["auroc"])
+    galleries.draw_training(folder / "training.png", {str(name): column.tolist() for name, column in history.items()})
+    if shortcuts := report.get("shortcuts"):
+        names = ("AUROC of the shortcut", "of the model, films matched")
+        told = [row for row in shortcuts["families"] if row["test"]]
+        rows = [(row["name"], dict(zip(names, (row["test"], row["matched"]["model"]), strict=True))) for row in told]
+        if rows:
+            model = dict.fromkeys(names, shortcuts["model"]["test"])
+            plots.draw_forest(
+                folder / "shortcuts.png", rows, names, "Shortcuts on test (dashed: the model on all films)", model
+            )
+    if robustness := report.get("robustness"):
+        changes = {
+            row["name"]: [level | {"flipped": level["flipped"]["value"]} for level in row["severities"]]
+            for row in robustness["changes"]
+        }
+        plots.draw_robustness(folder / "robustness.png", changes, robustness["clean"]["auroc"])
+
+
+def draw_films(predictions: pd.DataFrame, images: np.ndarray, threshold: float, folder: Path, seed: int) -> None:
+    """A grid of test films with what they are and what the model says, wrong answers framed.
+
+    `predictions` has the film's row of `images` in column row. Half of the grid shows the wrong answers that the model
+    is surest of, as far as there are any; the rest is drawn at random.
+    """
+    test = predictions[predictions.split == "test"]
+    wrong = (test.prob_pneumonia >= threshold) != (test.label == 1)
+    surest = (test.prob_pneumonia - threshold).abs()[wrong].nlargest(SHOWN // 2).index
+    rest = test[~wrong]
+    drawn = rest.sample(min(SHOWN - len(surest), len(rest)), random_state=seed).index
+    shown = test.loc[[*surest, *drawn]]
+    captions = [f"{row.subtype}\nprobability {row.prob_pneumonia:.2f}" for row in shown.itertuples()]
+    pictures = [images[row] for row in shown.row]
+    title = "Test films; framed: wrong answers, the surest first"
+    galleries.draw_films(folder / "predictions.png", pictures, captions, wrong[shown.index].tolist(), title)
+
+
+def draw_data(leakage: Mapping[str, Any], folder: Path) -> None:
+    """Class and subtype balance of the splits."""
+    counts = {name: leakage["splits"][name]["subtypes"] for name in SPLITS}
+    galleries.draw_class_balance(folder / "class_balance.png", counts)
+
+
+def write_plot_tables(
+    report: Mapping[str, Any], predictions: pd.DataFrame, leakage: Mapping[str, Any], folder: Path
+) -> None:
+    """The tables that dvc.yaml plots and compares between experiments: ROC and precision-recall of val and test, the
+    confusion matrix of test as one row per film, and films by split and class."""
+    for split in ("val", "test"):
+        for kind, columns in (("roc", ["fpr", "tpr"]), ("precision_recall", ["recall", "precision"])):
+            curve = report[split]["curves"][kind] or {key: [] for key in columns}
+            write_csv(folder / f"{kind}_{split}.csv", pd.DataFrame({key: curve[key] for key in columns}))
+    test = predictions[predictions.split == "test"]
+    called = (test.prob_pneumonia >= report["locked"]["operating_point"]["threshold"]).astype(int)
+    names = np.array(LABELS)
+    write_csv(folder / "confusion_test.csv", pd.DataFrame({"actual": names[test.label], "predicted": names[called]}))
+    balance = [
+        (f"{split} {label}", films) for split in SPLITS for label, films in leakage["splits"][split]["labels"].items()
+    ]
+    write_csv(folder / "class_balance.csv", pd.DataFrame(balance, columns=["class", "films"]))
