@@ -14,11 +14,16 @@ from pulmo import files
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "report.json"
     files.write_json(path, {"old": 1})
-    with pytest.raises(ValueError, match="not JSON compliant|serializ"):
+    with pytest.raises(ValueError, match=r"not JSON compliant|serializ"):
         files.write_bytes(path, json.dumps(float("nan"), allow_nan=False).encode())
-    with pytest.raises(RuntimeError), files.whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail_midway() -> None:
+        with files.whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_midway()
     assert files.read_json(path) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -53,14 +58,25 @@ def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path):
         with files.whole_folder(target) as folder:
             (folder / name).touch()
     assert [path.name for path in target.iterdir()] == ["second"]
-    with pytest.raises(RuntimeError), files.whole_folder(target) as folder:
-        (folder / "third").touch()
-        raise RuntimeError
+
+    def fail_midway() -> None:
+        with files.whole_folder(target) as folder:
+            (folder / "third").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_midway()
     assert [path.name for path in target.iterdir()] == ["second"]
 
 
 def test_json_takes_numpy_and_says_null_for_what_is_no_number(tmp_path):
-    content = {"a": np.float64(0.1), "b": np.array([1, 2]), "c": float("nan"), "d": (np.bool_(True), None), 5: Path("x")}
+    content = {
+        "a": np.float64(0.1),
+        "b": np.array([1, 2]),
+        "c": float("nan"),
+        "d": (np.bool_(True), None),
+        5: Path("x"),
+    }
     files.write_json(tmp_path / "x.json", content)
     assert files.read_json(tmp_path / "x.json") == {"a": 0.1, "b": [1, 2], "c": None, "d": [True, None], "5": "x"}
 

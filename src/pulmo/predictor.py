@@ -1,0 +1,60 @@
+"""One film in, one answer out: the same decoding, network, temperature and threshold that were evaluated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pulmo.calibration import to_probability
+from pulmo.images import read_image
+from pulmo.model import predict_logits
+from pulmo.package import Package, load_package
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one film."""
+
+    label: str  # NORMAL or PNEUMONIA
+    prob_pneumonia: float  # calibrated
+    threshold: float  # at or above it the film is called PNEUMONIA
+    logit: float  # log-odds of PNEUMONIA before calibration
+
+
+class Predictor:
+    """A model package ready to answer; ValueError where the package is damaged or its threshold is not yet locked."""
+
+    def __init__(self, package: Package, device: str = "auto", precision: str = "fp32") -> None:
+        if package.info.threshold is None or package.info.temperature is None:
+            raise ValueError("the package has no locked threshold; use models/package, which `dvc repro` writes")
+        self.package = package
+        self.device = device
+        self.precision = precision
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> Self:
+        """From the folder of a package, such as models/package."""
+        return cls(load_package(folder), device)
+
+    def predict(self, films: Sequence[bytes | Path]) -> list[Answer]:
+        """Answers in the order of the films, given as file contents or paths; ImageError where one is no film."""
+        info = self.package.info
+        images = np.stack([read_image(film, info.size, info.fit) for film in films])
+        return [self.answer(logit) for logit in self.score(images)]
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Log-odds of PNEUMONIA, float32 (N,), of fitted gray images uint8 (N, S, S)."""
+        info = self.package.info
+        return predict_logits(
+            self.package.model, images, device=self.device, precision=self.precision, mean=info.mean, std=info.std
+        )
+
+    def answer(self, logit: float) -> Answer:
+        """The answer that follows from a log-odds."""
+        info = self.package.info
+        assert info.threshold is not None
+        assert info.temperature is not None
+        probability = float(to_probability(np.array([logit]), info.temperature)[0])
+        return Answer(info.classes[int(probability >= info.threshold)], probability, info.threshold, float(logit))

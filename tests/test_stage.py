@@ -1,0 +1,52 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pulmo.stage import run_stage
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("params.yaml: unknown key x"), "error: params.yaml: unknown key x"),
+        (
+            OSError(28, "No space left on device", "data/x.npy"),
+            "error: data/x.npy: No space left on device; check free",
+        ),
+        (OSError("odd"), "error: odd; check free space"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(error, line):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_stage(main)
+    assert str(end.value.code).startswith(line)
+    assert "\n" not in str(end.value.code)
+
+
+def test_a_bug_keeps_its_traceback():
+    def main() -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        run_stage(main)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_stage_cleans_up(number, code, tmp_path):
+    program = (
+        "import time\nfrom pathlib import Path\nfrom pulmo.files import whole_file\nfrom pulmo.stage import run_stage\n"
+        "def main():\n    with whole_file(Path('out')) as file:\n        file.touch(); print('ready', flush=True)\n"
+        "        time.sleep(60)\nrun_stage(main)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.kill(process.pid, number)
+    assert process.returncode == code
+    assert not list(tmp_path.iterdir())
