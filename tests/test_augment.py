@@ -8,7 +8,7 @@ import torch
 from pulmo.augment import Augmentation, augment, compress_jpeg, draw_flips, make_generator
 
 CPU = torch.device("cpu")
-ALL = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.1, 1.5, 0.05, 50)
+ALL = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1, 1.5, 0.05, 50)
 
 
 def draw_film(size: int = 64) -> np.ndarray:

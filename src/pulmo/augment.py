@@ -21,6 +21,7 @@ class Augmentation:
     flip: float = 0.0  # probability of a left-right flip
     rotation: float = 0.0  # degrees, either way
     zoom: float = 0.0  # relative, in and out
+    aspect: float = 0.0  # relative, width against height, either way
     translation: float = 0.0  # share of the side, each direction
     brightness: float = 0.0  # share of the gray range, either way
     contrast: float = 0.0  # relative, either way
@@ -62,14 +63,15 @@ def _flip(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
 
 
 def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
-    """Rotation, zoom and translation by one resampling; what comes from outside the film is black."""
-    if not (settings.rotation or settings.zoom or settings.translation):
+    """Rotation, zoom, aspect and translation by one resampling; what comes from outside the film is black."""
+    if not (settings.rotation or settings.zoom or settings.aspect or settings.translation):
         return gray
     angle = _spread(gray, generator, math.radians(settings.rotation))
     scale = 1 / (1 + _spread(gray, generator, settings.zoom))
     right, down = (2 * _spread(gray, generator, settings.translation) for _ in range(2))
+    wide = (1 + _spread(gray, generator, settings.aspect)).sqrt() if settings.aspect else torch.ones_like(scale)
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-    rows = [torch.stack([cos, -sin, right], dim=1), torch.stack([sin, cos, down], dim=1)]
+    rows = [torch.stack([cos / wide, -sin / wide, right], dim=1), torch.stack([sin * wide, cos * wide, down], dim=1)]
     grid = F.affine_grid(torch.stack(rows, dim=1), [len(gray), 1, *gray.shape[1:]], align_corners=False)
     return F.grid_sample(gray.unsqueeze(1), grid, align_corners=False).squeeze(1)
 

@@ -86,6 +86,7 @@ class AugmentParams(Section):
     flip: Share
     rotation: Annotated[float, Field(ge=0, le=180)]
     zoom: Annotated[float, Field(ge=0, lt=1)]
+    aspect: Annotated[float, Field(ge=0, lt=1)]
     translation: Annotated[float, Field(ge=0, lt=1)]
     brightness: Share
     contrast: Share
