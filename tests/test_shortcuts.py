@@ -11,26 +11,26 @@ from pulmo.shortcuts import BINS, border, match_films, measure_shortcuts, power_
 SIZE = 32
 
 
-def make_films(seed=0, told_by="nothing"):
-    """120 train, 60 val and 60 test films of noise, two per patient, whose label one property of the file tells."""
-    rng = np.random.default_rng(seed)
-    split = np.repeat(["train", "val", "test"], [120, 60, 60])
-    label = np.tile([0, 0, 1, 1], 60)
+def make_films(seed=0, told_by="nothing", test=60):
+    """120 train, 60 val and some test films of noise, two per patient, whose label one property of the file tells."""
+    rng, count = np.random.default_rng(seed), 180 + test
+    split = np.repeat(["train", "val", "test"], [120, 60, test])
+    label = np.tile([0, 0, 1, 1], count // 4)
     films = pd.DataFrame(
         {
-            "path": [f"{i:03d}.png" for i in range(240)],
-            "width": 300 + rng.integers(0, 40, 240),
+            "path": [f"{i:03d}.png" for i in range(count)],
+            "width": 300 + rng.integers(0, 40, count),
             "height": 280,
             "mode": "L",
-            "bytes": 9000 + rng.integers(0, 3000, 240) + (8000 * label if told_by == "bytes" else 0),
+            "bytes": 9000 + rng.integers(0, 3000, count) + (8000 * label if told_by == "bytes" else 0),
         }
     )
     splits = films[["path"]].assign(split=split, label=np.array(["NORMAL", "PNEUMONIA"])[label])
-    splits["patient"] = [f"p{i // 2}" for i in range(240)]
-    rows = rng.permutation(240)
-    images = np.empty((240, SIZE, SIZE), np.uint8)
+    splits["patient"] = [f"p{i // 2}" for i in range(count)]
+    rows = rng.permutation(count)
+    images = np.empty((count, SIZE, SIZE), np.uint8)
     images[rows] = rng.integers(0, 256, images.shape)
-    logit = 3.0 * label + rng.normal(0, 1, 240)
+    logit = 3.0 * label + rng.normal(0, 1, count)
     predictions = films.assign(logit=logit)[split != "train"]
     return films, splits, films[["path"]].assign(row=rows), images, predictions
 
@@ -61,16 +61,20 @@ def test_without_a_shortcut_the_model_stands():
     assert named(report, "file")["test"]["patients"] == 30
 
 
-def test_a_model_that_leans_on_a_shortcut_owes_part_of_its_result_to_it():
-    films, splits, index, images, predictions = make_films(told_by="nothing")
+def test_a_model_that_leans_on_a_shortcut_owes_it_part_or_most_of_its_result(monkeypatch):
+    films, splits, index, images, predictions = make_films(test=400)
     rng = np.random.default_rng(5)
     label = (splits.label == "PNEUMONIA").to_numpy()
-    spread = 1500 * rng.normal(0, 1, 240) + 2000 * label
-    films["bytes"] = (9000 + spread).astype(int)
-    predictions["logit"] = (1.2 * spread / 1500 + 3 * label + rng.normal(0, 1, 240))[splits.split != "train"]
-    report = measure_shortcuts(films, splits, index, images, predictions, resamples=200)
+    shortcut = 2 * label + rng.normal(0, 1, 580)
+    films["bytes"] = (9000 * np.exp(0.1 * shortcut)).astype(int)
+    predictions["logit"] = (shortcut + label + rng.normal(0, 0.5, 580))[splits.split != "train"]
+    report = measure_shortcuts(films, splits, index, images, predictions, resamples=100)
     assert report["explains"] == "part"
     assert report["verdict"].startswith("Shortcuts explain part of this result (file")
+    monkeypatch.setattr("pulmo.shortcuts.FALL", 0.02)
+    report = measure_shortcuts(films, splits, index, images, predictions, resamples=100)
+    assert report["explains"] == "most"
+    assert "the model falls by more than 0.02 among films matched on file" in report["verdict"]
 
 
 def test_what_is_the_same_for_every_film_has_no_number():
@@ -82,7 +86,7 @@ def test_what_is_the_same_for_every_film_has_no_number():
 def test_all_together_joins_what_tells_anything():
     report = measure_shortcuts(*make_films(), resamples=100)
     columns = {row["name"]: row["features"] for row in report["families"]}
-    assert columns.pop("all together") == sum(columns.values()) - columns["mode"]
+    assert columns.pop("all shortcuts") == sum(columns.values()) - columns["mode"]
 
 
 def test_a_missing_prediction_is_named():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pulmo import galleries, plots
+from pulmo.decisions import confidence
 from pulmo.files import write_csv
 from pulmo.manifest import LABELS, SPLITS
 
@@ -55,19 +56,6 @@ def draw_report(report: Mapping[str, Any], history: pd.DataFrame, folder: Path) 
         overall = {key: test["metrics"][key]["value"] for key in ("sensitivity", "specificity", "auroc")}
         known = {key: value for key, value in overall.items() if value is not None}
         plots.draw_forest(folder / "subgroups.png", rows, list(known), "Subgroups of test (dashed: all films)", known)
-    if shortcuts := report.get("shortcuts"):
-        rows = [(row["name"], {"auroc": row["test"]}) for row in shortcuts["families"] if row["test"]]
-        model = shortcuts["model"]["test"]
-        title = "What films give away without anatomy (dashed: the model), test"
-        plots.draw_forest(folder / "shortcuts.png", rows, ["auroc"], title, {"auroc": model["value"]})
-    if robustness := report.get("robustness"):
-        changes = {
-            f"{change['name']} ({change['unit']})": [
-                {**severity, "flipped": severity["flipped"]["value"]} for severity in change["severities"]
-            ]
-            for change in robustness["changes"]
-        }
-        plots.draw_robustness(folder / "robustness.png", changes, robustness["clean"]["auroc"])
     galleries.draw_training(folder / "training.png", {str(name): column.tolist() for name, column in history.items()})
     if shortcuts := report.get("shortcuts"):
         names = ("AUROC of the shortcut", "of the model, films matched")
@@ -94,7 +82,8 @@ def draw_films(predictions: pd.DataFrame, images: np.ndarray, threshold: float, 
     """
     test = predictions[predictions.split == "test"]
     wrong = (test.prob_pneumonia >= threshold) != (test.label == 1)
-    surest = (test.prob_pneumonia - threshold).abs()[wrong].nlargest(SHOWN // 2).index
+    sure = pd.Series(confidence(test.prob_pneumonia, threshold), test.index)
+    surest = sure[wrong].nlargest(SHOWN // 2).index
     rest = test[~wrong]
     drawn = rest.sample(min(SHOWN - len(surest), len(rest)), random_state=seed).index
     shown = test.loc[[*surest, *drawn]]

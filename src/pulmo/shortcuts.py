@@ -2,8 +2,8 @@
 
 Each family of features describes how a film was made, stored or framed, never what it shows. A logistic regression on
 them, fitted on train, is scored on val and test beside the model. On test, a shortcut explains
-- most of the result where it comes within MARGIN of the model's AUROC, or where the model's AUROC falls by more than FALL
-  among the pairs of films that the shortcut cannot tell apart;
+- most of the result where it comes within MARGIN of the model's AUROC, or where the model's AUROC falls by more than
+  FALL among the pairs of films that the shortcut cannot tell apart;
 - part of it where that fall is beyond chance: its 95% interval lies above 0;
 - else little.
 """
@@ -24,7 +24,7 @@ MARGIN = 0.03
 FALL = 0.1
 CALIPER = 0.1  # standard deviations of the shortcut's log-odds: half of what propensity matching uses (Austin 2011)
 BINS = 28
-_ALL = "all together"
+_ALL = "all shortcuts"
 
 
 def measure_shortcuts(
@@ -41,8 +41,8 @@ def measure_shortcuts(
 
     Returns, for JSON: model {val, test}: its AUROC; caliper; families: rows {name, meaning, features, note, val, test,
     matched}, val and test being estimates of the AUROC and matched what `match_films` returns of test; the last row is
-    all families together, and one that is the same for every film has a note and None instead of numbers; strongest: the
-    family with the best AUROC on test; explains: most, part or little; verdict: a sentence that says so.
+    all families together, and one that is the same for every film has a note and None instead of numbers; strongest:
+    the family with the best AUROC on test; explains: most, part or little; verdict: a sentence that says so.
     """
     table = splits.merge(films[["path", "width", "height", "mode", "bytes"]], on="path").merge(index, on="path")
     table = table.merge(predictions[["path", "logit"]], on="path", how="left")
@@ -212,7 +212,7 @@ def _judge(model: float | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
     close = [row["name"] for row in judged if row["test"]["value"] >= model - MARGIN]
     deep = [name for name, fall in falls.items() if fall["value"] > FALL]
     real = [name for name, fall in falls.items() if fall["low"] is not None and fall["low"] > 0]
-    facts = f"{strongest['name']}, without any anatomy, reaches AUROC {strongest['test']['value']:.3f} on test, "
+    facts = f"without any anatomy, {strongest['name']} reaches AUROC {strongest['test']['value']:.3f} on test, "
     facts += f"the model {model:.3f}"
     within = min((row for row in judged if row["name"] in falls), key=_matched_auroc, default=None)
     if within:
