@@ -20,7 +20,7 @@ from pulmo.robustness import measure_robustness
 from pulmo.shortcuts import measure_shortcuts
 from pulmo.stage import run_stage
 
-COLUMNS = ["path", "split", "patient", "label", "subtype", "logit", "prob_pneumonia"]
+COLUMNS = ["path", "split", "patient", "label", "subtype", "logit", "prob_pneumonia", "called"]
 
 
 def main() -> None:
@@ -48,12 +48,15 @@ def main() -> None:
             resamples=params.bootstrap,
             seed=params.seed,
         )
-        films["prob_pneumonia"] = locked.decide(films.logit.to_numpy())[0]
+        probability, called = locked.decide(films.logit.to_numpy())
+        films = films.assign(prob_pneumonia=probability, called=called.astype(int))
         print(f"{len(films)} films scored, threshold {locked.operating_point.threshold:.3f} locked on validation")
         with whole_folder(paths.PLOTS) as folder:
             look_closer(report, films, images, trained, locked, params, folder)
             figures.draw_report(report, history, folder)
-            figures.draw_films(films, images, locked.operating_point.threshold, folder, params.seed)
+            figures.draw_films(
+                films[films.split == "test"], images, locked.operating_point.threshold, folder, params.seed
+            )
             figures.draw_data(leakage, folder)
         with whole_folder(paths.CURVES) as folder:
             figures.write_plot_tables(report, films, leakage, folder)
@@ -61,7 +64,7 @@ def main() -> None:
             update={
                 "threshold": locked.operating_point.threshold,
                 "temperature": locked.temperature.value,
-                "operating_point": report["locked"]["operating_point"],
+                "locked": report["locked"],
                 "metrics": headline(report),
             }
         )

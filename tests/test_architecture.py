@@ -6,11 +6,12 @@ from code_reading import PACKAGE, ROOT, imported_names, own_modules, reached_mod
 LEVELS = (
     ("paths", "params", "files", "images", "metrics", "model", "augment", "lungs", "tracking", "stage"),
     (
-        *("manifest", "package", "training", "preprocessing", "recipes"),
+        *("manifest", "package", "training", "preprocessing", "revisions"),
         *("calibration", "comparison", "curves", "decisions", "robustness", "gradcam", "plots"),
     ),
-    ("sources", "splits", "dataset", "evaluation", "shortcuts", "card", "galleries"),
+    ("sources", "splits", "dataset", "evaluation", "shortcuts", "card", "galleries", "recipes"),
     ("explain", "figures", "predictor"),
+    ("external",),
     ("cli", "web"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -39,6 +39,14 @@ def test_lungs_are_found(chest, scale):
     assert lungs.sum() > 0.5 * found.sum()
 
 
+def test_a_dark_edge_is_no_lung():
+    image, lungs = draw_chest(middle=30, half=16)
+    image[:, 52:] = 20
+    found = find_lungs(image)
+    assert (found & lungs).sum() > 0.75 * lungs.sum()
+    assert not found[:, 52:].any()
+
+
 def test_even_heat_falls_on_the_lungs_by_their_area():
     images = np.stack([draw_chest()[0]] * 3)
     maps = np.ones((3, 4, 4), np.float32)

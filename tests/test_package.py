@@ -40,7 +40,7 @@ def test_a_loaded_package_predicts_what_the_saved_model_did(folder, model):
 
 def test_the_card_round_trips(tmp_path, model):
     info = INFO.model_copy(
-        update={"threshold": 0.25, "temperature": 1.5, "operating_point": {"rule": "youden"}, "metrics": {"auroc": 0.9}}
+        update={"threshold": 0.25, "temperature": 1.5, "locked": {"rule": "youden"}, "metrics": {"auroc": 0.9}}
     )
     saved = save_package(tmp_path / "package", model.state_dict(), info)
     assert saved.weights_sha256 == sha256_file(tmp_path / "package" / WEIGHTS)

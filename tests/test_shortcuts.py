@@ -106,6 +106,15 @@ def test_matching_by_hand():
     assert found["fall"]["value"] == pytest.approx((1 + 1 + 0 + 0.5) / 4 - 0.75)
 
 
+def test_matching_does_not_depend_on_the_scale_of_the_shortcut():
+    rng = np.random.default_rng(6)
+    label, model = np.arange(80) % 2, rng.normal(0, 1, 80)
+    shortcut = rng.normal(0, 1, 80)
+    small, large = (match_films(label, scale * shortcut, model, np.arange(80), resamples=50) for scale in (0.01, 100))
+    assert small == large
+    assert 40 < small["pairs"] < 400
+
+
 def test_a_useless_shortcut_matches_all_and_a_perfect_one_none():
     rng = np.random.default_rng(1)
     label = np.arange(200) % 2

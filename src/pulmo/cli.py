@@ -62,6 +62,62 @@ def predict(
         print(f"{film}: {answer.label}  prob_pneumonia {answer.prob_pneumonia:.3f}  threshold {answer.threshold:.3f}")
 
 
+@app.command()
+def evaluate(
+    films: Annotated[Path, typer.Option(help="labelled folder, .zip or .tar(.gz), as source `folder` takes it")],
+    labels: Annotated[Path | None, typer.Option(help="CSV with columns path,label[,patient]")] = None,
+    package: Annotated[Path, typer.Option(help="model package")] = Path("models/package"),
+    out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
+) -> None:
+    """External test: score labelled films with the locked threshold and temperature."""
+    from pulmo.external import evaluate_folder
+    from pulmo.metrics import estimate_text
+    from pulmo.predictor import Predictor
+
+    report = evaluate_folder(Predictor.load(package), films, labels, out)
+    print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
+    for name, found in report["metrics"].items():
+        print(f"  {name:18} {estimate_text(found)}")
+    print(f"->  {out}")
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="experiment, git revision, MLflow run, or `workspace`")],
+    second: Annotated[str, typer.Argument(help="the same; differences are second less first")],
+) -> None:
+    """Two experiments on the same test films: paired bootstrap, DeLong, McNemar, and where they disagree."""
+    import io
+
+    import pandas as pd
+
+    from pulmo import paths
+    from pulmo.comparison import compare_models, pair_predictions
+    from pulmo.files import write_json
+    from pulmo.metrics import estimate_text
+    from pulmo.revisions import read_output
+
+    root = paths.project_root()
+    tables = [pd.read_csv(io.StringIO(read_output(root, str(paths.PREDICTIONS), name))) for name in (first, second)]
+    a, b = pair_predictions(*(table[table.split == "test"] for table in tables))
+    report = compare_models(a.label, a.patient, (a.logit, b.logit), (a.called == 1, b.called == 1))
+    different = report["disagreements"]
+    films = [
+        {"path": a.path[row], "label": a.label[row], first: a.called[row], second: b.called[row]} for row in different
+    ]
+    write_json(paths.COMPARISON, report | {"first": first, "second": second, "disagreements": films})
+    print(f"{report['films']} test films of {report['patients']} patients; difference = {second} less {first}\n")
+    print(f"{'':18} {first[:16]:>16} {second[:16]:>16}   difference (95% interval)")
+    for name, row in report["metrics"].items():
+        print(f"{name:18} {row['a']:16.3f} {row['b']:16.3f}   {estimate_text(row['difference'])}")
+    if delong := report["delong"]:
+        print(f"\nDeLong: AUROC {delong['difference']:+.4f}, p = {delong['p']:.3g}")
+    told = report["mcnemar"]
+    right = f"only {first} right {told['only_a_right']}, only {second} right {told['only_b_right']}"
+    print(f"McNemar: {right}, p = {told['p']:.3g}")
+    print(f"{len(different)} films are called differently  ->  {paths.COMPARISON}")
+
+
 @recipe.command("list")
 def list_recipes() -> None:
     """Names of the recipes."""

@@ -18,44 +18,8 @@ SHOWN = 18  # films in the grid of predictions
 def draw_report(report: Mapping[str, Any], history: pd.DataFrame, folder: Path) -> None:
     """Draw what `evaluation.evaluate_predictions` reports, one PNG per question, into `folder`, and the keys shortcuts
     and robustness where the report has them."""
-    splits = {name: report[name] for name in ("val", "test")}
-    test = report["test"]
-    threshold = report["locked"]["operating_point"]["threshold"]
-
-    def points(x: str, y: str) -> dict[str, tuple[float, float]]:
-        values = {name: tuple(part["metrics"][key]["value"] for key in (x, y)) for name, part in splits.items()}
-        return {name: pair for name, pair in values.items() if None not in pair}
-
-    def curves(kind: str) -> dict[str, Any]:
-        return {name: part["curves"][kind] for name, part in splits.items() if part["curves"][kind]}
-
-    def metric(key: str) -> dict[str, Any]:
-        return {name: part["metrics"][key] for name, part in splits.items()}
-
-    plots.draw_roc(folder / "roc.png", curves("roc"), metric("auroc"), points("specificity", "sensitivity"))
-    plots.draw_precision_recall(
-        folder / "precision_recall.png",
-        curves("precision_recall"),
-        metric("auprc"),
-        {name: part["prevalence"] for name, part in splits.items()},
-        points("sensitivity", "ppv"),
-    )
-    plots.draw_confusion(folder / "confusion.png", test["confusion"], f"Test, threshold {threshold:.3f}")
-    bins = {name: test["calibration"][name]["bins"] for name in ("before", "after")}
-    plots.draw_reliability(folder / "reliability.png", bins, "Reliability on test, before and after temperature")
-    plots.draw_decision_curve(folder / "decision_curve.png", test["curves"]["decision"], threshold)
-    abstention = {
-        name: (part["selective"]["coverage"]["value"], part["selective"]["error"]["value"])
-        for name, part in splits.items()
-        if part["selective"]["error"]["value"] is not None
-    }
-    plots.draw_risk_coverage(folder / "risk_coverage.png", curves("risk_coverage"), abstention)
-    plots.draw_prevalence(folder / "prevalence.png", test["curves"]["prevalence"], test["prevalence"])
-    rows = [(f"{row['name']} (n = {row['films']})", row) for row in test["subgroups"]]
-    if rows:
-        overall = {key: test["metrics"][key]["value"] for key in ("sensitivity", "specificity", "auroc")}
-        known = {key: value for key, value in overall.items() if value is not None}
-        plots.draw_forest(folder / "subgroups.png", rows, list(known), "Subgroups of test (dashed: all films)", known)
+    splits = {name: report[name] for name in ("test", "val")}
+    draw_splits(splits, report["locked"]["operating_point"]["threshold"], folder)
     galleries.draw_training(folder / "training.png", {str(name): column.tolist() for name, column in history.items()})
     if shortcuts := report.get("shortcuts"):
         names = ("AUROC of the shortcut", "of the model, films matched")
@@ -74,13 +38,55 @@ def draw_report(report: Mapping[str, Any], history: pd.DataFrame, folder: Path) 
         plots.draw_robustness(folder / "robustness.png", changes, robustness["clean"]["auroc"])
 
 
-def draw_films(predictions: pd.DataFrame, images: np.ndarray, threshold: float, folder: Path, seed: int) -> None:
-    """A grid of test films with what they are and what the model says, wrong answers framed.
+def draw_splits(splits: Mapping[str, Mapping[str, Any]], threshold: float, folder: Path) -> None:
+    """Draw what `evaluation.report_split` reports; where a figure has room for one split, of the first."""
+    name, test = next(iter(splits.items()))
 
-    `predictions` has the film's row of `images` in column row. Half of the grid shows the wrong answers that the model
-    is surest of, as far as there are any; the rest is drawn at random.
+    def points(x: str, y: str) -> dict[str, tuple[float, float]]:
+        values = {name: tuple(part["metrics"][key]["value"] for key in (x, y)) for name, part in splits.items()}
+        return {name: pair for name, pair in values.items() if None not in pair}
+
+    def curves(kind: str) -> dict[str, Any]:
+        return {name: part["curves"][kind] for name, part in splits.items() if part["curves"][kind]}
+
+    def metric(key: str) -> dict[str, Any]:
+        return {name: part["metrics"][key] for name, part in splits.items()}
+
+    if curves("roc"):
+        plots.draw_roc(folder / "roc.png", curves("roc"), metric("auroc"), points("specificity", "sensitivity"))
+        plots.draw_precision_recall(
+            folder / "precision_recall.png",
+            curves("precision_recall"),
+            metric("auprc"),
+            {name: part["prevalence"] for name, part in splits.items()},
+            points("sensitivity", "ppv"),
+        )
+    plots.draw_confusion(folder / "confusion.png", test["confusion"], f"{name}, threshold {threshold:.3f}")
+    bins = {when: test["calibration"][when]["bins"] for when in ("before", "after")}
+    plots.draw_reliability(folder / "reliability.png", bins, f"Reliability on {name}, before and after temperature")
+    plots.draw_decision_curve(folder / "decision_curve.png", test["curves"]["decision"], threshold)
+    abstention = {
+        name: (part["selective"]["coverage"]["value"], part["selective"]["error"]["value"])
+        for name, part in splits.items()
+        if part["selective"]["error"]["value"] is not None
+    }
+    plots.draw_risk_coverage(folder / "risk_coverage.png", curves("risk_coverage"), abstention)
+    plots.draw_prevalence(folder / "prevalence.png", test["curves"]["prevalence"], test["prevalence"])
+    rows = [(f"{row['name']} (n = {row['films']})", row) for row in test["subgroups"]]
+    if rows:
+        overall = {key: test["metrics"][key]["value"] for key in ("sensitivity", "specificity", "auroc")}
+        known = {key: value for key, value in overall.items() if value is not None}
+        plots.draw_forest(
+            folder / "subgroups.png", rows, list(known), f"Subgroups of {name} (dashed: all films)", known
+        )
+
+
+def draw_films(test: pd.DataFrame, images: np.ndarray, threshold: float, folder: Path, seed: int) -> None:
+    """A grid of films with what they are and what the model says, wrong answers framed.
+
+    `test` has columns subtype, label and prob_pneumonia, and the film's row of `images` in column row. Half of the grid
+    shows the wrong answers that the model is surest of, as far as there are any; the rest is drawn at random.
     """
-    test = predictions[predictions.split == "test"]
     wrong = (test.prob_pneumonia >= threshold) != (test.label == 1)
     sure = pd.Series(confidence(test.prob_pneumonia, threshold), test.index)
     surest = sure[wrong].nlargest(SHOWN // 2).index
@@ -89,7 +95,7 @@ def draw_films(predictions: pd.DataFrame, images: np.ndarray, threshold: float, 
     shown = test.loc[[*surest, *drawn]]
     captions = [f"{row.subtype}\nprobability {row.prob_pneumonia:.2f}" for row in shown.itertuples()]
     pictures = [images[row] for row in shown.row]
-    title = "Test films; framed: wrong answers, the surest first"
+    title = "Films and answers; framed: wrong ones, the surest first"
     galleries.draw_films(folder / "predictions.png", pictures, captions, wrong[shown.index].tolist(), title)
 
 

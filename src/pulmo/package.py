@@ -32,7 +32,7 @@ class PackageInfo(BaseModel):
     std: Triple = IMAGENET_STD
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # of prob_pneumonia; None until evaluate locks it
     temperature: Annotated[float, Field(gt=0)] | None = None  # divides the logit; None until evaluate fits it
-    operating_point: dict[str, Any] = {}  # how and on what the threshold was chosen
+    locked: dict[str, Any] = {}  # all that validation decided: temperature, operating point, abstention band
     training: dict[str, Any] = {}  # settings of the training, best epoch, its validation metrics
     metrics: dict[str, Any] = {}  # of the evaluation
     data_sha256: str = ""  # of the films and the split that it was trained on

@@ -25,7 +25,7 @@ EVALUATION = REPORTS / "evaluation.json"
 PREDICTIONS = REPORTS / "predictions.csv"
 CARD = REPORTS / "model_card.md"
 CARD_HTML = REPORTS / "model_card.html"
-SAMPLES = REPORTS / "samples.png"
+COMPARISON = REPORTS / "comparison.json"
 PLOTS = REPORTS / "plots"
 CURVES = REPORTS / "curves"
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from pulmo.files import read_json, write_bytes, write_json
+from pulmo.revisions import read_output
 
 PROTOCOLS = "protocols"
 HONEST = "honest"
@@ -54,8 +55,8 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     done = subprocess.run(["dvc", "exp", "run", "--temp", "-f", "-n", experiment, *arguments], cwd=root)
     if done.returncode:
         raise ValueError(f"experiment {experiment} failed, see above")
-    report = json.loads(_read_output(root, "reports/evaluation.json", experiment))
-    model = json.loads(_read_output(root, "models/trained/model.json", experiment))
+    report = json.loads(read_output(root, "reports/evaluation.json", experiment))
+    model = json.loads(read_output(root, "models/trained/model.json", experiment))
     file = root / "reports" / "recipes.json"
     entries = read_json(file) if file.exists() else {}
     entries[experiment] = {
@@ -110,12 +111,6 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold one mapping")
     return content
-
-
-def _read_output(root: Path, path: str, revision: str) -> str:
-    import dvc.api
-
-    return str(dvc.api.read(path, repo=str(root), rev=revision))
 
 
 def _flatten(overlay: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

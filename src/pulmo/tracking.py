@@ -100,6 +100,20 @@ def evaluate_run(
         client.set_tag(run_id, _EVALUATED, "true")
 
 
+def read_artifact(root: Path, run: str, file: str) -> str | None:
+    """Text of a file at the top level of a run's artifacts, the run given by name or id; None where there is none."""
+    client = _open_store(root)
+    found = _find(client, run)
+    if found is None:
+        name = run.replace("'", "")
+        experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+        named = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
+        found = named[0] if named else None
+    if found is None or file not in [item.path for item in client.list_artifacts(found.info.run_id)]:
+        return None
+    return Path(client.download_artifacts(found.info.run_id, file)).read_text(encoding="utf-8")
+
+
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"train": {"lr": 1}} as {"train.lr": 1}, the names that DVC shows too."""
     flat: dict[str, Any] = {}

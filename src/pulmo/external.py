@@ -1,0 +1,51 @@
+"""A locked model on films that the pipeline has never seen: the same report, with the threshold it already has."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pulmo import figures
+from pulmo.calibration import Temperature
+from pulmo.decisions import Abstention, OperatingPoint
+from pulmo.evaluation import Locked, report_split
+from pulmo.files import whole_folder, write_csv, write_json
+from pulmo.images import read_image
+from pulmo.manifest import describe_films
+from pulmo.predictor import Predictor
+from pulmo.sources import fetch_source
+
+
+def evaluate_folder(
+    predictor: Predictor, films: Path, labels: Path | None, folder: Path, resamples: int = 2000, seed: int = 42
+) -> dict[str, Any]:
+    """Score the labelled films of a folder or archive (as source `folder` takes them) and write evaluation.json,
+    predictions.csv and plots/ into `folder`; returns the report of `evaluation.report_split`."""
+    kept = predictor.package.info.locked
+    locked = Locked(
+        Temperature(**kept["temperature"]), OperatingPoint(**kept["operating_point"]), Abstention(**kept["abstention"])
+    )
+    with tempfile.TemporaryDirectory() as temporary, whole_folder(folder) as out:
+        raw = Path(temporary)
+        listed, provenance = fetch_source("folder", {"path": films, "labels": labels}, raw)
+        table = describe_films(raw, listed)
+        info = predictor.package.info
+        images = np.stack([read_image(raw / path, info.size, info.fit) for path in tqdm(table.path, unit="film")])
+        table = table.assign(
+            row=range(len(table)),
+            split="external",
+            label=(table.label == info.classes[1]).astype(int),
+            logit=predictor.score(images).astype(float),
+        )
+        probability, called = locked.decide(table.logit.to_numpy())
+        table = table.assign(prob_pneumonia=probability, called=called.astype(int))
+        report, _ = report_split(table, locked, resamples, seed)
+        (out / "plots").mkdir()
+        figures.draw_splits({"external": report}, locked.operating_point.threshold, out / "plots")
+        figures.draw_films(table, images, locked.operating_point.threshold, out / "plots", seed)
+        columns = ["path", "split", "patient", "label", "subtype", "logit", "prob_pneumonia", "called"]
+        write_csv(out / "predictions.csv", table[columns])
+        write_json(out / "evaluation.json", {"locked": kept, "source": provenance, "external": report})
+    return report
