@@ -76,7 +76,7 @@ def main() -> None:
             leakage,
             source=read_json(paths.SOURCE)["source"],
             resamples=params.bootstrap,
-            command="dvc repro",
+            command=f"git checkout {info.git_revision} && dvc repro",
             folder=paths.REPORTS,
         )
         write_csv(paths.PREDICTIONS, films[COLUMNS])

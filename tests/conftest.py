@@ -1,9 +1,14 @@
 """Fixtures that several test modules share."""
 
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
+from small_project import STAGES, run_stage, write_params
+
+# Before torch is imported: test processes that share few cores spend their time in each other's OpenMP barriers.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,4 +28,14 @@ def originals(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("originals")
     with zipfile.ZipFile(shared / "xrays" / "originals.zip") as archive:
         archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of 90 small phantom films that all five stages have run in; copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("project")
+    write_params(folder)
+    for stage in STAGES:
+        run_stage(stage, folder)
     return folder

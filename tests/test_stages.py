@@ -11,22 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
-from small_project import STAGES, copy_project, run_stage, write_params
+from small_project import copy_project, run_stage
 
 from pulmo import tracking
 from pulmo.files import read_json
 from pulmo.predictor import Predictor
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    write_params(folder)
-    for stage in STAGES:
-        run_stage(stage, folder)
-    return folder
 
 
 def test_no_patient_crosses(project):

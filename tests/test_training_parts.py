@@ -7,10 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from pulmo.augment import Augmentation, make_generator
+from pulmo.model import build_model
 from pulmo.training.checkpoints import Checkpoint, resumable
 from pulmo.training.features import FilmFeed, StoredFeed, count_variants, store_features
+from pulmo.training.freezing import split_frozen
 from pulmo.training.optimization import build_optimizer, class_weights, compute_loss, learning_rate
 from pulmo.training.rows import Rows, cut_batches, draw_order
+from pulmo.training.speedup import speed_up
 
 CPU = torch.device("cpu")
 TARGETS = torch.tensor([0, 1, 1, 1, 0, 1])
@@ -154,7 +157,7 @@ def make_feed(augmentation: Augmentation, frozen: torch.nn.Module) -> FilmFeed:
 @pytest.mark.parametrize("frozen", [Pool(), torch.nn.Sequential(Pool(), torch.nn.Flatten())], ids=["maps", "vectors"])
 def test_stored_outputs_are_those_of_the_frozen_part(tmp_path, frozen):
     feed = make_feed(Augmentation(flip=0.5), frozen)
-    array = store_features(tmp_path / "stored.npy", feed, 2, 1, 4, False)
+    array = store_features(tmp_path / "stored.npy", feed, 2, 1, False)
     assert array.dtype == np.float16
     stored = StoredFeed(Rows(array, np.arange(20), CPU), 2, feed.augmentation)
     positions = torch.tensor([3, 9, 0, 1, 2, 5])
@@ -167,23 +170,53 @@ def test_stored_outputs_are_those_of_the_frozen_part(tmp_path, frozen):
 
 def test_drawn_variants_differ_and_are_all_used(tmp_path):
     feed = make_feed(Augmentation(noise=0.3), Pool())
-    array = store_features(tmp_path / "stored.npy", feed, 3, 1, 4, False)
+    array = store_features(tmp_path / "stored.npy", feed, 3, 1, False)
     assert len(np.unique(array.reshape(3, 10, -1)[:, 0], axis=0)) == 3
     stored = StoredFeed(Rows(array, np.arange(30), CPU), 3, feed.augmentation)
     drawn = stored(torch.zeros(200, dtype=torch.long), make_generator(CPU, 1))
     assert len(drawn.flatten(1).unique(dim=0)) == 3
 
 
+@pytest.mark.parametrize(
+    ("arch", "block"), [("resnet18", "layer3"), ("resnet50", "backbone"), ("vgg11_bn", "features.10")]
+)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_faster_copy_computes_the_same(arch, block, bf16):
+    torch.manual_seed(0)
+    model = build_model(arch, "none", 2, 32)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.1, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    frozen = split_frozen(model, block)[0]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fast = speed_up(frozen, CPU, bf16)
+    assert fast is not frozen
+    inputs = torch.randn(3, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected, found = frozen(inputs), fast(inputs).float()
+    assert (found - expected).abs().mean() < (0.03 if bf16 else 1e-4) * expected.abs().mean()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "squeezenet1_1", "densenet121"])
+def test_layers_that_the_faster_copy_does_not_know_are_left_alone(arch, capfd):
+    frozen = split_frozen(build_model(arch, "none", 2, 32), "backbone")[0]
+    assert speed_up(frozen, CPU, True) is frozen
+    assert speed_up(Pool(), torch.device("cuda"), True).__class__ is Pool
+    assert capfd.readouterr().err == ""
+
+
 def test_stored_outputs_are_computed_once(tmp_path):
     file = tmp_path / "stored.npy"
-    first = store_features(file, make_feed(Augmentation(), Pool()), 1, 1, 4, False).copy()
-    assert np.array_equal(store_features(file, make_feed(Augmentation(), torch.nn.Identity()), 1, 1, 4, False), first)
+    first = store_features(file, make_feed(Augmentation(), Pool()), 1, 1, False).copy()
+    assert np.array_equal(store_features(file, make_feed(Augmentation(), torch.nn.Identity()), 1, 1, False), first)
 
 
 def test_a_full_disk_is_noticed_before(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
     with pytest.raises(ValueError, match=r"no room.*MB for 10 films x 1 variants.*train\.cache_variants: -1"):
-        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Pool()), 1, 1, 4, False)
+        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Pool()), 1, 1, False)
 
 
 def test_outputs_beyond_float16_are_an_error(tmp_path):
@@ -192,7 +225,7 @@ def test_outputs_beyond_float16_are_an_error(tmp_path):
             return inputs * 1e6
 
     with pytest.raises(ValueError, match="do not fit into float16"):
-        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Huge()), 1, 1, 4, False)
+        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Huge()), 1, 1, False)
     assert not list(tmp_path.iterdir())
 
 
@@ -284,6 +317,15 @@ def test_stale_folders_are_removed(tmp_path):
         os.utime(tmp_path / name, (stamp, stamp))
     folder_of(tmp_path, {})
     assert [folder.name for folder in tmp_path.iterdir()] == ["recent"]
+
+
+def test_a_rise_as_long_as_the_training_is_refused():
+    from pulmo.params import TrainParams, load_params
+
+    given = load_params().train.model_dump() | {"schedule": "cosine", "epochs": 3}
+    assert TrainParams.model_validate(given | {"warmup_epochs": 2}).warmup_epochs == 2
+    with pytest.raises(ValueError, match=r"train\.warmup_epochs leaves no epoch"):
+        TrainParams.model_validate(given | {"warmup_epochs": 3})
 
 
 def test_settings_come_from_plain_values():

@@ -124,6 +124,8 @@ class TrainParams(Section):
             raise ValueError("train.loss: bce is for one output neuron; set train.head: 1, or use cross_entropy")
         if self.loss == "cross_entropy" and self.head == 1:
             raise ValueError("train.loss: cross_entropy is for two logits; set train.head: 2, or use bce")
+        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
+            raise ValueError("train.warmup_epochs leaves no epoch to train at full rate; lower it below train.epochs")
         return self
 
 

@@ -24,6 +24,7 @@ from pulmo.training.freezing import split_frozen
 from pulmo.training.learner import Learner, Row
 from pulmo.training.rows import Rows
 from pulmo.training.settings import Films, TrainSettings
+from pulmo.training.speedup import speed_up
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,17 @@ def _make_feeds(
     device: torch.device,
     bf16: bool,
 ) -> tuple[Feed, Feed]:
+    function = None if frozen is None else speed_up(frozen, device, bf16)
     feeds = (
-        FilmFeed(Rows(images, train.rows, device), settings.augment, frozen),
-        FilmFeed(Rows(images, val.rows, device), Augmentation(), frozen),
+        FilmFeed(Rows(images, train.rows, device), settings.augment, function),
+        FilmFeed(Rows(images, val.rows, device), Augmentation(), function),
     )
     variants = count_variants(settings.augment, settings.cache_variants, settings.epochs)
     if frozen is None or not variants:
         return feeds
     stored = []
     for name, feed, count in zip(("train", "val"), feeds, (variants, 1), strict=True):
-        array = store_features(folder / f"{name}.npy", feed, count, settings.seed, settings.batch_size, bf16)
+        array = store_features(folder / f"{name}.npy", feed, count, settings.seed, bf16)
         stored.append(StoredFeed(Rows(array, np.arange(len(array)), device), count, feed.augmentation))
     return stored[0], stored[1]
 

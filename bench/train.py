@@ -1,0 +1,92 @@
+"""How near training comes to the bare step, how far it leaves the published way behind, and what Lightning costs.
+
+Run from the project's root: `python bench/train.py`. About four minutes on two quiet cores.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from _films import BATCH, CPU, describe, run_bare_steps, train_as_published, write_films
+from torch import nn
+
+from pulmo.augment import Augmentation
+from pulmo.training import Films, TrainSettings, fit
+from pulmo.training.learner import Batches
+
+FILMS = 320
+ROUNDS = 5
+AUGMENTATION = Augmentation(flip=0.5, rotation=7, zoom=0.1, translation=0.05, brightness=0.1, contrast=0.1)
+
+
+def main() -> None:
+    """Print ratios measured in this run."""
+    ours, bare, published = [], [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        images, labels, what = write_films(Path(scratch), FILMS)
+        print(f"{what}, ResNet-18, {images.shape[1]} px, batch {BATCH}, {os.cpu_count()} cores, images per second:")
+        run_bare_steps(images[: 2 * BATCH], labels, CPU, 1, BATCH)
+        for turn in range(ROUNDS):
+            bare.append(FILMS / run_bare_steps(images, labels, CPU, 1, BATCH))
+            ours.append(FILMS / train_here(images, labels))
+            published.append(FILMS / train_as_published(Path(scratch), lambda model: list(model.parameters()), True))
+            print(f"  round {turn + 1}: bare step {bare[-1]:.1f}, train {ours[-1]:.1f}, published {published[-1]:.1f}")
+    print(f"train / bare step: {describe([a / b for a, b in zip(ours, bare, strict=True)])}; at least .97 is wanted")
+    print(f"train / published way: {describe([a / b for a, b in zip(ours, published, strict=True)])}; at least 2")
+    raw, with_lightning = zip(*(time_tiny_steps() for _ in range(ROUNDS)), strict=True)
+    extra = [1000 * (after - before) for after, before in zip(with_lightning, raw, strict=True)]
+    share = np.median(extra) / (1000 * BATCH / np.median(bare))
+    print(f"Lightning adds {describe(extra)} ms to each step, {share:.2%} of the bare step")
+
+
+def train_here(images: np.ndarray, labels: np.ndarray) -> float:
+    """Seconds of one epoch as the stage train runs it, with a validation of two films."""
+    settings = TrainSettings(epochs=1, batch_size=BATCH, augment=AUGMENTATION, device="cpu")
+    rows = np.arange(len(images))
+    fitted = fit(images, Films(rows, labels), Films(rows[:2], labels[:2]), settings, progress=False)
+    return fitted.history[0]["seconds"]
+
+
+class Tiny(pl.LightningModule):
+    """A network that costs nothing, so that the time of a step is the time of what surrounds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 1)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.layer(batch).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters())
+
+
+def time_tiny_steps(steps: int = 2000) -> tuple[float, float]:
+    """Seconds per step of a plain loop, and of the same under Lightning."""
+    batches, plain = [torch.zeros(BATCH, 8)] * steps, Tiny()
+    optimizer = plain.configure_optimizers()
+    began = time.perf_counter()
+    for index, batch in enumerate(batches):
+        loss = plain.training_step(batch, index)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    raw = (time.perf_counter() - began) / steps
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, **dict.fromkeys(off, False))
+    began = time.perf_counter()
+    trainer.fit(Tiny(), Batches(steps, lambda: batches))
+    return raw, (time.perf_counter() - began) / steps
+
+
+if __name__ == "__main__":
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    main()

@@ -1,0 +1,208 @@
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_project import ROOT, copy_project
+from typer.testing import CliRunner
+
+from pulmo import cli, recipes
+from pulmo.files import read_json, write_csv
+from pulmo.params import load_params
+
+
+def call(*arguments: object) -> str:
+    """What `pulmo` prints; the error it raises comes through."""
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = copy_project(project, tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return folder
+
+
+@pytest.mark.slow
+def test_summary_tells_metrics_with_intervals_and_what_is_next(inside):
+    text = call("summary")
+    auroc = read_json(inside / "reports/evaluation.json")["test"]["metrics"]["auroc"]
+    assert f"{auroc['value']:.3f}  (95% interval {auroc['low']:.3f} to {auroc['high']:.3f})" in text
+    for word in ("model_card.html", "dvc exp show", "mlflow ui", "dvc plots show"):
+        assert word in text
+
+
+@pytest.mark.slow
+def test_predict_answers_like_the_evaluation(inside):
+    film = pd.read_csv("reports/predictions.csv").iloc[0]
+    text = call("predict", inside / "data/raw" / film.path)
+    assert f"prob_pneumonia {film.prob_pneumonia:.3f}" in text
+    assert ("PNEUMONIA" if film.called else "NORMAL") in text
+
+
+@pytest.mark.slow
+def test_external_films_get_the_locked_threshold(inside):
+    known = pd.read_csv("reports/predictions.csv").query("split == 'test'")
+    hospital = inside / "hospital"
+    for film in known.itertuples():
+        target = hospital / ("PNEUMONIA" if film.label else "NORMAL") / Path(film.path).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(inside / "data/raw" / film.path, target)
+    text = call("evaluate", "--films", hospital, "--out", inside / "out")
+    report = read_json(inside / "out/evaluation.json")
+    original = read_json(inside / "reports/evaluation.json")
+    assert report["external"]["confusion"] == original["test"]["confusion"]
+    assert report["external"]["metrics"]["auroc"]["value"] == original["test"]["metrics"]["auroc"]["value"]
+    assert report["locked"] == original["locked"]
+    assert "sensitivity" in text
+    assert (inside / "out/plots/roc.png").exists()
+    assert not (inside / "out/raw").exists()
+
+
+@pytest.mark.slow
+def test_external_films_that_are_missing_leave_no_report(inside):
+    with pytest.raises(ValueError, match="nowhere not found"):
+        call("evaluate", "--films", inside / "nowhere", "--out", inside / "out")
+    assert not (inside / "out").exists()
+
+
+@pytest.mark.slow
+def test_compare_reads_the_workspace_and_a_run(inside, monkeypatch):
+    name = read_json(inside / "reports/mlflow_run.json")["name"]
+    films = pd.read_csv("reports/predictions.csv")
+    films["logit"] = -films.logit
+    films["called"] = 1 - films.called
+    write_csv(inside / "reports/predictions.csv", films)
+    text = call("compare", "workspace", name)
+    report = read_json(inside / "reports/comparison.json")
+    test = films[films.split == "test"]
+    assert report["films"] == len(test)
+    assert len(report["disagreements"]) == len(test)
+    auroc = report["metrics"]["auroc"]
+    assert auroc["a"] + auroc["b"] == pytest.approx(1)
+    assert "DeLong" in text
+    assert "McNemar" in text
+
+
+@pytest.mark.slow
+def test_compare_refuses_what_cannot_be_compared(inside):
+    with pytest.raises(ValueError, match=r"'nothing' is found neither by DVC .* nor in an MLflow run"):
+        call("compare", "workspace", "nothing")
+    name = read_json(inside / "reports/mlflow_run.json")["name"]
+    films = pd.read_csv("reports/predictions.csv")
+    write_csv(inside / "reports/predictions.csv", films[films.path != films[films.split == "test"].path.iloc[0]])
+    with pytest.raises(ValueError, match="the two test sets differ"):
+        call("compare", "workspace", name)
+
+
+def test_without_a_run_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in (["summary"], ["predict", "x.png"], ["recipe", "run", "no-such-recipe"]):
+        monkeypatch.setattr("sys.argv", ["pulmo", *command])
+        with pytest.raises(SystemExit, match=r"^error: ") as end:
+            cli.main()
+        assert "\n" not in str(end.value.code)
+
+
+@pytest.mark.parametrize("name", recipes.list_recipes(ROOT / "recipes"))
+@pytest.mark.parametrize("honest", [False, True])
+def test_every_recipe_gives_valid_params(name, honest, tmp_path):
+    import yaml
+
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    published, protocol, settings = recipes.read_recipe(ROOT / "recipes", name, honest)
+    assert (protocol == "honest") == (honest or name == "ours")
+    assert set(published.get("test", {})) <= {*recipes.SHOWN, "loss"}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        section, *inner, last = key.split(".")
+        place = params[section]
+        for step in inner:
+            place = place[step]
+        assert last in place, f"{key} is no key of params.yaml"
+        place[last] = yaml.safe_load(value)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    load_params(tmp_path / "params.yaml")
+
+
+def test_a_recipe_sets_every_key_of_training():
+    import yaml
+
+    keys = set(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"])
+    for name in recipes.list_recipes(ROOT / "recipes"):
+        recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert keys - set(recipe["params"]["train"]) == {"precision", "device", "seed"}, name
+
+
+def test_an_unknown_recipe_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"no recipe 'resnet'.*resnet18-layer4"):
+        recipes.read_recipe(ROOT / "recipes", "resnet", honest=False)
+
+
+def entry(recipe: str, protocol: str, published: dict[str, float], value: float) -> dict:
+    found = {"value": value, "low": value - 0.1, "high": min(1, value + 0.1)}
+    test = dict.fromkeys(recipes.SHOWN, found)
+    return {
+        "recipe": recipe,
+        "protocol": protocol,
+        "published": published,
+        "test": test,
+        "val_auroc": found,
+        "seconds": 12,
+        "times_test_opened": 2,
+    }
+
+
+def test_leaderboard_sets_published_numbers_above_ours():
+    entries = {
+        "b-honest": entry("b", "honest", {"accuracy": 0.81}, 0.7),
+        "b": entry("b", "random", {"accuracy": 0.81}, 0.8),
+        "a": entry("a", "random", {}, 0.9),
+    }
+    lines = recipes.format_leaderboard(entries).splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in lines] == [
+        ["| a", "random"],
+        ["| b", "published"],
+        ["| b", "random"],
+        ["| b", "honest"],
+    ]
+    assert "0.810" in lines[1]
+    assert "0.800 (0.700–0.900)" in lines[2]
+    assert lines[2].endswith("| 12 | 2 |")
+
+
+def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    commands: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    def run(command: list[str], cwd: Path) -> Done:
+        commands.append(command)
+        return Done()
+
+    found = {"value": 0.9, "low": 0.8, "high": 1.0}
+    report = {
+        split: {"metrics": {name: {**found, "value": 0.9} for name in recipes.SHOWN}} for split in ("val", "test")
+    }
+    model = {"training": {"weights": "none"}, "data_sha256": "d", "git_revision": "g"}
+    outputs = {"reports/evaluation.json": report, "models/trained/model.json": model}
+    monkeypatch.setattr(recipes.subprocess, "run", run)
+    monkeypatch.setattr(recipes, "read_output", lambda root, path, revision: json.dumps(outputs[path]))
+    for _ in range(2):
+        recipes.run_recipe(tmp_path, "resnet18-layer4", honest=True, settings=["train.weights=none"])
+    assert commands[0][:6] == ["dvc", "exp", "run", "--temp", "-f", "-n"]
+    assert commands[0][6] == "resnet18-layer4-honest"
+    assert commands[0][-1] == "train.weights=none"
+    kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
+    assert kept["times_test_opened"] == 2
+    assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
+    assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
+    Done.returncode = 1
+    with pytest.raises(ValueError, match="experiment resnet18-layer4 failed"):
+        recipes.run_recipe(tmp_path, "resnet18-layer4", honest=False)
