@@ -11,7 +11,7 @@ LEVELS = (
     ),
     ("sources", "splits", "dataset", "evaluation", "shortcuts", "card", "galleries", "recipes"),
     ("explain", "figures", "predictor"),
-    ("external",),
+    ("external", "inspection"),
     ("cli", "web"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

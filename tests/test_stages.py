@@ -63,7 +63,7 @@ def test_train_and_evaluate_are_one_finished_run(project):
 
 def test_every_picture_is_one(project):
     pictures = list((project / "reports/plots").glob("*.png"))
-    assert {"roc", "confusion", "training", "predictions", "class_balance", "reliability"} <= {
+    assert {"roc", "confusion", "training", "predictions", "class_balance", "reliability", "samples"} <= {
         picture.stem for picture in pictures
     }
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)

@@ -99,6 +99,27 @@ def draw_films(test: pd.DataFrame, images: np.ndarray, threshold: float, folder:
     galleries.draw_films(folder / "predictions.png", pictures, captions, wrong[shown.index].tolist(), title)
 
 
+def draw_samples(films: pd.DataFrame, images: np.ndarray, changes: Mapping[str, Any], folder: Path, seed: int) -> None:
+    """Six train films as preprocessed, and twice as training saw them: `changes` are the fields of Augmentation.
+
+    `films` has columns row (of `images`), subtype and label.
+    """
+    import torch
+
+    from pulmo.augment import Augmentation, augment, make_generator
+
+    shown = films.sample(min(6, len(films)), random_state=seed).sort_values("label")
+    plain = np.ascontiguousarray(images[shown.row])
+    pictures, captions = list(plain), list(shown.subtype)
+    for again in range(2):
+        generator = make_generator(torch.device("cpu"), seed, "samples", again)
+        pictures += list(augment(torch.from_numpy(plain), Augmentation(**changes), generator).numpy())
+        captions += [f"{subtype}, augmented" for subtype in shown.subtype]
+    galleries.draw_films(
+        folder / "samples.png", pictures, captions, [False] * len(pictures), "Train films, and as training saw them"
+    )
+
+
 def draw_data(leakage: Mapping[str, Any], folder: Path) -> None:
     """Class and subtype balance of the splits."""
     counts = {name: leakage["splits"][name]["subtypes"] for name in SPLITS}
