@@ -138,6 +138,18 @@ def test_a_recipe_sets_every_key_of_training():
         assert keys - set(recipe["params"]["train"]) == {"precision", "device", "seed"}, name
 
 
+def test_a_recipe_that_is_honest_itself_runs_once(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/recipes.md").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    ran: list[tuple[str, bool]] = []
+    monkeypatch.setattr(recipes, "run_recipe", lambda root, name, honest, settings: ran.append((name, honest)))
+    call("recipe", "run", "ours", "resnet50-head")
+    assert ran == [("ours", True), ("resnet50-head", False), ("resnet50-head", True)]
+
+
 def test_an_unknown_recipe_names_the_known_ones():
     with pytest.raises(ValueError, match=r"no recipe 'resnet'.*resnet18-layer4"):
         recipes.read_recipe(ROOT / "recipes", "resnet", honest=False)

@@ -139,7 +139,7 @@ def run_recipe(
         raise ValueError(f"--protocol {protocol}: choose published, honest or both")
     root = paths.project_root()
     for name in names or recipes.list_recipes(root / "recipes"):
-        for honest in (False, True):
-            if protocol in ("both", "honest" if honest else "published"):
-                recipes.run_recipe(root, name, honest, settings or [])
+        wanted = {"both": (False, True), "published": (False,), "honest": (True,)}[protocol]
+        for honest in wanted[-1:] if recipes.is_honest(root / "recipes", name) else wanted:
+            recipes.run_recipe(root, name, honest, settings or [])
     print((root / "reports" / "recipes.md").read_text(encoding="utf-8"))

@@ -42,6 +42,11 @@ def read_recipe(folder: Path, name: str, honest: bool) -> tuple[dict[str, Any], 
     return recipe["published"], protocol, [f"{key}={_text(value)}" for key, value in _flatten(overlay)]
 
 
+def is_honest(folder: Path, name: str) -> bool:
+    """Whether the recipe's own protocol is the honest one, so that there is nothing to run twice."""
+    return read_recipe(folder, name, honest=False)[1] == HONEST
+
+
 def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Run one recipe as an experiment named after it, and add what came out to reports/recipes.json.
 
@@ -49,7 +54,7 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     the experiment fails; what failed stands above, in the stage's own words.
     """
     published, protocol, own = read_recipe(root / "recipes", name, honest)
-    experiment = f"{name}-{HONEST}" if honest else name
+    experiment = f"{name}-{HONEST}" if honest and not is_honest(root / "recipes", name) else name
     arguments = [part for setting in (*own, *settings) for part in ("-S", setting)]
     start = time.monotonic()
     done = subprocess.run(["dvc", "exp", "run", "--temp", "-f", "-n", experiment, *arguments], cwd=root)
