@@ -17,7 +17,7 @@ from filelock import FileLock
 EXPERIMENT = "pulmo"
 _EVALUATED = "pulmo.evaluated"
 _EXPERIMENT_TAG = "dvc.experiment"
-_DVC_WRITES = {"dvc.lock", "params.yaml"}
+_DVC_WRITES = {"dvc.lock", "params.yaml", "reports/metrics.json"}
 
 
 class Run:
@@ -123,7 +123,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
-    """Commit hash and whether tracked files differ from it; dvc.lock and params.yaml, which DVC rewrites, aside."""
+    """Commit hash and whether tracked files differ from it; what DVC itself rewrites aside."""
     head = _git(folder, "rev-parse", "HEAD").strip()
     changed = {line[3:].strip('"') for line in _git(folder, "status", "--porcelain", "-uno").splitlines()}
     return head or "no commit", bool(changed - _DVC_WRITES)
