@@ -16,8 +16,9 @@ help:  ## Show what can be made
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "error: $(PYTHON) is not Python 3.11 to 3.13; run make with PYTHON=python3.12, say"; exit 1; }
-	@if command -v uv >/dev/null; then uv venv -q --clear --python "$$(command -v $(PYTHON))" $(VENV); \
-		else $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install -q uv; fi
+	@rm -rf $(VENV)
+	@if command -v uv >/dev/null; then uv venv -q --python "$$(command -v $(PYTHON))" $(VENV); \
+		else $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; fi
 	VIRTUAL_ENV=$(VENV) uv pip install --compile-bytecode --require-hashes -r requirements.lock
 	VIRTUAL_ENV=$(VENV) uv pip install --no-deps -e .
 	@touch $@
