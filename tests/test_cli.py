@@ -194,7 +194,7 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
     class Done:
         returncode = 0
 
-    def run(command: list[str], cwd: Path) -> Done:
+    def run(command: list[str], cwd: Path, capture_output: bool = False) -> Done:
         commands.append(command)
         return Done()
 
@@ -208,9 +208,9 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "read_output", lambda root, path, revision: json.dumps(outputs[path]))
     for _ in range(2):
         recipes.run_recipe(tmp_path, "resnet18-layer4", honest=True, settings=["train.weights=none"])
-    assert commands[0][:6] == ["dvc", "exp", "run", "--temp", "-f", "-n"]
-    assert commands[0][6] == "resnet18-layer4-honest"
-    assert commands[0][-1] == "train.weights=none"
+    assert commands[0] == ["dvc", "exp", "remove", "resnet18-layer4-honest"]
+    assert commands[1][:6] == ["dvc", "exp", "run", "--temp", "-n", "resnet18-layer4-honest"]
+    assert commands[1][-1] == "train.weights=none"
     kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
     assert kept["times_test_opened"] == 2
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}

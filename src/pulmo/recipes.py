@@ -57,7 +57,9 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     experiment = f"{name}-{HONEST}" if honest and not is_honest(root / "recipes", name) else name
     arguments = [part for setting in (*own, *settings) for part in ("-S", setting)]
     start = time.monotonic()
-    done = subprocess.run(["dvc", "exp", "run", "--temp", "-f", "-n", experiment, *arguments], cwd=root)
+    # Not `exp run --force`, which replaces the experiment too, but runs even the stages that DVC has in its cache.
+    subprocess.run(["dvc", "exp", "remove", experiment], cwd=root, capture_output=True)
+    done = subprocess.run(["dvc", "exp", "run", "--temp", "-n", experiment, *arguments], cwd=root)
     if done.returncode:
         raise ValueError(f"experiment {experiment} failed, see above")
     report = json.loads(read_output(root, "reports/evaluation.json", experiment))
