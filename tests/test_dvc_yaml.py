@@ -10,7 +10,8 @@ STAGES = PIPELINE["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 ROOMS = ("src/pulmo/sources", "src/pulmo/training", "src/pulmo/templates")
 # Plumbing whose edits cannot change what a stage writes: validation, names of files, exit codes, records of the run.
-WITHOUT_EFFECT = {f"src/pulmo/{name}.py" for name in ("__init__", "params", "paths", "stage", "tracking")}
+WITHOUT_EFFECT = {f"src/pulmo/{name}.py" for name in ("__init__", "params", "paths", "stage")}
+WITHOUT_EFFECT |= {str(file.relative_to(ROOT)) for file in (ROOT / "src/pulmo/tracking").glob("*.py")}
 
 
 def out_paths(stage: dict) -> list[str]:
