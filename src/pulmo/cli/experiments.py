@@ -1,27 +1,10 @@
-"""`pulmo`: everything that is done with the pipeline beside `dvc repro`."""
+"""Commands about experiments: what came out, and what differs between two."""
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-recipe = typer.Typer(no_args_is_help=True, help="Run published recipes and compare them.")
-app.add_typer(recipe, name="recipe")
 
-Settings = Annotated[list[str] | None, typer.Option("-S", "--set-param", help="key=value for params.yaml, repeatable")]
-
-
-def main() -> None:
-    """Run the command line; what a user can cause is one line on stderr and exit code 1."""
-    try:
-        app()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-@app.command()
 def summary() -> None:
     """Metrics with intervals, where the reports are, and what to try next."""
     from pulmo import paths
@@ -48,40 +31,6 @@ def summary() -> None:
     print("          pulmo predict FILM               ask the model about a film")
 
 
-@app.command()
-def predict(
-    films: Annotated[list[Path], typer.Argument(help="image or DICOM files")],
-    package: Annotated[Path, typer.Option(help="model package")] = Path("models/package"),
-) -> None:
-    """Answer for single films. Not a medical device."""
-    from pulmo.predictor import Predictor
-
-    predictor = Predictor.load(package)
-    for film in films:
-        answer = predictor.predict([film])[0]
-        print(f"{film}: {answer.label}  prob_pneumonia {answer.prob_pneumonia:.3f}  threshold {answer.threshold:.3f}")
-
-
-@app.command()
-def evaluate(
-    films: Annotated[Path, typer.Option(help="labelled folder, .zip or .tar(.gz), as source `folder` takes it")],
-    labels: Annotated[Path | None, typer.Option(help="CSV with columns path,label[,patient]")] = None,
-    package: Annotated[Path, typer.Option(help="model package")] = Path("models/package"),
-    out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
-) -> None:
-    """External test: score labelled films with the locked threshold and temperature."""
-    from pulmo.external import evaluate_folder
-    from pulmo.metrics import estimate_text
-    from pulmo.predictor import Predictor
-
-    report = evaluate_folder(Predictor.load(package), films, labels, out)
-    print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
-    for name, found in report["metrics"].items():
-        print(f"  {name:18} {estimate_text(found)}")
-    print(f"->  {out}")
-
-
-@app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="experiment, git revision, MLflow run, or `workspace`")],
     second: Annotated[str, typer.Argument(help="the same; differences are second less first")],
@@ -116,30 +65,3 @@ def compare(
     right = f"only {first} right {told['only_a_right']}, only {second} right {told['only_b_right']}"
     print(f"McNemar: {right}, p = {told['p']:.3g}")
     print(f"{len(different)} films are called differently  ->  {paths.COMPARISON}")
-
-
-@recipe.command("list")
-def list_recipes() -> None:
-    """Names of the recipes."""
-    from pulmo import paths, recipes
-
-    print("\n".join(recipes.list_recipes(paths.project_root() / "recipes")))
-
-
-@recipe.command("run")
-def run_recipe(
-    names: Annotated[list[str] | None, typer.Argument(help="recipes; all where none is named")] = None,
-    protocol: Annotated[str, typer.Option(help="published, honest or both")] = "both",
-    settings: Settings = None,
-) -> None:
-    """Run recipes as DVC experiments and print the leaderboard."""
-    from pulmo import paths, recipes
-
-    if protocol not in ("published", "honest", "both"):
-        raise ValueError(f"--protocol {protocol}: choose published, honest or both")
-    root = paths.project_root()
-    for name in names or recipes.list_recipes(root / "recipes"):
-        wanted = {"both": (False, True), "published": (False,), "honest": (True,)}[protocol]
-        for honest in wanted[-1:] if recipes.is_honest(root / "recipes", name) else wanted:
-            recipes.run_recipe(root, name, honest, settings or [])
-    print((root / "reports" / "recipes.md").read_text(encoding="utf-8"))

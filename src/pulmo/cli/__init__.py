@@ -1,0 +1,20 @@
+"""`pulmo`: everything that is done with the pipeline beside `dvc repro`."""
+
+import sys
+
+import typer
+
+from pulmo.cli import experiments, models, recipes
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+for command in (experiments.summary, models.predict, models.evaluate, experiments.compare):
+    app.command()(command)
+app.add_typer(recipes.app, name="recipe")
+
+
+def main() -> None:
+    """Run the command line; what a user can cause is one line on stderr and exit code 1."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

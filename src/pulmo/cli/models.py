@@ -1,0 +1,37 @@
+"""Commands that ask a model: about films, or about a labelled folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    films: Annotated[list[Path], typer.Argument(help="image or DICOM files")],
+    package: Annotated[Path, typer.Option(help="model package")] = Path("models/package"),
+) -> None:
+    """Answer for single films. Not a medical device."""
+    from pulmo.predictor import Predictor
+
+    predictor = Predictor.load(package)
+    for film in films:
+        answer = predictor.predict([film])[0]
+        print(f"{film}: {answer.label}  prob_pneumonia {answer.prob_pneumonia:.3f}  threshold {answer.threshold:.3f}")
+
+
+def evaluate(
+    films: Annotated[Path, typer.Option(help="labelled folder, .zip or .tar(.gz), as source `folder` takes it")],
+    labels: Annotated[Path | None, typer.Option(help="CSV with columns path,label[,patient]")] = None,
+    package: Annotated[Path, typer.Option(help="model package")] = Path("models/package"),
+    out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
+) -> None:
+    """External test: score labelled films with the locked threshold and temperature."""
+    from pulmo.external import evaluate_folder
+    from pulmo.metrics import estimate_text
+    from pulmo.predictor import Predictor
+
+    report = evaluate_folder(Predictor.load(package), films, labels, out)
+    print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
+    for name, found in report["metrics"].items():
+        print(f"  {name:18} {estimate_text(found)}")
+    print(f"->  {out}")
