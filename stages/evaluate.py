@@ -7,9 +7,8 @@ from pulmo.card import write_card
 from pulmo.dataset import open_images, read_rows
 from pulmo.evaluation import evaluate_predictions, headline
 from pulmo.files import read_json, whole_folder, write_csv, write_json
-from pulmo.inspection import inspect_model
+from pulmo.inspection import inspect_model, score_films, score_renderings
 from pulmo.manifest import read_films
-from pulmo.model import predict_logits
 from pulmo.package import load_package, save_package
 from pulmo.params import load_params
 from pulmo.stage import run_stage
@@ -31,12 +30,13 @@ def main() -> None:
     films = pd.concat([val, test], ignore_index=True).merge(tables[0][["path", "width", "height", "mode"]], on="path")
     tags = {"data_sha256": info.data_sha256}
     with tracking.evaluate_run(paths.project_root(), trained_in, every.model_dump(by_alias=True), tags, epochs) as run:
-        logits = predict_logits(
-            trained.model, images[films.row], params.batch_size, precision="fp32", mean=info.mean, std=info.std
-        )
-        films = films.assign(label=films.target, logit=logits.astype(float))
+        films = score_films(trained, films, images, params.batch_size)
+        rendered = None
+        if params.operating_point == "youden_rendered":
+            rendered = score_renderings(trained, val, images, params.batch_size, params.seed)
         report, locked = evaluate_predictions(
             films,
+            rendered,
             policy=params.operating_point,
             min_sensitivity=params.min_sensitivity,
             threshold=params.threshold,
@@ -62,10 +62,8 @@ def main() -> None:
                 resamples=params.bootstrap,
                 seed=params.seed,
             )
-            figures.draw_report(report, history, folder)
-            figures.draw_films(films[films.split == "test"], images, threshold, folder, params.seed)
-            figures.draw_data(leakage, folder)
-            figures.draw_samples(train, images, info.training["augment"], folder, params.seed)
+            test, changes = films[films.split == "test"], info.training["augment"]
+            figures.draw_all(report, history, leakage, test, train, images, changes, folder, params.seed)
         with whole_folder(paths.CURVES) as folder:
             figures.write_plot_tables(report, films, leakage, folder)
         decided = {"threshold": threshold, "temperature": locked.temperature.value, "locked": report["locked"]}

@@ -7,7 +7,7 @@ LEVELS = (
     ("paths", "params", "files", "images", "metrics", "model", "augment", "lungs", "tracking", "stage"),
     (
         *("manifest", "package", "training", "preprocessing", "revisions"),
-        *("calibration", "comparison", "curves", "decisions", "robustness", "gradcam", "plots"),
+        *("calibration", "comparison", "curves", "decisions", "robustness", "renders", "gradcam", "plots"),
     ),
     ("sources", "splits", "dataset", "evaluation", "shortcuts", "card", "galleries", "recipes"),
     ("explain", "figures", "predictor"),

@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
-from small_project import copy_project, run_stage
+from small_project import copy_project, run_stage, write_params
 
 from pulmo import tracking
+from pulmo.dataset import open_images
 from pulmo.files import read_json
+from pulmo.inspection import score_renderings
+from pulmo.package import load_package
 from pulmo.predictor import Predictor
 
 pytestmark = pytest.mark.slow
@@ -59,6 +62,29 @@ def test_train_and_evaluate_are_one_finished_run(project):
     assert len(client.get_metric_history(run.info.run_id, "val_auroc")) == 2
     held = {path.name for path in (project / "mlartifacts").rglob("*") if path.is_file()}
     assert {"weights.safetensors", "model.json", "roc.png", "evaluation.json", "predictions.csv"} <= held
+
+
+def test_a_threshold_of_rendered_films_is_chosen_on_all_renderings(project, tmp_path):
+    folder = copy_project(project, tmp_path / "rendered")
+    write_params(folder, {"evaluate": {"operating_point": "youden_rendered", "robustness_films": 0}})
+    run_stage("evaluate", folder)
+    model, films = read_json(folder / "models/package/model.json"), pd.read_csv(folder / "reports/predictions.csv")
+    assert model["locked"]["operating_point"]["policy"] == "youden_rendered"
+    val = films[films.split == "val"]
+    package = load_package(folder / "models/package")
+    images = open_images(folder / "data/processed/images.npy")
+    index = pd.read_csv(folder / "data/processed/index.csv")
+    rows = val.merge(index, on="path").assign(target=val.label.to_numpy())
+    renderings = score_renderings(package, rows, images, 64, 42)
+    assert renderings.rendering.nunique() == 10
+
+    def mean_index(threshold):
+        called = renderings.logit / model["temperature"] >= np.log(threshold / (1 - threshold))
+        right = (called == (renderings.label == 1)).groupby([renderings.rendering, renderings.label]).mean()
+        return right.groupby("rendering").sum().mean()
+
+    candidates = np.unique(1 / (1 + np.exp(-renderings.logit / model["temperature"])))
+    assert mean_index(model["threshold"]) == pytest.approx(max(map(mean_index, candidates)), abs=0.005)
 
 
 def test_every_picture_is_one(project):

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from pulmo.metrics import Estimate, Flags, Floats, bootstrap, check_films, estimate_proportion, ranks, rates
 
-POLICIES = ("min_sensitivity", "youden", "f1", "fixed")
+POLICIES = ("min_sensitivity", "youden", "youden_rendered", "f1", "fixed")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ def choose_operating_point(
 ) -> OperatingPoint:
     """The highest threshold with at least `min_sensitivity`, or the best Youden index or F1, or `threshold` as given.
 
+    `youden_rendered` is `youden` of films that come in several renderings (`renders.render_films`), each of them a row:
+    with every rendering of every film, that index is the mean of the index over the renderings.
+
     Candidates lie midway between neighbouring distinct scores, so that rounding in another runtime flips no film; of
     equally good ones the highest is taken. The lowest candidate is the lowest score: everything is called PNEUMONIA.
     """
@@ -68,7 +71,7 @@ def choose_operating_point(
         positives, negatives = true[:, -1:], false[:, -1:]
         if policy == "min_sensitivity":
             good = (true >= min_sensitivity * positives - 1e-9).astype(float)
-        elif policy == "youden":
+        elif policy in ("youden", "youden_rendered"):
             good = np.round(true / positives - false / negatives, 12)  # ties must not hang on the last bit
         else:
             good = np.round(2 * true / (positives + true + false), 12)

@@ -41,6 +41,7 @@ class Locked:
 
 def lock(
     val: pd.DataFrame,
+    rendered: pd.DataFrame | None = None,
     *,
     policy: str,
     min_sensitivity: float,
@@ -49,17 +50,29 @@ def lock(
     resamples: int,
     seed: int,
 ) -> Locked:
-    """Fit temperature, then threshold, then abstention band on the validation films (columns label, logit, patient)."""
+    """Fit temperature, then threshold, then abstention band on the validation films (columns label, logit, patient).
+
+    `rendered`: the same films in every rendering, same columns; where given, the threshold is chosen on it.
+    """
     temperature = fit_temperature(val.label, val.logit)
-    probability = to_probability(val.logit, temperature.value)
+    films = val if rendered is None else rendered
     point = choose_operating_point(
-        val.label, probability, val.patient, policy, min_sensitivity, threshold, resamples, seed
+        films.label,
+        to_probability(films.logit, temperature.value),
+        films.patient,
+        policy,
+        min_sensitivity,
+        threshold,
+        resamples,
+        seed,
     )
+    probability = to_probability(val.logit, temperature.value)
     return Locked(temperature, point, choose_abstention(val.label, probability, point.threshold, target_error))
 
 
 def evaluate_predictions(
     predictions: pd.DataFrame,
+    rendered: pd.DataFrame | None = None,
     *,
     policy: str = "min_sensitivity",
     min_sensitivity: float = 0.95,
@@ -69,7 +82,7 @@ def evaluate_predictions(
     seed: int = 0,
 ) -> tuple[dict[str, Any], Locked]:
     """Lock on val, report on val and test. `predictions`: one row per film, COLUMNS (label 0 or 1, logit = uncalibrated
-    log-odds of PNEUMONIA), and width, height, mode where known.
+    log-odds of PNEUMONIA), and width, height, mode where known. `rendered`: as in `lock`.
 
     Returns `Locked` for the model package and a report for JSON:
     - locked: temperature {value, note}, operating_point {policy, threshold, low, high}, abstention {target_error, low,
@@ -85,6 +98,7 @@ def evaluate_predictions(
             raise ValueError(f"the predictions hold no {name} film; check the split section of params.yaml")
     locked = lock(
         splits["val"],
+        rendered,
         policy=policy,
         min_sensitivity=min_sensitivity,
         threshold=threshold,

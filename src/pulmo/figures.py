@@ -15,6 +15,24 @@ from pulmo.manifest import LABELS, SPLITS
 SHOWN = 18  # films in the grid of predictions
 
 
+def draw_all(
+    report: Mapping[str, Any],
+    history: pd.DataFrame,
+    leakage: Mapping[str, Any],
+    test: pd.DataFrame,
+    train: pd.DataFrame,
+    images: np.ndarray,
+    changes: Mapping[str, Any],
+    folder: Path,
+    seed: int,
+) -> None:
+    """Every picture of an evaluation, as the functions below draw them."""
+    draw_report(report, history, folder)
+    draw_films(test, images, report["locked"]["operating_point"]["threshold"], folder, seed)
+    draw_data(leakage, folder)
+    draw_samples(train, images, changes, folder, seed)
+
+
 def draw_report(report: Mapping[str, Any], history: pd.DataFrame, folder: Path) -> None:
     """Draw what `evaluation.evaluate_predictions` reports, one PNG per question, into `folder`, and the keys shortcuts
     and robustness where the report has them."""

@@ -1,4 +1,4 @@
-"""What only the images can tell of a model: shortcuts beside it, how it bears changes, where it looks."""
+"""What only the images can tell of a model: its scores, shortcuts beside it, how it bears changes, where it looks."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,30 @@ from pulmo.evaluation import Locked
 from pulmo.explain import explain_films
 from pulmo.model import predict_logits
 from pulmo.package import Package
+from pulmo.renders import render_films
 from pulmo.robustness import measure_robustness
 from pulmo.shortcuts import measure_shortcuts
+
+
+def score_films(package: Package, films: pd.DataFrame, images: np.ndarray, batch_size: int) -> pd.DataFrame:
+    """`films` (columns row of `images`, target) with the columns label and logit, the log-odds of PNEUMONIA."""
+    info = package.info
+    logits = predict_logits(
+        package.model, images[films.row], batch_size, precision="fp32", mean=info.mean, std=info.std
+    )
+    return films.assign(label=films.target, logit=logits.astype(float))
+
+
+def score_renderings(
+    package: Package, val: pd.DataFrame, images: np.ndarray, batch_size: int, seed: int
+) -> pd.DataFrame:
+    """A row (rendering, label, patient, logit) for every rendering of every film of `val` (row of `images`, target)."""
+    info, plain, tables = package.info, np.ascontiguousarray(images[val.row]), []
+    for name, rendered in render_films(plain, val.target.to_numpy(), seed):
+        logits = predict_logits(package.model, rendered, batch_size, mean=info.mean, std=info.std)
+        about = {"rendering": name, "label": val.target, "patient": val.patient, "logit": logits.astype(float)}
+        tables.append(pd.DataFrame(about))
+    return pd.concat(tables, ignore_index=True)
 
 
 def inspect_model(

@@ -130,7 +130,7 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    operating_point: Literal["min_sensitivity", "youden", "f1", "fixed"]
+    operating_point: Literal["min_sensitivity", "youden", "youden_rendered", "f1", "fixed"]
     min_sensitivity: Fraction
     threshold: Share
     target_error: Fraction
