@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help repro test check ui bench lock clean
+.PHONY: help repro test check ui recipes bench lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ check: $(VENV)/installed  ## Format, lint, types and the fast tests: for you, th
 ui: $(VENV)/installed  ## Browse the runs in MLflow at http://127.0.0.1:5000
 	mlflow ui
 
+recipes: $(VENV)/installed  ## Run every recipe and print the leaderboard; for real films: make recipes SET=data.source=kaggle
+	pulmo recipe run $(addprefix -S ,$(SET))
+
 bench: $(VENV)/installed  ## Run the benchmarks; each prints ratios measured in one run
 	@for file in bench/[a-z]*.py; do echo "== $$file"; python $$file || exit 1; done
 
@@ -47,4 +50,4 @@ lock:  ## Resolve requirements.lock anew
 		--no-emit-index-url --no-header -o requirements.lock
 
 clean:  ## Remove what the pipeline wrote, but not the environment nor the run history
-	rm -rf data models reports dvc_plots .resume
+	git clean -qfdX data models reports dvc_plots .resume

@@ -150,12 +150,23 @@ def test_a_recipe_that_is_honest_itself_runs_once(tmp_path, monkeypatch):
     assert ran == [("ours", True), ("resnet50-head", False), ("resnet50-head", True)]
 
 
+def test_what_a_recipe_sets_stands_above_its_own_protocol_alone():
+    ours, weighted = (
+        dict(s.split("=", 1) for s in recipes.read_recipe(ROOT / "recipes", n, True)[2])
+        for n in ("ours", "resnet18-weighted")
+    )
+    assert ours["evaluate.operating_point"] == "youden_rendered"
+    assert weighted["evaluate.operating_point"] == "min_sensitivity"
+
+
 def test_an_unknown_recipe_names_the_known_ones():
     with pytest.raises(ValueError, match=r"no recipe 'resnet'.*resnet18-layer4"):
         recipes.read_recipe(ROOT / "recipes", "resnet", honest=False)
 
 
-def entry(recipe: str, protocol: str, published: dict[str, float], value: float) -> dict:
+def entry(
+    recipe: str, protocol: str, published: dict[str, float], value: float, settings: tuple[str, ...] = ()
+) -> dict:
     found = {"value": value, "low": value - 0.1, "high": min(1, value + 0.1)}
     test = dict.fromkeys(recipes.SHOWN, found)
     return {
@@ -166,16 +177,18 @@ def entry(recipe: str, protocol: str, published: dict[str, float], value: float)
         "val_auroc": found,
         "seconds": 12,
         "times_test_opened": 2,
+        "settings": ["data.source=kaggle", *settings],
     }
 
 
 def test_leaderboard_sets_published_numbers_above_ours():
     entries = {
-        "b-honest": entry("b", "honest", {"accuracy": 0.81}, 0.7),
+        "b-honest": entry("b", "honest", {"accuracy": 0.81}, 0.7, ("train.weights=imagenet",)),
         "b": entry("b", "random", {"accuracy": 0.81}, 0.8),
         "a": entry("a", "random", {}, 0.9),
     }
-    lines = recipes.format_leaderboard(entries).splitlines()[2:]
+    *lines, blank, note = recipes.format_leaderboard(entries).splitlines()[2:]
+    assert (blank, note) == ("", "b-honest was run with `train.weights=imagenet`.")
     assert [line.split(" | ")[:2] for line in lines] == [
         ["| a", "random"],
         ["| b", "published"],
@@ -200,7 +213,11 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
 
     found = {"value": 0.9, "low": 0.8, "high": 1.0}
     report = {
-        split: {"metrics": {name: {**found, "value": 0.9} for name in recipes.SHOWN}} for split in ("val", "test")
+        split: {
+            "metrics": {name: {**found, "value": 0.9} for name in recipes.SHOWN},
+            "calibration": {"before": {"log_loss": {**found, "value": 0.21}}},
+        }
+        for split in ("val", "test")
     }
     model = {"training": {"weights": "none"}, "data_sha256": "d", "git_revision": "g"}
     outputs = {"reports/evaluation.json": report, "models/trained/model.json": model}
@@ -214,6 +231,7 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
     kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
     assert kept["times_test_opened"] == 2
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
+    assert kept["test"]["loss"]["value"] == 0.21
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
     Done.returncode = 1
     with pytest.raises(ValueError, match="experiment resnet18-layer4 failed"):

@@ -19,7 +19,8 @@ from pulmo.revisions import read_output
 
 PROTOCOLS = "protocols"
 HONEST = "honest"
-SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1")
+_NO_CHANGE = ("data.", "evaluate.robustness_films", "evaluate.explain_films")  # where films are; what is not shown here
+SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "loss")
 
 
 def list_recipes(folder: Path) -> list[str]:
@@ -37,8 +38,10 @@ def read_recipe(folder: Path, name: str, honest: bool) -> tuple[dict[str, Any], 
     if protocol not in protocols:
         raise ValueError(f"{folder / name}.yaml: protocol {protocol!r} is not in {PROTOCOLS}.yaml")
     overlay = recipe["params"]
+    own = protocol == recipe["protocol"]  # what the recipe itself sets then stands above the protocol
     for section, values in protocols[protocol].items():
-        overlay[section] = {**overlay.get(section, {}), **values}
+        given = overlay.get(section, {})
+        overlay[section] = {**values, **given} if own else {**given, **values}
     return recipe["published"], protocol, [f"{key}={_text(value)}" for key, value in _flatten(overlay)]
 
 
@@ -70,7 +73,7 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
         "recipe": name,
         "protocol": protocol,
         "published": published.get("test", {}),
-        "test": {key: report["test"]["metrics"][key] for key in SHOWN},
+        "test": {key: _find(report["test"], key) for key in SHOWN},
         "val_auroc": report["val"]["metrics"]["auroc"],
         "seconds": round(time.monotonic() - start),
         "times_test_opened": entries.get(experiment, {}).get("times_test_opened", 0) + 1,
@@ -86,10 +89,12 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
 
 
 def format_leaderboard(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown table of the experiments run so far, each beside what was published, and how often test was opened."""
+    """Markdown table of the experiments run so far, each beside what was published, how often test was opened, and what
+    was set otherwise than the recipe says."""
     lines = [
-        "| recipe | protocol | AUROC | accuracy | sensitivity | specificity | F1 | val AUROC | seconds | test opened |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| recipe | protocol | AUROC | accuracy | sensitivity | specificity | F1 | loss | val AUROC | seconds "
+        "| test opened |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     recipes = list(dict.fromkeys(entry["recipe"] for entry in entries.values()))
     for recipe in sorted(recipes):
@@ -103,7 +108,17 @@ def format_leaderboard(entries: Mapping[str, Mapping[str, Any]]) -> str:
                 f"| {recipe} | {entry['protocol']} | {' | '.join(cells)} | {_interval(entry['val_auroc'])} "
                 f"| {entry['seconds']} | {entry['times_test_opened']} |"
             )
+    for name, entry in sorted(entries.items()):
+        changed = [setting for setting in entry["settings"] if not setting.startswith(_NO_CHANGE)]
+        if changed:
+            lines += ["", f"{name} was run with {', '.join(f'`{setting}`' for setting in changed)}."]
     return "\n".join(lines) + "\n"
+
+
+def _find(part: Mapping[str, Any], key: str) -> dict[str, float | None]:
+    """An estimate out of the report of a split; the loss is the log loss of the network as it was trained."""
+    found = part["calibration"]["before"]["log_loss"] if key == "loss" else part["metrics"][key]
+    return dict(found)
 
 
 def _interval(estimate: Mapping[str, float | None]) -> str:
