@@ -60,6 +60,22 @@ def test_external_films_get_the_locked_threshold(inside):
     assert report["locked"] == original["locked"]
     assert "sensitivity" in text
     assert (inside / "out/plots/roc.png").exists()
+    page = (inside / "out/report.html").read_text()
+    auroc = report["external"]["metrics"]["auroc"]
+    assert f"{auroc['value']:.3f} ({auroc['low']:.3f}–{auroc['high']:.3f})" in page
+    assert page.count("data:image/png;base64") >= 8
+    assert 'src="http' not in page
+
+
+@pytest.mark.slow
+def test_external_films_of_one_class_get_a_report_too(inside):
+    known = pd.read_csv("reports/predictions.csv").query("split == 'test' and label == 0").head(4)
+    (inside / "well/NORMAL").mkdir(parents=True)
+    for path in known.path:
+        shutil.copy(inside / "data/raw" / path, inside / "well/NORMAL")
+    text = call("evaluate", "--films", inside / "well", "--out", inside / "out")
+    assert "auroc              –" in text
+    assert "no AUROC is defined" in (inside / "out/report.md").read_text()
     assert not (inside / "out/raw").exists()
 
 

@@ -62,6 +62,59 @@ def write_card(
     those were measured; `info`: the package's model.json; `history`: rows of reports/history.csv; `leakage`: the audit
     of the split; `source`: a key of SOURCES; `command`: what makes it all again. A picture that is missing is left out.
     """
+    about, limits = SOURCES[source]
+    text = _render(
+        "model_card.md.jinja",
+        folder,
+        report=report,
+        info=info,
+        history=history,
+        leakage=leakage,
+        command=command,
+        resamples=resamples,
+        drawn=source == "phantom",
+        about=about,
+        limits=limits,
+        labels=LABELS,
+        severities=SEVERITIES,
+        doubts=list_doubts(report, leakage),
+        predictive_values=_predictive_values(report["test"]["curves"]["prevalence"]),
+        **{key: report.get(key) for key in ("shortcuts", "robustness", "explanation")},
+    )
+    _write(text, folder / "model_card.md")
+
+
+def write_external_report(
+    part: Mapping[str, Any],
+    info: Mapping[str, Any],
+    source: Mapping[str, Any],
+    *,
+    films: str,
+    resamples: int,
+    command: str,
+    folder: Path,
+) -> None:
+    """Write report.md and report.html about films from elsewhere into `folder`, whose plots/ holds the pictures.
+
+    `part`: what `evaluation.report_split` returns; `info`: the package's model.json; `source`: where the films come
+    from; `films`: their name for the title.
+    """
+    text = _render(
+        "external_report.md.jinja",
+        folder,
+        part=part,
+        info=info,
+        locked=info["locked"],
+        source=source,
+        films=films,
+        roc=part["curves"]["roc"],
+        resamples=resamples,
+        command=command,
+    )
+    _write(text, folder / "report.md")
+
+
+def _render(template: str, folder: Path, **values: Any) -> str:
     import jinja2
 
     def figure(name: str, caption: str) -> str:
@@ -84,28 +137,13 @@ def write_card(
         "name": lambda metric: _NAMES.get(metric, metric.replace("_", " ")),
         "n": lambda about: f"{about['films']:,} / {about['patients']:,}",
     }
-    about, limits = SOURCES[source]
-    text = environment.get_template("model_card.md.jinja").render(
-        report=report,
-        info=info,
-        history=history,
-        leakage=leakage,
-        command=command,
-        resamples=resamples,
-        drawn=source == "phantom",
-        about=about,
-        limits=limits,
-        labels=LABELS,
-        metrics=METRICS,
-        severities=SEVERITIES,
-        doubts=list_doubts(report, leakage),
-        predictive_values=_predictive_values(report["test"]["curves"]["prevalence"]),
-        figure=figure,
-        **{key: report.get(key) for key in ("shortcuts", "robustness", "explanation")},
-    )
-    text = re.sub(r"\n{3,}", "\n\n", text)
-    write_bytes(folder / "model_card.md", text.encode())
-    write_bytes(folder / "model_card.html", to_html(text, folder).encode())
+    text = environment.get_template(template).render(metrics=METRICS, figure=figure, **values)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _write(text: str, file: Path) -> None:
+    write_bytes(file, text.encode())
+    write_bytes(file.with_suffix(".html"), to_html(text, file.parent).encode())
 
 
 def list_doubts(report: Mapping[str, Any], leakage: Mapping[str, Any]) -> list[str]:

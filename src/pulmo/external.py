@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from pulmo import figures
 from pulmo.calibration import Temperature
+from pulmo.card import write_external_report
 from pulmo.decisions import Abstention, OperatingPoint
 from pulmo.evaluation import Locked, report_split
 from pulmo.files import whole_folder, write_csv, write_json
@@ -21,8 +22,11 @@ from pulmo.sources import fetch_source
 def evaluate_folder(
     predictor: Predictor, films: Path, labels: Path | None, folder: Path, resamples: int = 2000, seed: int = 42
 ) -> dict[str, Any]:
-    """Score the labelled films of a folder or archive (as source `folder` takes them) and write evaluation.json,
-    predictions.csv and plots/ into `folder`; returns the report of `evaluation.report_split`."""
+    """Score the labelled films of a folder or archive (as source `folder` takes them) and write report.html,
+    report.md, evaluation.json, predictions.csv and plots/ into `folder`.
+
+    Returns the report of `evaluation.report_split`.
+    """
     kept = predictor.package.info.locked
     locked = Locked(
         Temperature(**kept["temperature"]), OperatingPoint(**kept["operating_point"]), Abstention(**kept["abstention"])
@@ -48,4 +52,13 @@ def evaluate_folder(
         columns = ["path", "split", "patient", "label", "subtype", "logit", "prob_pneumonia", "called"]
         write_csv(out / "predictions.csv", table[columns])
         write_json(out / "evaluation.json", {"locked": kept, "source": provenance, "external": report})
+        write_external_report(
+            report,
+            info.model_dump(mode="json"),
+            provenance,
+            films=films.name,
+            resamples=resamples,
+            command=f"pulmo evaluate --films {films}" + (f" --labels {labels}" if labels else ""),
+            folder=out,
+        )
     return report
