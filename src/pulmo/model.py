@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -89,7 +89,8 @@ def _construct_pretrained(arch: str, weights: str, size: int) -> nn.Module:
             return _construct(arch, size, weights=chosen)
         model = _construct(arch, size)
         state = chosen.get_state_dict(progress=True, check_hash=True)
-        model.load_state_dict(interpolate_embeddings(size, int(model.patch_size), state))  # type: ignore[arg-type]
+        patch = cast(int, model.patch_size)
+        model.load_state_dict(interpolate_embeddings(size, patch, state))
         return model
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -209,7 +210,7 @@ def predict_logits(
     """
     place = choose_device(device)
     bf16 = choose_precision(precision, place) == "bf16"
-    model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # not in the stub
     logits = np.empty(len(images), dtype=np.float32)
     for start in range(0, len(images), batch_size):
         gray = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)
