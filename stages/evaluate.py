@@ -4,14 +4,14 @@ import pandas as pd
 
 from pulmo import figures, paths, tracking
 from pulmo.card import write_card
-from pulmo.dataset import open_images, read_rows
+from pulmo.dataset import describe_films, open_images, read_rows
 from pulmo.evaluation import evaluate_predictions, headline
 from pulmo.files import read_json, whole_folder, write_csv, write_json
 from pulmo.inspection import inspect_model, score_films, score_renderings
 from pulmo.manifest import read_films
 from pulmo.package import load_package, save_package
 from pulmo.params import load_params
-from pulmo.stage import run_stage
+from pulmo.stage import run_stage, take_seconds
 
 COLUMNS = ["path", "split", "patient", "label", "subtype", "logit", "prob_pneumonia", "called"]
 
@@ -20,7 +20,7 @@ def main() -> None:
     every = load_params(paths.PARAMS)
     params = every.evaluate
     images, history, leakage = open_images(paths.IMAGES), pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
-    trained, trained_in = load_package(paths.TRAINED), read_json(paths.MLFLOW_RUN)["run_id"]
+    trained, trained_in = load_package(paths.TRAINED), read_json(paths.MLFLOW_RUN)
     info, epochs = trained.info, history.to_dict("records")
     tables = (
         read_films(paths.FILMS),
@@ -28,6 +28,7 @@ def main() -> None:
     )
     train, val, test = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val", "test"))
     films = pd.concat([val, test], ignore_index=True).merge(tables[0][["path", "width", "height", "mode"]], on="path")
+    datasets = {split.split.iloc[0]: describe_films(images, split) for split in (train, val, test)}
     tags = {"data_sha256": info.data_sha256}
     with tracking.evaluate_run(paths.project_root(), trained_in, every.model_dump(by_alias=True), tags, epochs) as run:
         films = score_films(trained, films, images, params.batch_size)
@@ -82,9 +83,9 @@ def main() -> None:
             folder=paths.REPORTS,
         )
         write_json(paths.METRICS, headline(report))
-        run.log_metrics(tracking.flatten(headline(report)))
-        for path in (paths.PLOTS, paths.PACKAGE, paths.EVALUATION, paths.PREDICTIONS, paths.CARD, paths.CARD_HTML):
-            run.log_path(path)
+        files = (paths.PLOTS, paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
+        example = images[val.row.iloc[0]]
+        run.log_results(headline(report), report, datasets, paths.PACKAGE, example, files, take_seconds())
     print(f"test AUROC {report['test']['metrics']['auroc']['value']}  ->  {paths.EVALUATION}, {paths.CARD_HTML}")
 
 

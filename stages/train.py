@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from pulmo import paths, tracking
-from pulmo.dataset import hash_data, open_images, read_rows
+from pulmo.dataset import describe_films, hash_data, open_images, read_rows
 from pulmo.files import read_json, write_json
 from pulmo.model import WEIGHT_FILES
 from pulmo.package import PackageInfo, save_package
@@ -31,7 +31,8 @@ def main() -> None:
         started = folder / paths.MLFLOW_RUN.name
         resumed = read_json(started)["run_id"] if started.exists() else None
         with tracking.train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:
-            write_json(started, {"run_id": run.run_id, "name": run.name})
+            write_json(started, run.record)
+            run.log_datasets({"train": describe_films(images, train), "val": describe_films(images, val)})
             fitted = fit(
                 images,
                 to_films(train),
@@ -41,6 +42,7 @@ def main() -> None:
                 history=paths.HISTORY,
                 on_epoch=run.log_epoch,
             )
+            run.set_tags({"env.device": fitted.device, "env.precision": fitted.precision})
         info = PackageInfo(
             arch=given["arch"],
             head=given["head"],
@@ -51,7 +53,7 @@ def main() -> None:
             git_revision=tracking.git_state(Path.cwd())[0],
         )
         save_package(paths.TRAINED, fitted.model.state_dict(), info)
-        write_json(paths.MLFLOW_RUN, read_json(started))
+        write_json(paths.MLFLOW_RUN, run.record)
     best = fitted.best
     print(f"best epoch {fitted.best_epoch}: validation AUROC {best['val_auroc']:.4f}, loss {best['val_loss']:.4f}")
     print(f"->  {paths.TRAINED}, {paths.HISTORY}")

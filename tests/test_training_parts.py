@@ -297,13 +297,25 @@ def test_the_folder_outlives_a_failure_and_goes_with_success(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_cannot_share_a_folder(tmp_path):
-    with (
-        resumable(tmp_path, {}, ""),
-        pytest.raises(ValueError, match="the same training is already running"),
-        resumable(tmp_path, {}, ""),
-    ):
-        pass
+def test_who_trains_the_same_waits_and_finds_nothing_left(tmp_path):
+    import subprocess
+    import sys
+    import time
+
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom pulmo.training import resumable\n"
+        "with resumable(Path(sys.argv[1]), {}, '') as folder:\n    print([file.name for file in folder.iterdir()])"
+    )
+    with resumable(tmp_path, {}, "") as folder:
+        (folder / "state.pt").touch()
+        second = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert "already running" in second.stdout.readline()
+        time.sleep(0.2)
+        assert second.poll() is None
+    assert second.communicate(timeout=30)[0] == "['lock']\n"
+    assert second.returncode == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_stale_folders_are_removed(tmp_path):

@@ -1,9 +1,15 @@
 """How a stage starts and ends: what a user can cause is one line on stderr, everything else keeps its traceback."""
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
+
+# Beside the outs, in the checkout that DVC runs in; no out itself, for it would differ in every run.
+_SECONDS = Path("reports/.seconds")
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -12,8 +18,10 @@ def run_stage(main: Callable[[], None]) -> None:
     SIGTERM is raised as an exception, so that temporary files are removed and a tracked run ends as KILLED.
     """
     signal.signal(signal.SIGTERM, _stop)
+    started = time.monotonic()
     try:
         main()
+        _keep_seconds(time.monotonic() - started)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -21,6 +29,26 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.exit(f"error: {named}{error.strerror or error}; check free space and permissions, then run again")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def take_seconds() -> dict[str, float]:
+    """Seconds of each stage that DVC ran, and did not restore, in the present experiment; told once."""
+    if not _SECONDS.exists():
+        return {}
+    lines = [line.split() for line in _SECONDS.read_text(encoding="utf-8").splitlines()]
+    _SECONDS.unlink()
+    return {stage: float(seconds) for experiment, stage, seconds in lines if experiment == _experiment()}
+
+
+def _keep_seconds(seconds: float) -> None:
+    if stage := os.environ.get("DVC_STAGE"):
+        _SECONDS.parent.mkdir(exist_ok=True)
+        with _SECONDS.open("a", encoding="utf-8") as file:
+            file.write(f"{_experiment()} {stage} {seconds:.1f}\n")
+
+
+def _experiment() -> str:
+    return os.environ.get("DVC_EXP_NAME") or "-"
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

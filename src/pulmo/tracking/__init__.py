@@ -5,17 +5,36 @@ that run only while it belongs to the present experiment and is not yet evaluate
 cache, and evaluate opens a run of its own, complete with parameters and the training history.
 """
 
-from pulmo.tracking.runs import Run, evaluate_run, train_run
+from pulmo.tracking.contents import Run
+from pulmo.tracking.runs import EXPERIMENT_TAG, HOST, evaluate_run, train_run
 from pulmo.tracking.store import EXPERIMENT, flatten, git_state, open_store, read_artifact, store_uri
+from pulmo.tracking.upkeep import (
+    add_run,
+    close_run,
+    find_runs,
+    list_left_open,
+    probe_store,
+    process_lives,
+    recorded_experiments,
+)
 
 __all__ = [
     "EXPERIMENT",
+    "EXPERIMENT_TAG",
+    "HOST",
     "Run",
+    "add_run",
+    "close_run",
     "evaluate_run",
+    "find_runs",
     "flatten",
     "git_state",
+    "list_left_open",
     "open_store",
+    "probe_store",
+    "process_lives",
     "read_artifact",
+    "recorded_experiments",
     "store_uri",
     "train_run",
 ]

@@ -1,47 +1,23 @@
 """The run of an experiment: who opens it, who goes on in it, and how it ends."""
 
 import os
-from collections.abc import Iterator, Mapping
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from pulmo.tracking.contents import Run
+from pulmo.tracking.machine import describe_machine, watch_machine
 from pulmo.tracking.store import EXPERIMENT, find_run, flatten, git_state, load_mlflow, open_store, run_git
 
-_EVALUATED = "pulmo.evaluated"
-_EXPERIMENT_TAG = "dvc.experiment"
-
-
-class Run:
-    """An open run; every method writes to the store at once, so that `mlflow ui` shows a run that is under way."""
-
-    def __init__(self, client: Any, run_id: str, name: str) -> None:
-        self.client = client
-        self.run_id = run_id
-        self.name = name
-
-    def log_epoch(self, row: Mapping[str, float]) -> None:
-        """One row of the history: every number but `epoch` becomes a point of its curve at that epoch."""
-        self.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
-
-    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Numbers under the names given, in one call to the store; None (undefined) is left out."""
-        entity = load_mlflow().entities.Metric
-        stamp = _now()
-        points = [entity(key, float(value), stamp, step) for key, value in metrics.items() if value is not None]
-        self.client.log_batch(self.run_id, metrics=points)
-
-    def log_path(self, path: Path, folder: str | None = None) -> None:
-        """A file, or a folder with all it holds, as artifact."""
-        if path.is_dir():
-            self.client.log_artifacts(self.run_id, str(path), folder or path.name)
-        else:
-            self.client.log_artifact(self.run_id, str(path), folder)
-
-    def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Tags that people filter and sort by."""
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, str(value))
+EVALUATED = "pulmo.evaluated"
+EXPERIMENT_TAG, BASELINE_TAG = "dvc.experiment", "dvc.baseline"
+PARENT_TAG, PARENT_RUN = "mlflow.parentRunId", "PULMO_PARENT_RUN"  # the latter in the environment of a sweep's trials
+HOST, PID, PID_STARTED = "pulmo.host", "pulmo.pid", "pulmo.pid_started"  # the process that writes it
 
 
 @contextmanager
@@ -50,45 +26,53 @@ def train_run(
 ) -> Iterator[Run]:
     """The run of this experiment, for train; the one that a killed training left open where `resumed_id` names it."""
     client = open_store(root)
-    run = find_run(client, resumed_id) if resumed_id else None
-    if run and run.data.tags.get(_EXPERIMENT_TAG) == _experiment_name():
-        run_id, name = run.info.run_id, run.info.run_name
-        client.update_run(run_id, status="RUNNING")
-    else:
-        run_id, name = _create_run(client, root, params, tags)
-    with _ending(client, run_id):
-        yield Run(client, run_id, name)
+    run = _reopen(client, resumed_id, params) or _create_run(client, root, params, {**describe_machine(), **tags})
+    with _ending(client, run.run_id), watch_machine(client, run.run_id):
+        yield run
 
 
 @contextmanager
 def evaluate_run(
     root: Path,
-    trained_in: str,
+    trained: Mapping[str, Any],
     params: Mapping[str, Any],
     tags: Mapping[str, object],
-    history: list[dict[str, float]],
+    history: Iterable[Mapping[str, float]],
 ) -> Iterator[Run]:
     """The run of this experiment, for evaluate: train's where it is ours and not yet evaluated, else a new whole one.
 
-    `trained_in` is the run id that train left; `history` the epochs that a new run copies.
+    `trained` is the record of the run that trained; a new run copies its environment and the `history` of its epochs.
     """
-    client = open_store(root)
-    trained = find_run(client, trained_in)
-    ours = trained is not None and trained.data.tags.get(_EXPERIMENT_TAG) == _experiment_name()
-    if trained is not None and ours and _EVALUATED not in trained.data.tags:
-        run_id, name = trained_in, trained.info.run_name
-        client.update_run(run_id, status="RUNNING")
-    else:
-        run_id, name = _create_run(client, root, params, {**tags, "train_run_id": trained_in})
-        for row in history:
-            Run(client, run_id, name).log_epoch(row)
-    with _ending(client, run_id):
-        yield Run(client, run_id, name)
-        client.set_tag(run_id, _EVALUATED, "true")
+    started, client = time.monotonic(), open_store(root)
+    origin = {**trained["environment"], "train_run_id": trained["run_id"]}
+    run = _reopen(client, trained["run_id"], params) or _create_run(client, root, params, {**tags, **origin})
+    with _ending(client, run.run_id):
+        for row in history:  # train's own run holds them
+            run.log_epoch(row)
+        yield run
+        run.log_metrics({"seconds.evaluate": time.monotonic() - started})
+        client.set_tag(run.run_id, EVALUATED, "true")
 
 
-def _create_run(client: Any, root: Path, params: Mapping[str, Any], tags: Mapping[str, object]) -> tuple[str, str]:
-    mlflow = load_mlflow()
+def _reopen(client: Any, run_id: str | None, params: Mapping[str, Any]) -> Run | None:
+    """The run, RUNNING again, if it belongs to the present experiment, has its params and was not yet evaluated."""
+    run = find_run(client, run_id) if run_id else None
+    if run is None or EVALUATED in run.data.tags or run.data.params != _as_params(params):
+        return None
+    name, baseline = _experiment()
+    if run.data.tags.get(EXPERIMENT_TAG) != name or (baseline and run.data.tags.get(BASELINE_TAG) != baseline):
+        return None
+    for key, value in process_tags().items():  # before the status, which says that this process lives
+        client.set_tag(run_id, key, value)
+    client.update_run(run_id, status="RUNNING")
+    opened = Run(client, run.info.run_id, run.info.run_name)
+    if "val_loss" in run.data.metrics:
+        opened.epochs = max(point.step for point in client.get_metric_history(run_id, "val_loss"))
+    return opened
+
+
+def _create_run(client: Any, root: Path, params: Mapping[str, Any], tags: Mapping[str, object]) -> Run:
+    experiment, baseline = _experiment()
     revision, dirty = git_state(Path.cwd())
     own = {
         "mlflow.source.git.commit": revision,
@@ -96,16 +80,27 @@ def _create_run(client: Any, root: Path, params: Mapping[str, Any], tags: Mappin
         "mlflow.user": run_git(root, "config", "user.name").strip() or "unknown",
         "git.revision": revision,
         "git.dirty": dirty,
-        _EXPERIMENT_TAG: _experiment_name(),
-        "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV") or revision,
+        EXPERIMENT_TAG: experiment,
+        BASELINE_TAG: baseline or revision,
+        **process_tags(),
     }
-    name = _experiment_name() or f"repro-{revision[:7]}"
-    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
-    run = client.create_run(experiment, run_name=name, tags={key: str(value) for key, value in {**own, **tags}.items()})
-    client.log_batch(
-        run.info.run_id, params=[mlflow.entities.Param(key, str(value)) for key, value in flatten(params).items()]
+    if parent := os.environ.get(PARENT_RUN):
+        own[PARENT_TAG] = parent
+    name = experiment or f"repro-{revision[:7]}"
+    run = client.create_run(
+        client.get_experiment_by_name(EXPERIMENT).experiment_id,
+        run_name=name,
+        tags={key: str(value) for key, value in {**own, **tags}.items()},
     )
-    return run.info.run_id, name
+    entity = load_mlflow().entities.Param
+    client.log_batch(run.info.run_id, params=[entity(key, value) for key, value in _as_params(params).items()])
+    return Run(client, run.info.run_id, name)
+
+
+def process_tags() -> dict[str, str]:
+    """Who writes a run, so that one left open by a kill can be told from one under way."""
+    started = str(psutil.Process().create_time())
+    return {HOST: socket.gethostname(), PID: str(os.getpid()), PID_STARTED: started}
 
 
 @contextmanager
@@ -121,9 +116,10 @@ def _ending(client: Any, run_id: str) -> Iterator[None]:
     client.set_terminated(run_id, "FINISHED")
 
 
-def _experiment_name() -> str:
-    return os.environ.get("DVC_EXP_NAME", "")
+def _experiment() -> tuple[str, str]:
+    """Name and baseline of the DVC experiment that this process runs in; empty under `dvc repro`."""
+    return os.environ.get("DVC_EXP_NAME", ""), os.environ.get("DVC_EXP_BASELINE_REV", "")
 
 
-def _now() -> int:
-    return int(load_mlflow().utils.time.get_current_time_millis())
+def _as_params(params: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in flatten(params).items()}

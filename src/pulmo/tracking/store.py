@@ -33,7 +33,7 @@ def open_store(root: Path) -> Any:
                 _ensure_experiment(mlflow.MlflowClient(tracking_uri=f"sqlite:///{part}"), root)
                 part.replace(file)
             client = mlflow.MlflowClient(tracking_uri=uri)
-            _ensure_experiment(client, root if file else None)
+            _ensure_experiment(client, None if uri.startswith("http") else root)  # a server chooses its own place
         except mlflow.exceptions.MlflowException as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"the MLflow store {uri} cannot be used ({reason}); check MLFLOW_TRACKING_URI") from None
@@ -90,6 +90,7 @@ def run_git(folder: Path, *arguments: str) -> str:
 def load_mlflow() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     return mlflow

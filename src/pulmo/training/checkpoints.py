@@ -23,7 +23,8 @@ _STALE_DAYS = 14
 @contextmanager
 def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str) -> Iterator[Path]:
     """Yield the folder under `root` for this task, which an earlier, killed process may have filled; on success
-    it is deleted. Folders that nobody touched for 14 days go too. ValueError while another process works on it.
+    it is deleted. Folders that nobody touched for 14 days go too. Where another process works on the same task, as two
+    experiments that differ in evaluate alone do, waits until it has ended.
     """
     package = Path(__file__).resolve().parents[1]
     code = [file for name in _CODE for file in (package / name, *sorted((package / name).glob("*.py")))]
@@ -37,17 +38,32 @@ def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str) -> Iter
         if old.is_dir() and old != folder and time.time() - old.stat().st_mtime > _STALE_DAYS * 86400:
             shutil.rmtree(old, ignore_errors=True)
     lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"{folder}: the same training is already running; wait for it or stop it") from None
+    _wait_for(lock, folder)
     try:
         yield folder
+        for file in folder.iterdir():  # before the lock, or who waits for it would go on from what is left
+            if file.name != "lock":
+                file.unlink()
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()
         if folder.exists() and {file.name for file in folder.iterdir()} <= {"lock"}:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(lock: FileLock, folder: Path) -> None:
+    told = False
+    while not lock.is_locked:
+        folder.mkdir(parents=True, exist_ok=True)  # who held the lock may have removed it
+        try:
+            lock.acquire(timeout=0)
+        except FileNotFoundError:
+            continue
+        except Timeout:
+            if not told:
+                print("the same training is already running; waiting for it to end", flush=True)
+            told = True
+            time.sleep(1)
 
 
 class Checkpoint:

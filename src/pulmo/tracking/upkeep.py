@@ -1,0 +1,150 @@
+"""Repairs of the store: runs that a kill left open, and runs of experiments that only DVC knows."""
+
+import logging
+import socket
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import psutil
+
+from pulmo.tracking.contents import Run
+from pulmo.tracking.models import log_model
+from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
+from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, store_uri
+
+_PORTS = {"https": 443, "postgresql": 5432, "mysql": 3306}
+_SAME_START = 60  # seconds: the clock that start times are read from may have been set since
+
+
+def process_lives(pid: int, started: float | None = None) -> bool:
+    """Whether a process of this machine runs; with `started` (seconds since 1970), the one that began then."""
+    try:
+        process = psutil.Process(pid)
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return not ended and (started is None or abs(process.create_time() - started) < _SAME_START)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def probe_store(root: Path) -> int:
+    """How many runs the store holds, once a write to it has succeeded; ValueError, within seconds, where none does."""
+    uri = store_uri(root)
+    place = urlsplit(uri)
+    logging.disable()  # MLflow prints the traceback of each error it meets
+    try:
+        if uri.startswith("sqlite:///"):
+            with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=5)) as file:
+                (said,) = file.execute("PRAGMA quick_check(1)").fetchone()
+            if said != "ok":
+                raise ValueError(f"{uri} is damaged: {said}")
+        elif place.hostname:  # MLflow itself asks again for minutes
+            socket.create_connection((place.hostname, place.port or _PORTS.get(place.scheme, 80)), timeout=5).close()
+        client = open_store(root)
+        experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+        client.set_experiment_tag(experiment, "pulmo.probed", datetime.now().isoformat(timespec="seconds"))
+        return len(find_runs(root))
+    except ValueError:
+        raise
+    except Exception as error:  # every database driver has errors of its own
+        raise ValueError(f"{uri} takes no runs: {' '.join(str(error).split())[:150]}") from None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def find_runs(root: Path, condition: str = "") -> list[Any]:
+    """All runs of the experiment that are not deleted, by MLflow's filter `condition`."""
+    client = open_store(root)
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], condition, max_results=1000, page_token=token)
+        found += page
+        if not (token := page.token):
+            return found
+
+
+def recorded_experiments(root: Path) -> dict[tuple[str, str], bool]:
+    """(name, baseline) of the experiments that have a run, and whether one of their runs was evaluated."""
+    recorded: dict[tuple[str, str], bool] = {}
+    for run in find_runs(root):
+        tags = run.data.tags
+        if tags.get(EXPERIMENT_TAG):
+            key = (tags[EXPERIMENT_TAG], tags.get("dvc.baseline", ""))
+            recorded[key] = recorded.get(key, False) or EVALUATED in tags
+    return recorded
+
+
+def list_left_open(root: Path, older_than: float | None = None) -> tuple[list[Any], list[Any]]:
+    """Runs RUNNING whose process is surely gone, and those of which this machine cannot tell.
+
+    A process of this machine is looked up by its number and start; a run of another machine counts as gone where
+    `older_than` is given and it was started more than so many hours ago.
+    """
+    gone, unknown = [], []
+    for run in find_runs(root, "attributes.status = 'RUNNING'"):
+        tags = run.data.tags
+        started = float(tags.get(PID_STARTED, 0))
+        if tags.get(HOST) == socket.gethostname() and PID in tags:
+            if not process_lives(int(tags[PID]), started):
+                gone.append(run)
+        elif older_than is not None and time.time() - max(started, run.info.start_time / 1000) > older_than * 3600:
+            gone.append(run)
+        else:
+            unknown.append(run)
+    return gone, unknown
+
+
+def close_run(root: Path, run: Any) -> None:
+    """End a run as KILLED, at the time of its last metric."""
+    client = open_store(root)
+    points = [client.get_metric_history(run.info.run_id, key)[-1].timestamp for key in run.data.metrics]
+    client.set_terminated(run.info.run_id, "KILLED", max(points, default=run.info.start_time))
+
+
+def add_run(
+    root: Path,
+    name: str,
+    *,
+    created: float,
+    evaluated: bool,
+    params: Mapping[str, Any],
+    tags: Mapping[str, object],
+    metrics: Mapping[str, float | None],
+    history: Sequence[Mapping[str, float]],
+    texts: Mapping[str, str],
+    package: Path | None,
+) -> str:
+    """A whole run out of what DVC holds, FINISHED or (not `evaluated`) FAILED; its id. None of it stays on an error.
+
+    `created` in seconds since 1970, `params` flat, `history` a row per epoch, `texts` artifacts by name,
+    `package` the folder of the model.
+    """
+    client, entity = open_store(root), load_mlflow().entities.Param
+    experiment, stamp = client.get_experiment_by_name(EXPERIMENT).experiment_id, int(created * 1000)
+    tagged = {key: str(value) for key, value in {"mlflow.source.name": "dvc", **process_tags(), **tags}.items()}
+    run_id = str(client.create_run(experiment, stamp, tagged, name).info.run_id)
+    run = Run(client, run_id, name)
+    try:
+        client.log_batch(run_id, params=[entity(key, str(value)) for key, value in params.items()])
+        for row in history:
+            run.log_epoch(row)
+        run.log_metrics(metrics)
+        for file, text in texts.items():
+            client.log_text(run_id, text, file)
+        if package:
+            log_model(client, run_id, package, np.zeros((64, 64), dtype=np.uint8))
+    except BaseException:
+        client.delete_run(run_id)
+        raise
+    if evaluated:
+        client.set_tag(run_id, EVALUATED, "true")
+    client.set_terminated(run_id, "FINISHED" if evaluated else "FAILED", stamp)
+    return run_id
