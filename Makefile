@@ -7,10 +7,10 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help repro test check ui recipes bench lock clean
+.PHONY: help repro test check leaderboard doctor ui recipes bench lock clean
 
 help:  ## Show what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 # uv where it is found, else brought into the new environment by pip; exact versions with hashes, compiled once
 $(VENV)/installed: requirements.lock pyproject.toml
@@ -35,6 +35,12 @@ check: $(VENV)/installed  ## Format, lint, types and the fast tests: for you, th
 	ruff check .
 	mypy
 	pytest -n auto --dist worksteal -m "not slow"
+
+leaderboard: $(VENV)/installed  ## Compare the experiments, best first on validation
+	@pulmo experiments
+
+doctor: $(VENV)/installed  ## Look for what keeps this checkout from working, with the cures
+	@pulmo doctor
 
 ui: $(VENV)/installed  ## Browse the runs in MLflow at http://127.0.0.1:5000
 	mlflow ui

@@ -56,10 +56,6 @@ def drawings(films):
     heats = [np.linspace(0, 1, 600).reshape(20, 30)] * 8
     captions = [f"film {i}" for i in range(8)]
     counts = {"train": {"normal": 1100, "viral": 5}, "test": {"normal": 2, "unknown": 4}}
-    board = [
-        {"name": "first", "ours": estimate(0.9), "published": 0.95},
-        {"name": "last", "ours": UNDEFINED, "published": None},
-    ]
     curves, lines = {"test": roc, "val": roc}, {"test": recall, "val": recall}
     chance = {"test": 0.625, "val": 0.74}
     references = {"auroc": 0.95, "specificity": None}
@@ -67,6 +63,7 @@ def drawings(films):
     return {
         "roc": (p.draw_roc, (curves, two, points), ["test: 0.910 (0.890–0.930)", "val: 0.970", "operating point"]),
         "pr": (p.draw_precision_recall, (lines, two, chance, {}), ["chance, val: 0.740", "test: 0.910 (0.890–0.930)"]),
+        "sweep": (p.draw_sweep, ([(2, 0.9), (0, 0.8)], [(1, 0.6)]), ["best so far", "stopped early, best epoch"]),
         "confusion": (p.draw_confusion, ({"tp": 1380, "fp": 42, "fn": 0, "tn": 126}, "T"), ["1,380", "75.0% of row"]),
         "reliability": (p.draw_reliability, ({"before": bins, "after": bins[1:]}, "On test"), ["On test", "before"]),
         "decision": (p.draw_decision_curve, (decision, 0.31), ["treat none", "operating point (0.31)"]),
@@ -77,7 +74,6 @@ def drawings(films):
             (rows, ["auroc", "specificity"], "Groups", references),
             ["AUROC", "bacterial (10)", "–"],
         ),
-        "board": (p.draw_leaderboard, (board, "AUROC on test", "Recipes"), ["first", "published", "–"]),
         "robust": (p.draw_robustness, (robust, estimate(0.95)), ["polarity", "share of decisions flipped", "50"]),
         "training": (g.draw_training, (history,), ["AUROC (best val 0.9123)", "best epoch (2)"]),
         "balance": (g.draw_class_balance, (counts,), ["1,105", "viral", "unknown"]),
@@ -95,12 +91,12 @@ NAMES = [
     "risk",
     "prevalence",
     "forest",
-    "board",
     "robust",
     "training",
     "balance",
     "films",
     "heat",
+    "sweep",
 ]
 
 

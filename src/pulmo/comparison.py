@@ -10,16 +10,17 @@ from scipy import stats
 from pulmo.metrics import METRICS, Floats, bootstrap, check_films, discrimination, estimate
 
 
-def pair_predictions(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables (columns path, label, …) sorted by path; ValueError unless they hold the same films and labels."""
+def pair_predictions(a: pd.DataFrame, b: pd.DataFrame, kind: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables (columns path, label, …) sorted by path; ValueError, naming the `kind` of set, unless they hold the
+    same films and labels."""
     first, second = (table.sort_values("path", ignore_index=True) for table in (a, b))
     if only := sorted(set(first.path) ^ set(second.path)):
         raise ValueError(
-            f"the two test sets differ: {len(only)} films are in one of them only, such as {only[0]}; "
+            f"the two {kind} sets differ: {len(only)} films are in one of them only, such as {only[0]}; "
             "compare runs with the same data and split"
         )
     if differing := first.path[first.label != second.label].tolist():
-        raise ValueError(f"the two test sets label {len(differing)} films differently, such as {differing[0]}")
+        raise ValueError(f"the two {kind} sets label {len(differing)} films differently, such as {differing[0]}")
     return first, second
 
 

@@ -47,6 +47,7 @@ STYLE = {
 
 Curves = Mapping[str, Mapping[str, Any]]
 Points = Mapping[str, tuple[float, float]]
+Pairs = Sequence[tuple[float, float]]
 
 
 @contextmanager
@@ -63,14 +64,8 @@ def drawing(path: Path, width: float, height: float, rows: int = 1, columns: int
 def draw_roc(path: Path, curves: Curves, aurocs: Mapping[str, Estimate], points: Points) -> None:
     """ROC curves by name with their bands, and the operating point of each as (specificity, sensitivity)."""
     with drawing(path, 5.2, 5.2) as (axes,):
-        axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
-        for name, curve, colour, style in _styled(curves):
-            axes.fill_between(curve["band_fpr"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
-            label = f"{name}: {estimate_text(aurocs[name])}"
-            axes.plot(curve["fpr"], curve["tpr"], style, color=colour, label=label)
+        _roc(axes, curves, aurocs)
         _mark(axes, curves, {name: (1 - at[0], at[1]) for name, at in points.items()}, "operating point")
-        axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
-        axes.set_title("ROC")
         axes.legend(loc="lower right", title="AUROC (95% interval)")
 
 
@@ -197,27 +192,6 @@ def draw_forest(
         panels[0].figure.suptitle(title)
 
 
-def draw_leaderboard(path: Path, rows: Sequence[Mapping[str, Any]], label: str, title: str) -> None:
-    """Rows of name, ours (an estimate) and published (a number or None), from top to bottom."""
-    with drawing(path, 7.2, 1.6 + 0.36 * len(rows)) as (axes,):
-        diamond: dict[str, Any] = {
-            "marker": "D",
-            "markerfacecolor": "white",
-            "markeredgecolor": VERMILLION,
-            "linestyle": "",
-        }
-        for row, entry in enumerate(rows):
-            _interval(axes, row, entry["ours"])
-            if entry["published"] is not None:
-                axes.plot(entry["published"], row, markersize=7, **diamond)
-        axes.set(xlabel=label, yticks=range(len(rows)), yticklabels=[row["name"] for row in rows], title=title)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        ours = Line2D([], [], color=BLUE, marker="o", label="here (95% interval)")
-        handles = [ours, Line2D([], [], label="published", **diamond)]
-        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
-
-
 def draw_robustness(path: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]], clean: Estimate) -> None:
     """A panel per perturbation: AUROC (an estimate) and share of flipped decisions at each of its severities, which
     are {level: a short text or number, auroc, flipped}; `clean` is the AUROC on untouched films."""
@@ -238,6 +212,62 @@ def draw_robustness(path: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]
         auroc = Line2D([], [], color=BLUE, marker="o", label="AUROC (95% band)")
         flips = Line2D([], [], color=VERMILLION, marker="s", linestyle="--", label="share of decisions flipped")
         panels[0].figure.legend(handles=[auroc, flips], loc="outside lower center", ncols=2)
+
+
+def draw_comparison(
+    path: Path,
+    curves: Curves,
+    aurocs: Mapping[str, Estimate],
+    differences: Mapping[str, Estimate],
+    labels: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray],
+    called: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Two models on the same films: ROC curves by name, differences of metrics (second less first), and the probability
+    that each gives to every film (labels 0/1), films that they call differently ringed."""
+    first, second = curves
+    with drawing(path, 14.5, 4.9, columns=3) as (roc, forest, scatter):
+        _roc(roc, curves, aurocs)
+        roc.legend(loc="lower right", title="AUROC (95% interval)")
+        forest.axvline(0, color=VERMILLION, linestyle="--", linewidth=1)
+        for row, estimate in enumerate(differences.values()):
+            _interval(forest, row, estimate)
+        forest.set_yticks(range(len(differences)), [_pretty(name) for name in differences])
+        forest.set(xlabel=f"{second} less {first} (95% interval)", title="Differences")
+        forest.set_ylim(len(differences) - 0.4, -0.6)
+        forest.grid(visible=False, axis="y")
+        scatter.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
+        for label, name, colour, marker in ((0, "NORMAL", BLUE, "o"), (1, "PNEUMONIA", VERMILLION, "^")):
+            of = labels == label
+            scatter.scatter(scores[0][of], scores[1][of], 16, colour, marker, alpha=0.6, linewidths=0, label=name)
+        differ = called[0] != called[1]
+        look: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
+        scatter.scatter(scores[0][differ], scores[1][differ], 60, label=f"called differently: {differ.sum()}", **look)
+        scatter.set(xlabel=f"probability of PNEUMONIA, {first}", ylabel=f"the same, {second}", title="Films")
+        scatter.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        scatter.legend(loc="upper left")
+
+
+def _roc(axes: Any, curves: Curves, aurocs: Mapping[str, Estimate]) -> None:
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
+    for name, curve, colour, style in _styled(curves):
+        axes.fill_between(curve["band_fpr"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
+        axes.plot(curve["fpr"], curve["tpr"], style, color=colour, label=f"{name}: {estimate_text(aurocs[name])}")
+    axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
+    axes.set_title("ROC")
+
+
+def draw_sweep(path: Path, ended: Pairs, pruned: Pairs) -> None:
+    """AUROC on validation of each trial of a sweep by its number, the best so far, and the trials stopped early."""
+    with drawing(path, 6.4, 3.6) as (axes,):
+        numbers, values = (np.array(column) for column in zip(*sorted(ended), strict=True))
+        axes.step(numbers, np.maximum.accumulate(values), where="post", color=BLUE, label="best so far")
+        axes.plot(numbers, values, "o", color=BLUE, markersize=5, label="trial")
+        if pruned:
+            axes.plot(*zip(*pruned, strict=True), "x", color=VERMILLION, label="stopped early, best epoch")
+        axes.set(xlabel="trial", ylabel="AUROC on validation", title="Sweep")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.figure.legend(loc="outside lower center", ncols=3)
 
 
 def _styled(curves: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, str]]:

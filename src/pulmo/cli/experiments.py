@@ -1,8 +1,12 @@
-"""Commands about experiments: what came out, and what differs between two."""
+"""Commands about experiments: which there are, what came out, what differs between two; and repairs."""
 
+import shutil
+import sys
 from typing import Annotated
 
 import typer
+
+queue = typer.Typer(no_args_is_help=True, help="Run DVC's queue of experiments.")
 
 
 def summary() -> None:
@@ -25,7 +29,7 @@ def summary() -> None:
     print(f"\nReports:  {paths.CARD_HTML}  {paths.EVALUATION}  {paths.PLOTS}/  {paths.PREDICTIONS}")
     print("Next:     source .venv/bin/activate")
     print("          dvc exp run -S train.lr=0.0005   run a variant as an experiment")
-    print("          dvc exp show                     compare experiments")
+    print("          pulmo experiments                compare experiments, best first")
     print("          dvc plots show                   ROC, precision-recall, curves, in the browser")
     print("          mlflow ui                        every run at http://127.0.0.1:5000")
     print("          pulmo predict FILM               ask the model about a film")
@@ -35,33 +39,71 @@ def compare(
     first: Annotated[str, typer.Argument(help="experiment, git revision, MLflow run, or `workspace`")],
     second: Annotated[str, typer.Argument(help="the same; differences are second less first")],
 ) -> None:
-    """Two experiments on the same test films: paired bootstrap, DeLong, McNemar, and where they disagree."""
+    """Two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree, and a page."""
     import io
 
     import pandas as pd
 
     from pulmo import paths
-    from pulmo.comparison import compare_models, pair_predictions
-    from pulmo.files import write_json
-    from pulmo.metrics import estimate_text
+    from pulmo.comparison import pair_predictions
+    from pulmo.comparison_report import format_comparison, write_comparison
     from pulmo.revisions import read_output
 
     root = paths.project_root()
-    tables = [pd.read_csv(io.StringIO(read_output(root, str(paths.PREDICTIONS), name))) for name in (first, second)]
-    a, b = pair_predictions(*(table[table.split == "test"] for table in tables))
-    report = compare_models(a.label, a.patient, (a.logit, b.logit), (a.called == 1, b.called == 1))
-    different = report["disagreements"]
-    films = [
-        {"path": a.path[row], "label": a.label[row], first: a.called[row], second: b.called[row]} for row in different
-    ]
-    write_json(paths.COMPARISON, report | {"first": first, "second": second, "disagreements": films})
-    print(f"{report['films']} test films of {report['patients']} patients; difference = {second} less {first}\n")
-    print(f"{'':18} {first[:16]:>16} {second[:16]:>16}   difference (95% interval)")
-    for name, row in report["metrics"].items():
-        print(f"{name:18} {row['a']:16.3f} {row['b']:16.3f}   {estimate_text(row['difference'])}")
-    if delong := report["delong"]:
-        print(f"\nDeLong: AUROC {delong['difference']:+.4f}, p = {delong['p']:.3g}")
-    told = report["mcnemar"]
-    right = f"only {first} right {told['only_a_right']}, only {second} right {told['only_b_right']}"
-    print(f"McNemar: {right}, p = {told['p']:.3g}")
-    print(f"{len(different)} films are called differently  ->  {paths.COMPARISON}")
+    a, b = (pd.read_csv(io.StringIO(read_output(root, str(paths.PREDICTIONS), name))) for name in (first, second))
+    pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
+    print(format_comparison(write_comparison(paths.COMPARISON, (first, second), pair)))
+    print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
+
+
+def experiments(
+    sort: Annotated[str, typer.Option(help="metric to sort by, such as test.auroc")] = "val.auroc",
+) -> None:
+    """All experiments, best first on validation: what came out, and in which params they differ."""
+    from pulmo import paths
+    from pulmo.experiments import format_experiments, read_experiments
+
+    found = read_experiments(paths.project_root(), commits=True)
+    print(format_experiments(found, sort, shutil.get_terminal_size((100, 24)).columns))
+    if all(item.state == "Commit" for item in found):
+        print("\nno experiment yet; `dvc exp run -S train.lr=0.0005` makes one")
+
+
+def sync(
+    older_than: Annotated[float | None, typer.Option(help="hours after which a run of another machine is dead")] = None,
+) -> None:
+    """Give every experiment of DVC its MLflow run, and end the runs that a kill left open. Safe to repeat."""
+    from pulmo import paths
+    from pulmo.sync import sync_store
+
+    changes = 0
+    for line in sync_store(paths.project_root(), older_than):
+        print(line, flush=True)
+        changes += 1
+    if not changes:
+        print("every experiment has its run, and no run is left open")
+
+
+@queue.command("run")
+def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", help="experiments at a time")] = 1) -> None:
+    """Run all queued experiments to their end; exit code 1 and the reasons when one fails."""
+    from pulmo import paths
+    from pulmo.queue import run_queue
+
+    try:
+        run_queue(paths.project_root(), jobs, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the workers go on: `dvc queue stop --kill` ends them and what they run")
+
+
+def doctor() -> None:
+    """Look for what keeps this checkout from working; a line each, with the cure. Exit code 1 for an error."""
+    from pulmo import paths
+    from pulmo.doctor import examine
+
+    failed = False
+    for name, (state, text, cure) in examine(paths.project_root()):
+        print(f"{state:8} {name:12} {text}" + (f"  ->  {cure}" if cure else ""), flush=True)
+        failed |= state == "error"
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,121 @@
+"""Two experiments side by side, as one figure and one page that needs no network."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pulmo.card import to_html
+from pulmo.comparison import compare_models
+from pulmo.curves import roc_curve
+from pulmo.files import write_bytes, write_json
+from pulmo.manifest import LABELS
+from pulmo.metrics import METRICS, Estimate, discriminate, estimate_text
+from pulmo.plots import draw_comparison
+
+_LISTED = 100  # films on the page; the JSON file has all
+
+
+def write_comparison(file: Path, names: tuple[str, str], tables: tuple[pd.DataFrame, pd.DataFrame]) -> dict[str, Any]:
+    """Compare two paired prediction tables (`comparison.pair_predictions`), write `file` (.json) and beside it a figure
+    (.png) and a page (.html), and return the report: that of `compare_models`, with the films called differently as
+    {path, label, name: called}."""
+    if names[0] == names[1]:
+        raise ValueError(f"{names[0]} cannot be compared with itself; `pulmo experiments` lists the others")
+    a, b = tables
+    label, logits, called = a.label.to_numpy(), (a.logit, b.logit), (a.called.to_numpy() == 1, b.called.to_numpy() == 1)
+    report = compare_models(label, a.patient, logits, called)
+    rows = report["disagreements"]
+    listed = [{"path": a.path[row], "label": int(label[row])} | _answers(names, tables, row, "called") for row in rows]
+    report = {"first": names[0], "second": names[1], **report, "disagreements": listed}
+    picture = file.with_suffix(".png")
+    if 0 < label.sum() < len(label):
+        draw_comparison(
+            picture,
+            {name: roc_curve(label, logit, a.patient) for name, logit in zip(names, logits, strict=True)},
+            {
+                name: discriminate(label, logit, calls, a.patient)[0]["auroc"]
+                for name, logit, calls in zip(names, logits, called, strict=True)
+            },
+            {name: report["metrics"][name]["difference"] for name in METRICS},
+            label,
+            (a.prob_pneumonia.to_numpy(), b.prob_pneumonia.to_numpy()),
+            called,
+        )
+    else:
+        picture.unlink(missing_ok=True)
+    gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]
+    films = [
+        [a.path[row], LABELS[label[row]], *_answers(names, tables, row, "prob_pneumonia").values()] for row in gaps
+    ]
+    page = to_html(_page(report, films, picture), file.parent)
+    write_bytes(file.with_suffix(".html"), page.encode())
+    write_json(file, report)
+    return report
+
+
+def format_comparison(report: dict[str, Any]) -> str:
+    """The report in a terminal's width: both values of each metric, the paired difference, and two tests."""
+    first, second = report["first"], report["second"]
+    lines = [
+        f"{report['films']} test films of {report['patients']} patients; difference = {second} less {first}\n",
+        f"{'':18} {first[:16]:>16} {second[:16]:>16}   difference (95% interval)",
+        *(
+            f"{name:18} {_number(row['a']):>16} {_number(row['b']):>16}   {_tell(row['difference'])}"
+            for name, row in report["metrics"].items()
+        ),
+        "",
+        *_tests(report),
+    ]
+    return "\n".join(lines)
+
+
+def _answers(
+    names: tuple[str, str], tables: tuple[pd.DataFrame, pd.DataFrame], row: int, column: str
+) -> dict[str, Any]:
+    return {name: table[column][row].item() for name, table in zip(names, tables, strict=True)}
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _tell(estimate: Estimate) -> str:
+    text = estimate_text(estimate)
+    return text.replace("–", " to ") if "-" in text else text  # a dash beside a minus sign is hard to read
+
+
+def _tests(report: dict[str, Any]) -> list[str]:
+    first, second, told = report["first"], report["second"], report["mcnemar"]
+    right = f"only {first} right {told['only_a_right']}, only {second} right {told['only_b_right']}"
+    lines = [f"McNemar: {right}, p = {told['p']:.3g}", f"{len(report['disagreements'])} films are called differently"]
+    if delong := report["delong"]:
+        lines.insert(0, f"DeLong: AUROC {delong['difference']:+.4f}, p = {delong['p']:.3g}")
+    return lines
+
+
+def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
+    first, second = report["first"], report["second"]
+    rows = [
+        f"| {name} | {_number(row['a'])} | {_number(row['b'])} | {_tell(row['difference'])} |"
+        for name, row in report["metrics"].items()
+    ]
+    text = [
+        f"# {second} against {first}",
+        f"On the {report['films']} test films of {report['patients']} patients that both answered. In parentheses: 95% "
+        "intervals over resampled patients, the same patients for both. An interval that holds 0 leaves open which "
+        "of the two is better. Whoever chooses by this page has used the test films to choose.",
+        f"![ROC curves, differences, films]({picture.name})" if picture.exists() else "All films are of one class.",
+        "\n".join([f"| metric | {first} | {second} | difference |", "|---|---|---|---|", *rows]),
+        "\n".join(f"- {line}" for line in _tests(report)),
+        "## Films called differently, the widest apart first",
+        "\n".join(
+            [
+                f"| film | is | probability by {first} | by {second} |",
+                "|---|---|---|---|",
+                *(f"| `{path}` | {label} | {one:.3f} | {other:.3f} |" for path, label, one, other in films),
+            ]
+        ),
+    ]
+    return "\n\n".join(text) + "\n"

@@ -1,0 +1,113 @@
+"""One story in two places: every experiment that DVC has gets its run, every run that a kill left open its end."""
+
+import csv
+import io
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from pulmo import paths, tracking
+from pulmo.experiments import Experiment, read_experiments
+from pulmo.revisions import read_output
+
+_TEXTS = (paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
+
+
+def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
+    """Repair the store of the project at `root`, telling each change in a line; a second time there is none.
+
+    Closes what is surely dead as KILLED (`older_than`: see tracking.list_left_open), then adds the runs of finished and
+    failed experiments that have none. Runs of experiments that were removed from DVC stay.
+    """
+    gone, unknown = tracking.list_left_open(root, older_than)
+    for run in gone:
+        tracking.close_run(root, run)
+        yield f"closed as KILLED   {run.info.run_name}  (its process is gone)"
+    for run in unknown:
+        where = run.data.tags.get(tracking.HOST, "a machine that left no name")
+        yield f"left as RUNNING    {run.info.run_name}  (started on {where}; `--older-than HOURS` closes it)"
+    recorded = tracking.recorded_experiments(root)
+    for experiment in read_experiments(root):
+        evaluated = experiment.state == "Success"
+        has_run = recorded.get((experiment.name, experiment.baseline))
+        if experiment.state not in ("Success", "Failed") or has_run or (has_run is not None and not evaluated):
+            continue
+        held = _add(root, experiment, evaluated)
+        yield f"added              {experiment.name}  ({experiment.state.lower()}; {held})"
+
+
+def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:
+    read = _reader(root, experiment.revision) if evaluated else lambda path: None
+    texts = {path.name: text for path in _TEXTS if (text := read(path)) is not None}
+    history = [
+        {key: float(value) for key, value in row.items() if value}
+        for row in csv.DictReader(io.StringIO(read(paths.HISTORY) or ""))
+    ]
+    report = json.loads(texts.get(paths.EVALUATION.name, "{}"))
+    tags = {
+        tracking.EXPERIMENT_TAG: experiment.name,
+        "dvc.baseline": experiment.baseline,
+        "git.revision": experiment.baseline,
+        "mlflow.source.git.commit": experiment.baseline,
+        "mlflow.user": _author(root, experiment.revision),
+        "pulmo.backfilled": date.today().isoformat(),
+        "pulmo.error": experiment.error,
+        "data_sha256": json.loads(read(paths.PACKAGE / "model.json") or "{}").get("data_sha256"),
+        "train_run_id": json.loads(read(paths.MLFLOW_RUN) or "{}").get("run_id"),
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        package = _fetch_package(root, experiment.revision, Path(temporary) / "package") if evaluated else None
+        tracking.add_run(
+            root,
+            experiment.name,
+            created=datetime.fromisoformat(experiment.created).timestamp(),
+            evaluated=evaluated,
+            params=experiment.params,
+            tags={key: value for key, value in tags.items() if value},
+            metrics={**_bounds(report, experiment.metrics), **experiment.metrics},
+            history=history,
+            texts=texts,
+            package=package,
+        )
+    held = f"{len(history)} epochs, {len(experiment.metrics)} metrics, {len(texts)} files"
+    return f"{held}, {'the' if package else 'no'} model"
+
+
+def _reader(root: Path, revision: str) -> Callable[[Path], str | None]:
+    def read(path: Path) -> str | None:
+        try:
+            return read_output(root, str(path), revision)
+        except ValueError:  # in no cache at hand
+            return None
+
+    return read
+
+
+def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    try:
+        DVCFileSystem(str(root), rev=revision).get(str(paths.PACKAGE), str(target), recursive=True)
+    except (DvcException, OSError):  # in no cache at hand
+        return None
+    return target
+
+
+def _bounds(report: dict[str, Any], metrics: dict[str, float]) -> dict[str, float | None]:
+    """The interval of each metric, as evaluate tracks it: test.auroc.low and test.auroc.high."""
+    found: dict[str, float | None] = {}
+    for key in metrics:
+        split, _, name = key.partition(".")
+        estimate = report.get(split, {}).get("metrics", {}).get(name, {})
+        found |= {f"{key}.{bound}": estimate.get(bound) for bound in ("low", "high")}
+    return found
+
+
+def _author(root: Path, revision: str) -> str:
+    command = ["git", "log", "-1", "--format=%an", revision]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip() or "unknown"

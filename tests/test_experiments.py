@@ -1,0 +1,356 @@
+import json
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_project import commit, run
+from toy_project import make_toy
+from typer.testing import CliRunner
+
+from pulmo import cli, queue, tracking
+from pulmo.comparison_report import format_comparison, write_comparison
+from pulmo.experiments import Experiment, failure_reason, format_experiments, read_experiments
+from pulmo.sync import sync_store
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def experiment(name: str, auroc: float | None, state: str = "Success", error: str | None = None, **params: object):
+    metrics = {} if auroc is None else {"val.auroc": auroc, "test.auroc": 1 - auroc, "test.f1": 0.5}
+    flat = {f"train.{key}": value for key, value in {"lr": 0.001, "epochs": 8, **params}.items()}
+    return Experiment(name, f"{name}-sha", "b" * 40, "2026-03-01T10:00:00", state, flat, metrics, error)
+
+
+NOW = datetime(2026, 3, 1, 12, 30)
+SEVERAL = [
+    experiment("worse", 0.8, lr=0.01),
+    experiment("broken", None, "Failed", "train.lr: input should be greater than 0, got -1 " + "and more words " * 5),
+    experiment("best", 0.9, epochs=20),
+    experiment("waiting", None, "Queued"),
+    experiment("main", 0.85, "Commit"),
+]
+
+
+def test_the_table_is_best_first_on_validation_and_fits_100_columns():
+    lines = format_experiments(SEVERAL, now=NOW).splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["best", "main", "worse", "broken"]
+    assert max(map(len, lines)) <= 100
+    assert "2h  0.900  0.100" in lines[2]
+    assert lines[2].endswith("0.500  epochs=20")
+    assert lines[3].endswith("0.500")
+    assert "failed: train.lr: input should be greater than 0, got -1" in lines[5]
+    assert lines[-1] == "main: train.epochs=8 train.lr=0.001"
+    assert [line.split()[0] for line in format_experiments(SEVERAL, "test.auroc", now=NOW).splitlines()[2:4]] == [
+        "worse",
+        "main",
+    ]
+
+
+def test_params_that_all_share_and_hashes_are_not_shown():
+    text = format_experiments([experiment("a", 0.9), experiment("b", 0.8, lr=0.1)], now=NOW)
+    assert "epochs" not in text
+    assert "-sha" not in text
+    assert "bbbbbbb" not in text
+    twins = [experiment("a", 0.9), experiment("a", 0.8)]
+    assert "a (bbbbbbb)" in format_experiments(twins, now=NOW)
+
+
+def test_params_with_the_same_end_keep_their_section():
+    one = experiment("a", 0.9)
+    other = Experiment(**{**vars(one), "name": "b", "params": one.params | {"train.seed": 1, "split.seed": 2}})
+    assert "split.seed=2 train.seed=1" in format_experiments([one, one, other], now=NOW)
+
+
+def test_an_unknown_metric_names_the_known_ones():
+    assert "queued" in format_experiments([experiment("waiting", None, "Queued")])
+    with pytest.raises(ValueError, match=r"no experiment has the metric test\.auc; there are test\.auroc, test\.f1"):
+        format_experiments(SEVERAL, "test.auc")
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            "> python x\nerror: data/films.csv not found\nERROR: failed to reproduce 'split'\n",
+            "data/films.csv not found",
+        ),
+        ("Traceback\nKeyError: 'x'\nERROR: failed to reproduce 'train'\n\n", "failed to reproduce 'train'"),
+        ("Killed\n", "Killed"),
+        ("", "failed without a word"),
+    ],
+)
+def test_the_reason_is_one_line_of_the_log(log, reason):
+    assert failure_reason(log) == reason
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Experiments of two baselines: in the workspace, temporary, queued, failed; and what `queue run` said."""
+    folder = make_toy(tmp_path_factory.mktemp("toys") / "toy")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "older", "-S", "train.lr=0.2")
+    (folder / "note").write_text("a second baseline")
+    commit(folder, "Second")
+    for name, lr in (("good", 0.3), ("bad", -1), ("late", 0.4)):
+        run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.lr={lr}")
+    said: list[str] = []
+    with pytest.raises(ValueError, match=r"1 of 3 experiments failed: bad: train\.lr: input should be") as end:
+        queue.run_queue(folder, 2, said.append, poll=1)
+    run(folder, "dvc", "exp", "run", "--queue", "-n", "waiting", "-S", "train.lr=0.5")
+    return folder, said, str(end.value)
+
+
+@pytest.mark.slow
+def test_a_failed_queue_run_names_the_failed_and_shows_its_log(toy):
+    _, said, error = toy
+    assert "\n" not in error
+    assert any("good: success" in line for line in said)
+    assert any("bad: failed" in line for line in said)
+    (log,) = [line for line in said if "last lines of bad" in line]
+    assert "> python stage.py" in log
+
+
+@pytest.mark.slow
+def test_experiments_of_every_baseline_and_state_are_read(toy):
+    folder, *_ = toy
+    found = {item.name: item for item in read_experiments(folder)}
+    states = {name: item.state for name, item in found.items()}
+    assert states == {"older": "Success", "good": "Success", "late": "Success", "bad": "Failed", "waiting": "Queued"}
+    first, second = run(folder, "git", "log", "--format=%H", "--reverse").split()
+    assert {item.baseline for item in found.values()} == {first, second}
+    assert found["older"].baseline == first
+    assert (
+        found["older"].revision
+        == run(folder, "git", "for-each-ref", "--format=%(objectname)", "refs/exps").split()[
+            run(folder, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split().index("older")
+        ]
+    )
+    assert found["good"].params == {"train.lr": 0.3, "train.arch": "small"}
+    assert found["good"].metrics == {"val.auroc": 1 / 3 + 0.3, "test.auroc": 1 / 3 + 0.3}
+    assert found["bad"].error == "train.lr: input should be greater than 0, got -1"
+    assert not found["bad"].metrics  # the file that git carries is there, but is not its own
+    assert datetime.fromisoformat(found["good"].created) <= datetime.now()
+    commits = [item for item in read_experiments(folder, commits=True) if item.state == "Commit"]
+    assert [(item.name, item.metrics["val.auroc"]) for item in commits] == [("main", 1 / 3 + 0.1)]
+
+
+@pytest.mark.slow
+def test_sync_gives_every_ended_experiment_one_run(toy, tmp_path):
+    folder, *_ = toy
+    with tracking.train_run(folder, {"train": {"lr": 0.7}}, {}):
+        pass
+    lines = list(sync_store(folder))
+    assert sorted(line.split()[1] for line in lines) == ["bad", "good", "late", "older"]
+    assert all(line.startswith("added") for line in lines)
+    assert list(sync_store(folder)) == []
+    ours = {item.name: item for item in read_experiments(folder)}
+    client = tracking.open_store(folder)
+    runs = {found.info.run_name: found for found in tracking.find_runs(folder)}
+    assert len(runs) == 5
+    for name in ("good", "late", "older"):
+        told, kept = ours[name], runs[name]
+        assert kept.info.status == "FINISHED"
+        assert kept.data.params == {key: str(value) for key, value in told.params.items()}
+        assert {key: kept.data.metrics[key] for key in told.metrics} == told.metrics
+        assert kept.data.metrics["test.auroc.low"] == told.metrics["test.auroc"] - 0.1
+        points = client.get_metric_history(kept.info.run_id, "val_auroc")
+        assert [(point.step, point.value) for point in points] == [
+            (1, told.params["train.lr"]),
+            (2, told.metrics["val.auroc"]),
+        ]
+        assert kept.data.tags["dvc.baseline"] == told.baseline
+        assert kept.data.tags["mlflow.user"] == "tester"
+        assert "pulmo.backfilled" in kept.data.tags
+        assert kept.info.start_time == datetime.fromisoformat(told.created).timestamp() * 1000
+        assert json.loads(tracking.read_artifact(folder, name, "evaluation.json") or "{}")["test"]
+    assert runs["bad"].info.status == "FAILED"
+    assert runs["bad"].data.tags["pulmo.error"] == ours["bad"].error
+    run(folder, "dvc", "exp", "remove", "late")
+    assert list(sync_store(folder)) == []
+    client.delete_run(runs["good"].info.run_id)
+    (line,) = sync_store(folder)
+    assert line.split()[:2] == ["added", "good"]
+
+
+@pytest.mark.slow
+def test_where_dvc_cannot_tell_its_own_words_are_given(tmp_path):
+    with pytest.raises(ValueError, match=r"`dvc exp show` failed in .*(git|SCM|DVC)"):
+        read_experiments(tmp_path)
+
+
+OPEN = """
+import sys, time
+from pathlib import Path
+from pulmo import tracking
+with tracking.train_run(Path(sys.argv[1]), {"a": 1}, {}) as run:
+    run.log_epoch({"epoch": 1, "loss": 0.5})
+    print(run.run_id, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_only_runs_that_are_surely_dead_are_closed(tmp_path):
+    client = tracking.open_store(tmp_path)
+    killed, living = (
+        subprocess.Popen([sys.executable, "-c", OPEN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    ids = [process.stdout.readline().strip() for process in (killed, living)]
+    with (
+        tracking.train_run(tmp_path, {"a": 1}, {}) as recycled,
+        tracking.train_run(tmp_path, {"a": 1}, {}) as elsewhere,
+    ):
+        recycled.set_tags({"pulmo.pid_started": time.time() - 86400})
+        elsewhere.set_tags({"pulmo.host": "another", "pulmo.pid": 1, "pulmo.pid_started": time.time() - 5 * 3600})
+        killed.kill()
+        while killed.poll() is None and tracking.process_lives(killed.pid):
+            time.sleep(0.05)
+        try:
+            gone, unknown = tracking.list_left_open(tmp_path)
+            assert {item.info.run_id for item in gone} == {ids[0], recycled.run_id}
+            assert [item.info.run_id for item in unknown] == [elsewhere.run_id]
+            assert tracking.list_left_open(tmp_path, older_than=1000)[1]
+            assert not tracking.list_left_open(tmp_path, older_than=0)[1]
+            (dead,) = [item for item in gone if item.info.run_id == ids[0]]
+            tracking.close_run(tmp_path, dead)
+        finally:
+            living.kill()
+            living.wait()
+    closed = client.get_run(ids[0])
+    assert closed.info.status == "KILLED"
+    assert closed.info.end_time >= client.get_metric_history(ids[0], "loss")[0].timestamp
+
+
+class Script:
+    """`dvc queue status` as a list of answers, the last one for ever."""
+
+    def __init__(self, *answers: dict[str, tuple[str, str]]) -> None:
+        self.answers, self.started = list(answers), 0
+
+    def read(self, root: Path) -> dict[str, tuple[str, str]]:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def start(self, root: Path, jobs: int) -> None:
+        self.started += 1
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    def play(*answers: dict[str, tuple[str, str]], lives: bool = False) -> tuple[Script, str]:
+        script = Script(*answers)
+        monkeypatch.setattr(queue, "read_queue", script.read)
+        monkeypatch.setattr(queue, "_start_workers", script.start)
+        monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: "")
+        monkeypatch.setattr(queue, "_lives", lambda root, task: lives)
+        monkeypatch.setattr(queue, "_read_log", lambda root, name: "")
+        monkeypatch.setattr(queue, "read_experiments", lambda root: [experiment("a", 0.9)])
+        with pytest.raises(ValueError, match="experiments failed") as end:
+            queue.run_queue(Path(), 1, lambda line: None, poll=0.001, patience=0.05)
+        return script, str(end.value)
+
+    return play
+
+
+def test_workers_that_hang_are_started_once_more_and_then_given_up(scripted):
+    script, error = scripted({"1": ("a", "Running"), "2": ("b", "Queued")})
+    assert script.started == 2
+    assert "2 of 2 experiments failed" in error
+    assert "a: still running without a process" in error
+    assert "dvc queue kill b" in error
+
+
+def test_what_ends_without_a_result_or_a_record_has_failed(scripted):
+    _, error = scripted({"1": ("a", "Running"), "2": ("b", "Queued"), "3": ("c", "Queued")}, {"2": ("b", "Success")})
+    assert "a: failed without a word" in error
+    assert "b: ran, but DVC recorded nothing" in error
+    assert "3 of 3" in error
+
+
+def test_what_is_queued_meanwhile_is_watched_too(scripted):
+    answers = {"1": ("a", "Running")}, {"1": ("a", "Success"), "2": ("b", "Queued")}, {"2": ("b", "Failed")}
+    _, error = scripted(*answers)
+    assert "b: failed without a word" in error
+
+
+def test_earlier_failures_are_not_those_of_this_run(monkeypatch, capsys):
+    monkeypatch.setattr(queue, "read_queue", lambda root: {"1": ("a", "Failed"), "2": ("b", "Success")})
+    queue.run_queue(Path(), 1)
+    assert "nothing is queued" in capsys.readouterr().out
+
+
+def test_the_status_of_dvc_is_read(monkeypatch):
+    status = """Task     Name       Created       Status
+5f37721  q2         11:22 PM      Running
+d12a623  even-doge  Nov 20, 2026  Success
+
+Worker status: 0 active, 2 idle
+"""
+    monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: status)
+    assert queue.read_queue(Path()) == {"5f37721": ("q2", "Running"), "d12a623": ("even-doge", "Success")}
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 2
+    tables = []
+    for spread in (0.8, 1.6):
+        logit = label * 2 - 1 + rng.normal(0, spread, 60)
+        films = pd.DataFrame({"path": [f"test/{i}.jpeg" for i in range(60)], "label": label, "patient": range(60)})
+        tables.append(
+            films.assign(logit=logit, prob_pneumonia=1 / (1 + np.exp(-logit)), called=(logit > 0).astype(int))
+        )
+    return tables[0], tables[1]
+
+
+def test_a_comparison_is_a_page_that_needs_no_network(pair, tmp_path):
+    report = write_comparison(tmp_path / "comparison.json", ("sure", "unsure"), pair)
+    page = (tmp_path / "comparison.html").read_text()
+    assert "http" not in page
+    assert page.count('src="data:image/png;base64,') == 1
+    assert "<script" not in page
+    kept = json.loads((tmp_path / "comparison.json").read_text())
+    differing = [
+        path for path, one, other in zip(pair[0].path, pair[0].called, pair[1].called, strict=True) if one != other
+    ]
+    assert [film["path"] for film in kept["disagreements"]] == differing
+    for path in differing:
+        assert f"<code>{path}</code>" in page
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    text = format_comparison(report)
+    assert f"{len(differing)} films are called differently" in text
+    assert "DeLong" in text
+    with pytest.raises(ValueError, match="cannot be compared with itself"):
+        write_comparison(tmp_path / "comparison.json", ("sure", "sure"), pair)
+
+
+def test_a_comparison_of_one_class_has_no_curve_and_no_nan(pair, tmp_path):
+    ill = tuple(table[table.label == 1].reset_index(drop=True) for table in pair)
+    report = write_comparison(tmp_path / "comparison.json", ("a", "b"), ill)
+    assert not (tmp_path / "comparison.png").exists()
+    assert "nan" not in format_comparison(report)
+    assert "All films are of one class" in (tmp_path / "comparison.html").read_text()
+
+
+def test_the_commands_run_and_fail_as_the_library_does(monkeypatch):
+    monkeypatch.setattr(queue, "run_queue", lambda root, jobs, report: report(f"{jobs} at a time"))
+    assert "3 at a time" in CliRunner().invoke(cli.app, ["queue", "run", "--jobs", "3"]).output
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue, "run_queue", interrupted)
+    done = CliRunner().invoke(cli.app, ["queue", "run"])
+    assert done.exit_code == 1
+    assert "dvc queue stop --kill" in str(
+        done.exception.code if isinstance(done.exception, SystemExit) else done.output
+    )
