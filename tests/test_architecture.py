@@ -6,12 +6,26 @@ from code_reading import PACKAGE, ROOT, imported_names, own_modules, reached_mod
 LEVELS = (
     ("paths", "params", "files", "images", "metrics", "model", "augment", "lungs", "tracking", "stage"),
     (
-        *("manifest", "package", "training", "preprocessing", "revisions"),
+        *("manifest", "package", "training", "preprocessing", "revisions", "experiments"),
         *("calibration", "comparison", "curves", "decisions", "robustness", "renders", "gradcam", "plots"),
     ),
-    ("sources", "splits", "dataset", "evaluation", "shortcuts", "card", "galleries", "recipes"),
-    ("explain", "figures", "predictor"),
-    ("external", "inspection"),
+    (
+        "sources",
+        "splits",
+        "dataset",
+        "evaluation",
+        "shortcuts",
+        "card",
+        "galleries",
+        "recipes",
+        "queue",
+        "sync",
+        "doctor",
+        "promotion",
+        "trials",
+    ),
+    ("explain", "figures", "predictor", "comparison_report", "sweep"),
+    ("external", "inspection", "served"),
     ("cli", "web"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
@@ -21,6 +35,7 @@ STAGES = sorted((ROOT / "stages").glob("*.py"))
 SINGLE_IMPORTER = {
     "mlflow": "tracking/",
     "matplotlib": "plots.py",
+    "optuna": "sweep.py",
     "kagglehub": "sources/kaggle.py",
     "huggingface_hub": "sources/huggingface.py",
     "pydicom": "images.py",

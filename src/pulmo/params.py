@@ -141,6 +141,13 @@ class EvaluateParams(Section):
     seed: Count
 
 
+class PromoteParams(Section):
+    min_auroc: Share
+    max_ece: Share
+    max_leaks: Count
+    min_shortcut_margin: Annotated[float, Field(ge=-1, le=1)]
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -149,10 +156,20 @@ class Params(Section):
     preprocess: PreprocessParams
     train: TrainParams
     evaluate: EvaluateParams
+    promote: PromoteParams
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate params.yaml; anything wrong is a ValueError of one line that names the key and the cure."""
+    content = read_yaml(path)
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One mapping, with numbers as DVC reads them; anything else is a ValueError of one line."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
@@ -160,11 +177,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold one mapping with the sections {', '.join(Params.model_fields)}")
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        raise ValueError(f"{path} must hold one mapping")
+    return content
 
 
 class _Loader(yaml.SafeLoader):

@@ -20,11 +20,12 @@ def read_output(root: Path, path: str, revision: str) -> str:
         return file.read_text(encoding="utf-8")
     import dvc.api
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
     from scmrepo.exceptions import SCMError
 
     try:
         return str(dvc.api.read(path, repo=str(root), rev=revision))
-    except (DvcException, SCMError, OSError) as error:
+    except (DvcException, SCMError, DataIndexDirError, OSError) as error:
         reason = " ".join(str(error).split())[:150]
     text = read_artifact(root, revision, Path(path).name)
     if text is None:

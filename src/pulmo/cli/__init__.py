@@ -4,12 +4,17 @@ import sys
 
 import typer
 
-from pulmo.cli import experiments, models, recipes
+from pulmo.cli import experiments, models, recipes, registry, sweep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (experiments.summary, models.predict, models.evaluate, experiments.compare):
+for command in (
+    *(experiments.summary, models.predict, models.evaluate, experiments.compare),
+    *(experiments.experiments, experiments.sync, experiments.doctor),
+    *(registry.promote, registry.history, sweep.sweep),
+):
     app.command()(command)
 app.add_typer(recipes.app, name="recipe")
+app.add_typer(experiments.queue, name="queue")
 
 
 def main() -> None:

@@ -1,19 +1,22 @@
 """Commands that ask a model: about films, or about a labelled folder."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+Package = Annotated[Path | None, typer.Option(help="model package; the champion, else models/package, without it")]
+
 
 def predict(
     films: Annotated[list[Path], typer.Argument(help="image or DICOM files")],
-    package: Annotated[Path, typer.Option(help="model package")] = Path("models/package"),
+    package: Package = None,
 ) -> None:
     """Answer for single films. Not a medical device."""
     from pulmo.predictor import Predictor
 
-    predictor = Predictor.load(package)
+    predictor = Predictor.load(_choose(package))
     for film in films:
         answer = predictor.predict([film])[0]
         print(f"{film}: {answer.label}  prob_pneumonia {answer.prob_pneumonia:.3f}  threshold {answer.threshold:.3f}")
@@ -22,7 +25,7 @@ def predict(
 def evaluate(
     films: Annotated[Path, typer.Option(help="labelled folder, .zip or .tar(.gz), as source `folder` takes it")],
     labels: Annotated[Path | None, typer.Option(help="CSV with columns path,label[,patient]")] = None,
-    package: Annotated[Path, typer.Option(help="model package")] = Path("models/package"),
+    package: Package = None,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
 ) -> None:
     """External test: score labelled films with the locked threshold and temperature."""
@@ -30,8 +33,17 @@ def evaluate(
     from pulmo.metrics import estimate_text
     from pulmo.predictor import Predictor
 
-    report = evaluate_folder(Predictor.load(package), films, labels, out)
+    report = evaluate_folder(Predictor.load(_choose(package)), films, labels, out)
     print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
     for name, found in report["metrics"].items():
         print(f"  {name:18} {estimate_text(found)}")
     print(f"->  {out}")
+
+
+def _choose(package: Path | None) -> Path:
+    from pulmo import paths
+    from pulmo.promotion import find_package
+
+    chosen, name = (package, str(package)) if package else find_package(paths.project_root())
+    print(f"asked: {name}", file=sys.stderr)
+    return chosen

@@ -1,0 +1,46 @@
+"""Commands about the champion: who becomes it, and who was it before."""
+
+from typing import Annotated
+
+import typer
+
+
+def promote(
+    experiment: Annotated[str, typer.Argument(help="experiment, or name or id of an MLflow run")],
+    force: Annotated[bool, typer.Option("--force", help="promote in spite of objections; needs --reason")] = False,
+    reason: Annotated[str, typer.Option(help="why --force; it is recorded")] = "",
+) -> None:
+    """Make an experiment's model the champion if it passes the gates and beats the present one on validation."""
+    from pulmo import paths, promotion
+    from pulmo.metrics import estimate_text
+    from pulmo.params import load_params
+    from pulmo.tracking import registry
+
+    if force != bool(reason.strip()):
+        raise ValueError("--force and --reason TEXT go together: what is forced is recorded with its reason")
+    root = paths.project_root()
+    candidate = registry.find_candidate(root, experiment)
+    verdict = promotion.judge(root, candidate, load_params(root / paths.PARAMS).promote.model_dump())
+    print(*verdict.gates, sep="\n")
+    if verdict.champion and verdict.difference:
+        print(f"validation AUROC less that of {verdict.champion.name}: {estimate_text(verdict.difference)}")
+    version = promotion.promote(root, candidate, verdict, reason.strip())
+    print(f"{candidate.name} is champion, version {version}  ->  models:/{registry.MODEL}@{registry.CHAMPION}")
+
+
+def history() -> None:
+    """Champions, the last one first: who replaced whom, when, by whose hand and why."""
+    from pulmo import paths
+    from pulmo.tracking import registry
+
+    versions = registry.read_versions(paths.project_root())
+    if not versions:
+        raise ValueError("there was no champion yet; `pulmo promote EXP` makes one")
+    for version in reversed(versions):
+        tags = version.tags
+        title = f"version {version.number}, {version.name}{' (champion)' if version.is_champion else ''}"
+        print(f"{title}: {version.created:%Y-%m-%d %H:%M} UTC by {tags.get('by', 'unknown')}")
+        print(f"    {tags.get('why', 'registered by other means')}")
+        for key in ("replaced", "objections"):
+            if text := tags.get(key):
+                print(f"    {key}: {text}")

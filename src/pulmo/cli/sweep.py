@@ -1,0 +1,27 @@
+"""The command that searches for better params."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="YAML with space, budget and pruning, such as recipes/sweep.yaml")],
+    storage: Annotated[str, typer.Option(help="database to share with other workers, such as postgresql://...")] = "",
+) -> None:
+    """Search params by validation AUROC; each trial is an experiment. After a stop, the same command goes on."""
+    from pulmo import paths
+    from pulmo.files import read_json
+    from pulmo.sweep import run_sweep
+
+    folder = run_sweep(paths.project_root(), file, storage)
+    report = read_json(folder / "sweep.json")
+    if report["importances"]:
+        print("\nwhat the AUROC on validation depends on")
+        for key, share in report["importances"].items():
+            print(f"  {key:28} {share:.2f}  {'#' * round(40 * share)}")
+    counts = ", ".join(f"{number} {state}" for state, number in report["trials"].items())
+    print(f"\ntrials: {counts}  ->  {folder}/history.png, and the run {folder.name} in MLflow")
+    print(f"best: validation AUROC {report['val_auroc']:.4f}, in {report['checkout']}")
+    print(f"\n    dvc exp apply {report['best']}")

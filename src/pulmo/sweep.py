@@ -1,0 +1,240 @@
+"""Sweeps: Optuna proposes params, and each trial is a DVC experiment and an MLflow run below the run of the sweep.
+
+Trials are judged by their AUROC on validation alone. The study lives in a database: a killed sweep goes on where it
+was, and several workers, on one machine or many, share one study.
+"""
+
+import signal
+import socket
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any, Self
+
+import optuna
+import psutil
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field, ValidationError, model_validator
+
+from pulmo import paths, plots, tracking
+from pulmo.files import write_json
+from pulmo.params import Count, Positive, Section, read_yaml
+from pulmo.tracking import sweeps
+from pulmo.trials import TrialError, run_trial
+
+SUGGEST: dict[str, Callable[[optuna.Trial, str, list[Any]], Any]] = {
+    "float": lambda trial, key, span: trial.suggest_float(key, *span),
+    "log": lambda trial, key, span: trial.suggest_float(key, *span, log=True),
+    "int": lambda trial, key, span: trial.suggest_int(key, *span),
+    "choice": lambda trial, key, values: trial.suggest_categorical(key, values),
+}
+HEARTBEAT = 10  # seconds; a trial of another machine that was silent for three of them is tried again
+
+
+class PruneParams(Section):
+    """When a trial whose best AUROC is below the median of the others at that epoch is stopped."""
+
+    after_trials: Count
+    after_epochs: Count
+
+
+class Sweep(Section):
+    """A sweep as its YAML file tells it; every key is explained in recipes/sweep.yaml."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]
+    trials: Count = 0
+    hours: Annotated[float, Field(ge=0)] = 0.0
+    jobs: Positive = 1
+    seed: Count = 0
+    prune: PruneParams | None = None
+    fixed: Annotated[dict[str, Any], Field(default_factory=dict)]
+    space: dict[str, dict[str, list[Any]]]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not self.trials and not self.hours:
+            raise ValueError("trials and hours are both 0: bound the sweep by one of them")
+        for key, dimension in self.space.items():
+            kind, values = next(iter(dimension.items()), ("", []))
+            numbers = kind == "choice" or (
+                len(values) == 2 and all(isinstance(value, int | float) for value in values) and values[0] < values[1]
+            )
+            if len(dimension) != 1 or kind not in SUGGEST or not values or not numbers:
+                raise ValueError(f"space.{key}: write one of {{float: [low, high]}}, log, int, or {{choice: [a, b]}}")
+        return self
+
+
+def read_sweep(file: Path, params: Path) -> Sweep:
+    """Read a sweep and check its keys against params.yaml; ValueError of one line that names file and key."""
+    try:
+        sweep = Sweep.model_validate(read_yaml(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise ValueError(f"{file}: {where}{first['msg']}") from None
+    known = tracking.flatten(read_yaml(params))
+    if unknown := [key for key in (*sweep.fixed, *sweep.space) if key not in known]:
+        raise ValueError(f"{file}: {unknown[0]} is no key of params.yaml; write it as train.lr")
+    return sweep
+
+
+def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
+    """The study in the database `storage`, made where it is missing; trials of dead processes are queued again.
+
+    One job in one checkout proposes the same params every time; with more, `worker` keeps them from proposing the same.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are
+    again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3)
+    options = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
+    for attempt in range(4):
+        try:
+            database = optuna.storages.RDBStorage(
+                storage, options, heartbeat_interval=HEARTBEAT, heartbeat_stale_trial_callback=again
+            )
+            break
+        except Exception as error:  # of whatever driver the URL names
+            if attempt == 3:
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(f"the study's database cannot be used ({reason}); check --storage") from None
+            time.sleep(1)  # two first workers may be making the tables at once
+    prune = sweep.prune
+    study = optuna.create_study(
+        storage=database,
+        study_name=sweep.name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(prune.after_trials, prune.after_epochs)
+        if prune
+        else optuna.pruners.NopPruner(),
+    )
+    begun = f"{sweep.seed} {len(study.trials)} {worker}"
+    study.sampler = optuna.samplers.TPESampler(seed=zlib.crc32(begun.encode()), constant_liar=True)
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        host, pid, started = trial.user_attrs.get("process", ("", 0, 0.0))
+        if host == socket.gethostname() and not tracking.process_lives(pid, started):
+            with suppress(ValueError):  # another worker was faster
+                study.tell(trial.number, state=TrialState.FAIL)
+                study.enqueue_trial(trial.params)
+    return study
+
+
+def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
+    """Run a sweep, or go on with one, up to its budget; returns the folder of its reports, sweep.json and history.png.
+
+    Budget: trials count over every start and worker, also those that failed; hours count from this start. The study is
+    kept in optuna.db at `root` unless `storage` names another database. ValueError where it was stopped, or no trial
+    came to an end.
+    """
+    sweep = read_sweep(file, root / paths.PARAMS)
+    here = f"{socket.gethostname()}:{root}"
+    study = open_study(sweep, storage or f"sqlite:///{root / 'optuna.db'}", here if storage else "")
+    parent = sweeps.open_sweep(root, sweep.name)
+    folder = root / paths.REPORTS / "sweeps" / sweep.name
+    stopping = Event()
+    own = psutil.Process()
+    process = (socket.gethostname(), own.pid, own.create_time())
+
+    def objective(trial: optuna.Trial) -> float:
+        name = f"{sweep.name}-{trial.number}"
+        trial.set_user_attr("process", process)
+        trial.set_user_attr("checkout", here)
+        chosen = {
+            key: SUGGEST[kind](trial, key, values)
+            for key, dimension in sweep.space.items()
+            for kind, values in dimension.items()
+        }
+
+        def is_poor(epoch: int, auroc: float) -> bool:
+            trial.report(auroc, epoch)
+            return trial.should_prune()
+
+        told = "  ".join(
+            f"{key}={value:.4g}" if type(value) is float else f"{key}={value}" for key, value in chosen.items()
+        )
+        try:
+            auroc = run_trial(root, name, sweep.fixed | chosen, parent, folder / f"{name}.log", is_poor, stopping)
+        except TrialError as error:
+            if stopping.is_set():
+                study.enqueue_trial(chosen)
+            else:
+                trial.set_user_attr("error", str(error))
+                print(f"{name}: failed: {error}", flush=True)
+            raise
+        print(f"{name}: {'pruned' if auroc is None else f'validation AUROC {auroc:.4f}'}  {told}", flush=True)
+        if auroc is None:
+            raise optuna.TrialPruned
+        return auroc
+
+    def stop_in_time(study: optuna.Study, _: FrozenTrial) -> None:
+        if stopping.is_set() or (sweep.trials and _count_used(study) >= sweep.trials):
+            study.stop()
+
+    with _on_signals(lambda *_: stopping.set()):
+        study.optimize(
+            objective,
+            n_trials=max(0, sweep.trials - _count_used(study)) if sweep.trials else None,
+            timeout=sweep.hours * 3600 or None,
+            n_jobs=sweep.jobs,
+            catch=(TrialError,),
+            callbacks=[stop_in_time],
+        )
+    ended = study.get_trials(states=(TrialState.COMPLETE,))
+    status = "KILLED" if stopping.is_set() else "FINISHED" if ended else "FAILED"
+    if ended:
+        _report(study, parent, folder)
+    parent.client.set_terminated(parent.run_id, status)
+    if stopping.is_set():
+        raise ValueError(f"sweep {sweep.name} was stopped; the same command goes on with it")
+    if not ended:
+        raise ValueError(f"no trial of sweep {sweep.name} came to an end; the logs are in {folder}")
+    return folder
+
+
+def _count_used(study: optuna.Study) -> int:
+    """Trials that count for the budget: all but those waiting, stopped with their sweep, or lost with their process."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    return sum(trial.state in states or "error" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+
+
+def _report(study: optuna.Study, parent: tracking.Run, folder: Path) -> None:
+    """What the study found so far, into files and the run of the sweep."""
+    best = study.best_trial
+    ended = study.get_trials(states=(TrialState.COMPLETE,))
+    importances = optuna.importance.get_param_importances(study) if len(ended) > 1 else {}
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    report = {
+        "best": f"{study.study_name}-{best.number}",
+        "checkout": best.user_attrs["checkout"],
+        "val_auroc": best.value,
+        "params": best.params,
+        "importances": importances,
+        "trials": {state.name.lower(): states.count(state) for state in TrialState if state in states},
+    }
+    write_json(folder / "sweep.json", report)
+    curve = [(trial.number, trial.value or 0.0) for trial in ended]
+    pruned = [
+        (trial.number, max(trial.intermediate_values.values()))
+        for trial in study.get_trials(states=(TrialState.PRUNED,))
+        if trial.intermediate_values
+    ]
+    plots.draw_sweep(folder / "history.png", curve, pruned)
+    for file in ("sweep.json", "history.png"):
+        parent.log_path(folder / file)
+    parent.log_metrics({"val.auroc": best.value})
+    parent.set_tags({"pulmo.best": f"{study.study_name}-{best.number}"})
+
+
+@contextmanager
+def _on_signals(handler: Callable[..., None]) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM call `handler` instead of ending this process."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)

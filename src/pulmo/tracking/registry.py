@@ -1,0 +1,135 @@
+"""MLflow's model registry: which run's model answers for the project, and who was champion before it."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pulmo.tracking.runs import EVALUATED
+from pulmo.tracking.store import EXPERIMENT, find_run, load_mlflow, open_store, store_uri
+
+MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An evaluated run and the model in it."""
+
+    run_id: str
+    name: str  # of the experiment
+    source: str  # URI of the model's files in the store
+    model_id: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model; numbers count from 1, and each version is a promotion."""
+
+    number: int
+    run_id: str
+    source: str
+    created: datetime
+    tags: Mapping[str, str]
+    is_champion: bool
+
+    @property
+    def name(self) -> str:
+        """The experiment; a version that was registered by other means has none."""
+        return self.tags.get("experiment", f"version {self.number}")
+
+
+def find_candidate(root: Path, experiment: str) -> Candidate:
+    """The last evaluated run of an experiment, given by its name or by the run's id."""
+    client = open_store(root)
+    name = experiment.replace("'", "")
+    runs = client.search_runs(
+        [client.get_experiment_by_name(EXPERIMENT).experiment_id],
+        f"attributes.run_name = '{name}' and tags.`{EVALUATED}` = 'true'",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    run = runs[0] if runs else find_run(client, experiment)
+    if run is None or EVALUATED not in run.data.tags:
+        raise ValueError(
+            f"no evaluated run of {experiment!r} in {store_uri(root)}; where `dvc exp show` lists it, as it does a "
+            "colleague's, `pulmo sync` makes its run"
+        )
+    if run.outputs is None or not run.outputs.model_outputs:
+        raise ValueError(
+            f"the run of {experiment!r} holds no model; where `pulmo sync` made it, `dvc exp apply {experiment}` and "
+            "`dvc exp run -f -s evaluate` make one that does"
+        )
+    model = client.get_logged_model(run.outputs.model_outputs[-1].model_id)
+    return Candidate(run.info.run_id, run.info.run_name, model.artifact_location, model.model_id)
+
+
+def read_versions(root: Path) -> list[Version]:
+    """Every version of the registered model, oldest first; none where there is no store yet."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
+        return []
+    client, mlflow = open_store(root), load_mlflow()
+    try:
+        champion = client.get_registered_model(MODEL).aliases.get(CHAMPION)
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return []
+        raise
+    versions = [
+        Version(
+            number=int(found.version),
+            run_id=found.run_id,
+            source=found.source,
+            created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+            tags=found.tags,
+            is_champion=str(found.version) == str(champion),
+        )
+        for found in client.search_model_versions(f"name = '{MODEL}'")
+    ]
+    return sorted(versions, key=lambda version: version.number)
+
+
+def read_champion(root: Path) -> Version | None:
+    """The version that bears the alias `champion`."""
+    return next((version for version in read_versions(root) if version.is_champion), None)
+
+
+def register(root: Path, candidate: Candidate, tags: Mapping[str, str], replaced: Version | None) -> int:
+    """Register the candidate's model and move the alias to it; returns the number of its version.
+
+    ValueError, with nothing changed, where `replaced` is no longer the champion.
+    """
+    client, mlflow = open_store(root), load_mlflow()
+    if read_champion(root) != replaced:
+        raise ValueError("the champion changed while this model was compared with it; promote again")
+    try:
+        client.create_registered_model(MODEL, description="NORMAL or PNEUMONIA from one chest X-ray")
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # Not as models:/<id>: MLflow resolves that in the store that is set globally, which need not be this client's.
+    version = client.create_model_version(
+        MODEL, candidate.source, run_id=candidate.run_id, tags=dict(tags), model_id=candidate.model_id
+    ).version
+    client.set_registered_model_alias(MODEL, CHAMPION, version)
+    return int(version)
+
+
+def fetch_package(root: Path, model: Candidate | Version) -> Path:
+    """Folder of the package inside a model: in the store where that is on this disk, else copied to .champion/ once."""
+    source, copy = model.source, root / ".champion" / model.run_id
+    download = load_mlflow().artifacts.download_artifacts
+    if source.startswith(("file:", "/")):
+        folder = Path(download(artifact_uri=source, tracking_uri=store_uri(root)))
+    else:
+        folder = copy
+        if not copy.exists():
+            part = copy.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            download(artifact_uri=source, dst_path=str(part), tracking_uri=store_uri(root))
+            part.replace(copy)
+    card = next(iter(sorted(folder.rglob("model.json"))), None)
+    if card is None:
+        raise ValueError(f"{source} holds no model package; promote another experiment")
+    return card.parent
