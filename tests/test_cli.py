@@ -166,15 +166,6 @@ def test_a_recipe_that_is_honest_itself_runs_once(tmp_path, monkeypatch):
     assert ran == [("ours", True), ("resnet50-head", False), ("resnet50-head", True)]
 
 
-def test_what_a_recipe_sets_stands_above_its_own_protocol_alone():
-    ours, weighted = (
-        dict(s.split("=", 1) for s in recipes.read_recipe(ROOT / "recipes", n, True)[2])
-        for n in ("ours", "resnet18-weighted")
-    )
-    assert ours["evaluate.operating_point"] == "youden_rendered"
-    assert weighted["evaluate.operating_point"] == "min_sensitivity"
-
-
 def test_an_unknown_recipe_names_the_known_ones():
     with pytest.raises(ValueError, match=r"no recipe 'resnet'.*resnet18-layer4"):
         recipes.read_recipe(ROOT / "recipes", "resnet", honest=False)

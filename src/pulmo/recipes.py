@@ -38,10 +38,8 @@ def read_recipe(folder: Path, name: str, honest: bool) -> tuple[dict[str, Any], 
     if protocol not in protocols:
         raise ValueError(f"{folder / name}.yaml: protocol {protocol!r} is not in {PROTOCOLS}.yaml")
     overlay = recipe["params"]
-    own = protocol == recipe["protocol"]  # what the recipe itself sets then stands above the protocol
     for section, values in protocols[protocol].items():
-        given = overlay.get(section, {})
-        overlay[section] = {**values, **given} if own else {**given, **values}
+        overlay[section] = {**overlay.get(section, {}), **values}
     return recipe["published"], protocol, [f"{key}={_text(value)}" for key, value in _flatten(overlay)]
 
 
