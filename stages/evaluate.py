@@ -22,14 +22,12 @@ def main() -> None:
     images, history, leakage = open_images(paths.IMAGES), pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
     trained, trained_in = load_package(paths.TRAINED), read_json(paths.MLFLOW_RUN)
     info, epochs = trained.info, history.to_dict("records")
-    tables = (
-        read_films(paths.FILMS),
-        *(pd.read_csv(path, keep_default_na=False) for path in (paths.SPLITS, paths.INDEX)),
-    )
+    splits, index = (pd.read_csv(path, keep_default_na=False) for path in (paths.SPLITS, paths.INDEX))
+    tables = (read_films(paths.FILMS), splits, index)
     train, val, test = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val", "test"))
     films = pd.concat([val, test], ignore_index=True).merge(tables[0][["path", "width", "height", "mode"]], on="path")
     datasets = {split.split.iloc[0]: describe_films(images, split) for split in (train, val, test)}
-    tags = {"data_sha256": info.data_sha256}
+    tags, resampling = {"data_sha256": info.data_sha256}, {"resamples": params.bootstrap, "seed": params.seed}
     with tracking.evaluate_run(paths.project_root(), trained_in, every.model_dump(by_alias=True), tags, epochs) as run:
         films = score_films(trained, films, images, params.batch_size)
         rendered = None
@@ -39,30 +37,16 @@ def main() -> None:
             films,
             rendered,
             policy=params.operating_point,
-            min_sensitivity=params.min_sensitivity,
-            threshold=params.threshold,
-            target_error=params.target_error,
-            resamples=params.bootstrap,
-            seed=params.seed,
+            **params.model_dump(include={"min_sensitivity", "threshold", "target_error"}),
+            **resampling,
         )
         probability, called = locked.decide(films.logit.to_numpy())
         films = films.assign(prob_pneumonia=probability, called=called.astype(int))
         threshold = locked.operating_point.threshold
         print(f"{len(films)} films scored, threshold {threshold:.3f} locked on validation")
         with whole_folder(paths.PLOTS) as folder:
-            report |= inspect_model(
-                trained,
-                locked,
-                films,
-                tables,
-                images,
-                folder,
-                robustness_films=params.robustness_films,
-                explained_films=params.explain_films,
-                batch_size=params.batch_size,
-                resamples=params.bootstrap,
-                seed=params.seed,
-            )
+            asked = params.model_dump(include={"robustness_films", "explain_films", "batch_size"})
+            report |= inspect_model(trained, locked, films, tables, images, folder, **asked, **resampling)
             test, changes = films[films.split == "test"], info.training["augment"]
             figures.draw_all(report, history, leakage, test, train, images, changes, folder, params.seed)
         with whole_folder(paths.CURVES) as folder:
@@ -72,16 +56,9 @@ def main() -> None:
         info = save_package(paths.PACKAGE, trained.model.state_dict(), info)
         write_csv(paths.PREDICTIONS, films[COLUMNS])
         write_json(paths.EVALUATION, report)
-        write_card(
-            report,
-            info.model_dump(mode="json"),
-            epochs,
-            leakage,
-            source=read_json(paths.SOURCE)["source"],
-            resamples=params.bootstrap,
-            command=f"git checkout {info.git_revision} && dvc repro",
-            folder=paths.REPORTS,
-        )
+        source, card = read_json(paths.SOURCE)["source"], info.model_dump(mode="json")
+        command = f"git checkout {info.git_revision} && dvc repro"
+        write_card(report, card, epochs, leakage, source, params.bootstrap, command, paths.REPORTS)
         write_json(paths.METRICS, headline(report))
         files = (paths.PLOTS, paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
         example = images[val.row.iloc[0]]

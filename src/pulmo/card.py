@@ -50,7 +50,6 @@ def write_card(
     info: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
     leakage: Mapping[str, Any],
-    *,
     source: str,
     resamples: int,
     command: str,
@@ -129,7 +128,7 @@ def _render(template: str, folder: Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "estimate": _tell,
+        "estimate": estimate_text,
         "number": lambda value: "–" if value is None else f"{value:.3f}",
         "count": lambda value: f"{value:,.0f}",
         "percent": lambda value: f"{100 * value:.3g}%",
@@ -153,12 +152,12 @@ def list_doubts(report: Mapping[str, Any], leakage: Mapping[str, Any]) -> list[s
         doubts.append(f"{len(crossing)} patients stand in more than one split, which makes every result too good.")
     for name, gap in report["gap"].items():
         if gap["high"] is not None and gap["high"] < 0:
-            doubts.append(f"{name.capitalize()} changes by {_tell(gap)} from validation to test.")
+            doubts.append(f"{name.capitalize()} changes by {estimate_text(gap)} from validation to test.")
     band, error = report["locked"]["abstention"], test["selective"]["error"]
     if band["reached"] and error["low"] is not None and error["low"] > band["target_error"]:
         doubts.append(
             f"Answers outside the abstention band are wrong more often than the {band['target_error']:.3g} aimed at: "
-            f"{_tell(error)}."
+            f"{estimate_text(error)}."
         )
     if (shortcuts := report.get("shortcuts")) and shortcuts["explains"] != "little":
         doubts.append(shortcuts["verdict"])
@@ -172,7 +171,7 @@ def list_doubts(report: Mapping[str, Any], leakage: Mapping[str, Any]) -> list[s
         whole = test["metrics"][name]["value"]
         parts = [row for row in test["subgroups"] if row[name]["high"] is not None and row[name]["high"] < whole]
         if parts:
-            weak = ", ".join(f"{row['name']} ({_tell(row[name])})" for row in parts)
+            weak = ", ".join(f"{row['name']} ({estimate_text(row[name])})" for row in parts)
             doubts.append(f"{name.capitalize()} is {whole:.3f} on test as a whole, but lower for {weak}.")
     if robustness := report.get("robustness"):
         mild = {row["name"]: row["severities"][SEVERITIES[0] - 1]["flipped"]["value"] for row in robustness["changes"]}
@@ -183,7 +182,7 @@ def list_doubts(report: Mapping[str, Any], leakage: Mapping[str, Any]) -> list[s
         heat, area = (explanation["lungs"]["all"][key] for key in ("heat", "area"))
         if heat["low"] is not None and heat["low"] <= area["value"]:
             doubts.append(
-                f"It looks at the lungs no more than chance would: {_tell(heat)} of the heat lies in them, and "
+                f"It looks at the lungs no more than chance would: {estimate_text(heat)} of the heat lies in them, and "
                 f"they are {area['value']:.3f} of the film."
             )
         if not explanation["randomisation"]["passes"]:
@@ -220,8 +219,3 @@ def _predictive_values(curve: Mapping[str, Sequence[float]]) -> list[dict[str, A
             row[name] = {"value": curve[name][at], "low": curve[f"{name}_low"][at], "high": curve[f"{name}_high"][at]}
         rows.append(row)
     return rows
-
-
-def _tell(estimate: Mapping[str, Any]) -> str:
-    text = estimate_text(dict(estimate))
-    return text.replace("–", " to ") if "-" in text else text  # a dash beside a minus sign is hard to read

@@ -11,7 +11,7 @@ from pulmo.comparison import compare_models
 from pulmo.curves import roc_curve
 from pulmo.files import write_bytes, write_json
 from pulmo.manifest import LABELS
-from pulmo.metrics import METRICS, Estimate, discriminate, estimate_text
+from pulmo.metrics import METRICS, discriminate, estimate_text
 from pulmo.plots import draw_comparison
 
 _LISTED = 100  # films on the page; the JSON file has all
@@ -62,7 +62,7 @@ def format_comparison(report: dict[str, Any]) -> str:
         f"{report['films']} test films of {report['patients']} patients; difference = {second} less {first}\n",
         f"{'':18} {first[:16]:>16} {second[:16]:>16}   difference (95% interval)",
         *(
-            f"{name:18} {_number(row['a']):>16} {_number(row['b']):>16}   {_tell(row['difference'])}"
+            f"{name:18} {_number(row['a']):>16} {_number(row['b']):>16}   {estimate_text(row['difference'])}"
             for name, row in report["metrics"].items()
         ),
         "",
@@ -81,11 +81,6 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _tell(estimate: Estimate) -> str:
-    text = estimate_text(estimate)
-    return text.replace("–", " to ") if "-" in text else text  # a dash beside a minus sign is hard to read
-
-
 def _tests(report: dict[str, Any]) -> list[str]:
     first, second, told = report["first"], report["second"], report["mcnemar"]
     right = f"only {first} right {told['only_a_right']}, only {second} right {told['only_b_right']}"
@@ -98,7 +93,7 @@ def _tests(report: dict[str, Any]) -> list[str]:
 def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
     first, second = report["first"], report["second"]
     rows = [
-        f"| {name} | {_number(row['a'])} | {_number(row['b'])} | {_tell(row['difference'])} |"
+        f"| {name} | {_number(row['a'])} | {_number(row['b'])} | {estimate_text(row['difference'])} |"
         for name, row in report["metrics"].items()
     ]
     text = [

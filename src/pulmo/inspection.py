@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pulmo import explain
 from pulmo.evaluation import Locked
-from pulmo.explain import explain_films
 from pulmo.model import predict_logits
 from pulmo.package import Package
 from pulmo.renders import render_films
@@ -45,7 +45,7 @@ def inspect_model(
     folder: Path,
     *,
     robustness_films: int,
-    explained_films: int,
+    explain_films: int,
     batch_size: int,
     resamples: int,
     seed: int,
@@ -68,9 +68,9 @@ def inspect_model(
         report["robustness"] = measure_robustness(
             predict, films, test.label, test.patient, threshold, robustness_films, resamples, seed
         )
-    if explained_films:
+    if explain_films:
         gallery = folder / "explanation.png"
-        report["explanation"] = explain_films(
-            package.model, films, test, threshold, gallery, explained_films, info.mean, info.std, resamples, seed
+        report["explanation"] = explain.explain_films(
+            package.model, films, test, threshold, gallery, explain_films, info.mean, info.std, resamples, seed
         )
     return report

@@ -165,14 +165,18 @@ def estimate_proportion(value: float, replicates: Floats, patients: NDArray[Any]
     return result
 
 
-def estimate_text(estimate: Estimate, digits: int = 3) -> str:
-    """`0.977 (0.961–0.989)`; a dash where there is no value, no parenthesis where there is no interval."""
+def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
+    """`0.977 (0.961–0.989)`, or `-0.012 (-0.020 to 0.001)` where a dash would stand beside a minus sign.
+
+    A dash alone where there is no value, no parenthesis where there is no interval.
+    """
     if estimate["value"] is None:
         return "–"
     value, low, high = (
         f"{number or 0:.{digits}f}" for number in (estimate["value"], estimate["low"], estimate["high"])
     )
-    return value if estimate["low"] is None else f"{value} ({low}–{high})"
+    between = " to " if "-" in f"{value}{low}{high}" else "–"
+    return value if estimate["low"] is None else f"{value} ({low}{between}{high})"
 
 
 def discriminate(
