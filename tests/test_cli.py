@@ -207,6 +207,12 @@ def test_leaderboard_sets_published_numbers_above_ours():
     assert lines[2].endswith("| 12 | 2 |")
 
 
+def test_the_readme_shows_the_leaderboard_that_was_run():
+    board = recipes.format_leaderboard(read_json(ROOT / "reports/recipes.json"))
+    assert (ROOT / "reports/recipes.md").read_text(encoding="utf-8") == board
+    assert board in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     commands: list[list[str]] = []
