@@ -245,7 +245,7 @@ def draw_comparison(
         scatter.scatter(scores[0][differ], scores[1][differ], 60, label=f"called differently: {differ.sum()}", **look)
         scatter.set(xlabel=f"probability of PNEUMONIA, {first}", ylabel=f"the same, {second}", title="Films")
         scatter.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        scatter.legend(loc="upper left")
+        scatter.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
 
 
 def _roc(axes: Any, curves: Curves, aurocs: Mapping[str, Estimate]) -> None:
