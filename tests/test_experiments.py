@@ -127,12 +127,10 @@ def test_experiments_of_every_baseline_and_state_are_read(toy):
     first, second = run(folder, "git", "log", "--format=%H", "--reverse").split()
     assert {item.baseline for item in found.values()} == {first, second}
     assert found["older"].baseline == first
-    assert (
-        found["older"].revision
-        == run(folder, "git", "for-each-ref", "--format=%(objectname)", "refs/exps").split()[
-            run(folder, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split().index("older")
-        ]
-    )
+    refs = [
+        line.split() for line in run(folder, "git", "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    ]
+    assert [commit for ref, commit in refs if ref.endswith("/older")] == [found["older"].revision]
     assert found["good"].params == {"train.lr": 0.3, "train.arch": "small"}
     assert found["good"].metrics == {"val.auroc": 1 / 3 + 0.3, "test.auroc": 1 / 3 + 0.3}
     assert found["bad"].error == "train.lr: input should be greater than 0, got -1"

@@ -44,7 +44,12 @@ def test_a_stopped_stage_cleans_up(number, code, tmp_path):
         "def main():\n    with whole_file(Path('out')) as file:\n        file.touch(); print('ready', flush=True)\n"
         "        time.sleep(60)\nrun_stage(main)"
     )
-    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         os.kill(process.pid, number)
