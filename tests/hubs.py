@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -108,7 +109,7 @@ class Loopback(ThreadingHTTPServer):
         return [headers["range"] for _, _, headers in self.log if "range" in headers]
 
 
-class Answers(BaseHTTPRequestHandler):
+class Answers(BaseHTTPRequestHandler, ABC):
     """What the two hubs have in common: faults, and blobs that can be asked for in ranges."""
 
     protocol_version = "HTTP/1.1"
@@ -127,8 +128,9 @@ class Answers(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.respond()
 
+    @abstractmethod
     def respond(self) -> None:
-        raise NotImplementedError
+        """Answer the request, as the hub does."""
 
     def answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
         self.send_response(status)

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -130,10 +131,10 @@ def test_every_recipe_gives_valid_params(name, honest, tmp_path):
     import yaml
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    published, protocol, settings = recipes.read_recipe(ROOT / "recipes", name, honest)
-    assert (protocol == "honest") == (honest or name == "ours")
-    assert set(published.get("test", {})) <= {*recipes.SHOWN, "loss"}
-    for setting in settings:
+    recipe = recipes.read_recipe(ROOT / "recipes", name, honest)
+    assert (recipe.protocol == "honest") == (honest or name == "ours")
+    assert set(recipe.published) <= set(recipes.SHOWN)
+    for setting in recipe.settings:
         key, _, value = setting.partition("=")
         section, *inner, last = key.split(".")
         place = params[section]
@@ -213,29 +214,32 @@ def test_the_readme_shows_the_leaderboard_that_was_run():
     assert board in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
+@pytest.fixture
+def recorded(tmp_path, monkeypatch) -> tuple[list[list[str]], list[int]]:
+    """The commands that recipes run in `tmp_path`, none of which happens, and their exit status; results are made up,
+    an AUROC of .70 in the first experiment, .71 in the next ..."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     commands: list[list[str]] = []
+    status = [0]
 
-    class Done:
-        returncode = 0
-
-    def run(command: list[str], cwd: Path, capture_output: bool = False) -> Done:
+    def run(command: list[str], cwd: Path, capture_output: bool = False) -> SimpleNamespace:
         commands.append(command)
-        return Done()
+        return SimpleNamespace(returncode=status[0])
 
-    found = {"value": 0.9, "low": 0.8, "high": 1.0}
-    report = {
-        split: {
-            "metrics": {name: {**found, "value": 0.9} for name in recipes.SHOWN},
-            "calibration": {"before": {"log_loss": {**found, "value": 0.21}}},
-        }
-        for split in ("val", "test")
-    }
-    model = {"training": {"weights": "none"}, "data_sha256": "d", "git_revision": "g"}
-    outputs = {"reports/evaluation.json": report, "models/trained/model.json": model}
+    def read(root: Path, path: str, revision: str) -> str:
+        found = {"value": 0.69 + sum("run" in command for command in commands) / 100, "low": 0.5, "high": 1.0}
+        metrics = {"metrics": dict.fromkeys(recipes.SHOWN, found)}
+        report = {split: metrics | {"calibration": {"before": {"log_loss": found}}} for split in ("val", "test")}
+        model = {"training": {"weights": "none"}, "data_sha256": "d", "git_revision": "g"}
+        return json.dumps({"reports/evaluation.json": report, "models/trained/model.json": model}[path])
+
     monkeypatch.setattr(recipes.subprocess, "run", run)
-    monkeypatch.setattr(recipes, "read_output", lambda root, path, revision: json.dumps(outputs[path]))
+    monkeypatch.setattr(recipes, "read_output", read)
+    return commands, status
+
+
+def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
+    commands, status = recorded
     for _ in range(2):
         recipes.run_recipe(tmp_path, "resnet18-layer4", honest=True, settings=["train.weights=none"])
     assert commands[0] == ["dvc", "exp", "remove", "resnet18-layer4-honest"]
@@ -244,8 +248,24 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, monkeypatch):
     kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
     assert kept["times_test_opened"] == 2
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
-    assert kept["test"]["loss"]["value"] == 0.21
+    assert kept["test"]["loss"] == {"value": 0.71, "low": 0.5, "high": 1.0}, "the second run, with its interval"
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
-    Done.returncode = 1
+    status[0] = 1
     with pytest.raises(ValueError, match="experiment resnet18-layer4 failed"):
         recipes.run_recipe(tmp_path, "resnet18-layer4", honest=False)
+
+
+def test_a_protocol_of_several_draws_is_run_on_each_and_told_by_mean_and_range(tmp_path, recorded):
+    commands, _ = recorded
+    kept = recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False)
+    ran = [command for command in commands if "run" in command]
+    assert [command[5] for command in ran] == [
+        "resnet18-head-3epochs",
+        *(f"resnet18-head-3epochs-draw-{draw}" for draw in range(2, 11)),
+    ]
+    assert [command[-1] for command in ran] == [f"split.seed={seed}" for seed in range(42, 52)]
+    assert kept["test"]["auroc"] == pytest.approx({"value": 0.745, "low": 0.7, "high": 0.79})
+    assert (kept["draws"], kept["times_test_opened"]) == (10, 10)
+    board = (tmp_path / "reports/recipes.md").read_text()
+    assert "balanced-300-100, 10 draws | 0.745 (0.700–0.790)" in board
+    assert "Of several draws: mean (lowest–highest)" in board

@@ -13,7 +13,8 @@ import psutil
 import pytest
 import yaml
 from optuna.trial import TrialState
-from small_project import ROOT, commit, run
+from small_project import ROOT, run
+from toy_project import make_toy
 
 from pulmo import tracking, trials
 from pulmo.files import read_json
@@ -269,19 +270,7 @@ def test_a_stopped_sweep_tells_the_stage_of_a_trial_once_and_lets_it_end(fake, t
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """A repository whose one stage takes a moment and has train.lr for its AUROC on validation."""
-    folder = tmp_path / "toy"
-    folder.mkdir()
-    run(folder, "git", "init", "--quiet", "--initial-branch=main")
-    for key, value in (("user.name", "tester"), ("user.email", "tester@example.org")):
-        run(folder, "git", "config", key, value)
-    run(folder, "dvc", "init", "--quiet")
-    (folder / "stage.py").write_text(TOY)
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "params.yaml").write_text("train: {lr: 0.5, epochs: 3, pace: 0.0}\n")
-    (folder / ".gitignore").write_text("/mlflow.db*\n/mlartifacts/\n/.mlflow.lock\n/optuna.db\n/reports/sweeps/\n")
-    run(folder, "dvc", "repro", "--quiet")
-    commit(folder, "A toy")
-    return folder
+    return make_toy(tmp_path / "toy", TOY, PIPELINE, "train: {lr: 0.5, epochs: 3, pace: 0.0}\n")
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":

@@ -35,17 +35,20 @@ metrics:
 """
 
 
-def make_toy(folder: Path) -> Path:
-    """A repository with one commit in which the stage has run, train.lr 0.1 and train.arch small."""
+PARAMS = "train:\n  lr: 0.1\n  arch: small\n"
+
+
+def make_toy(folder: Path, stage: str = STAGE, pipeline: str = PIPELINE, params: str = PARAMS) -> Path:
+    """A repository with one commit in which the one stage, stage.py, has run."""
     folder.mkdir()
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
     for key, value in (("user.name", "tester"), ("user.email", "tester@example.org")):
         run(folder, "git", "config", key, value)
     run(folder, "dvc", "init", "--quiet")
-    (folder / "stage.py").write_text(STAGE)
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "params.yaml").write_text("train:\n  lr: 0.1\n  arch: small\n")
-    (folder / ".gitignore").write_text("/mlflow.db*\n/mlartifacts/\n/.mlflow.lock\n")
+    (folder / "stage.py").write_text(stage)
+    (folder / "dvc.yaml").write_text(pipeline)
+    (folder / "params.yaml").write_text(params)
+    (folder / ".gitignore").write_text("/mlflow.db*\n/mlartifacts/\n/.mlflow.lock\n/optuna.db\n/reports/sweeps/\n")
     run(folder, "dvc", "repro", "--quiet")
     commit(folder, "A toy")
     return folder

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+SPECTRUM_BIN = 4  # cycles per image; the lowest bin, which holds the anatomy at large, stays as it is
+MOST_GAIN = 2.5  # of the log amplitude in a bin
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -28,6 +31,7 @@ class Augmentation:
     blur: float = 0.0  # largest sigma in pixels
     noise: float = 0.0  # largest standard deviation as a share of the gray range
     jpeg: int = 0  # lowest quality to re-compress at
+    spectrum: float = 0.0  # probability of the power spectrum of another film of the batch
 
     def has_few_variants(self) -> bool:
         """Whether an image can only come out as itself or as its mirror image."""
@@ -60,6 +64,40 @@ def _flip(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     if not settings.flip:
         return gray
     return torch.where(draw_flips(len(gray), settings, generator)[:, None, None], gray.flip(-1), gray)
+
+
+def _spectrum(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """How sharp a film is tells how it was made, not what it shows: some take that of another film of the batch."""
+    if not settings.spectrum:
+        return gray
+    donors = torch.rand(len(gray), generator=generator, device=gray.device).argsort()
+    taken = torch.rand(len(gray), generator=generator, device=gray.device) < settings.spectrum
+    return torch.where(taken[:, None, None], take_spectra(gray, log_spectra(gray)[donors]), gray)
+
+
+def log_spectra(gray: Tensor) -> Tensor:
+    """Logarithm of the mean power of films (N, S, S) in rings of spatial frequency (N, rings)."""
+    waves, ring = _transform(gray)
+    power = waves.abs().square().flatten(1)
+    total = power.new_zeros(len(power), int(ring.max()) + 1).index_add_(1, ring.flatten(), power)
+    return torch.log(total / torch.bincount(ring.flatten()) + 1e-6)
+
+
+def take_spectra(gray: Tensor, spectra: Tensor) -> Tensor:
+    """Films (N, S, S) with `spectra` (N, rings) for their own; what lies where, the phases, and the mean stay."""
+    waves, ring = _transform(gray)
+    gain = ((spectra - log_spectra(gray)) / 2).clamp(-MOST_GAIN, MOST_GAIN)
+    gain[:, 0] = 0
+    changed: Tensor = torch.fft.irfft2(waves * gain.exp()[:, ring], s=gray.shape[1:])
+    return changed + gray.mean(dim=(1, 2), keepdim=True)
+
+
+def _transform(gray: Tensor) -> tuple[Tensor, Tensor]:
+    """Half-spectra (N, S, S // 2 + 1) of films less their mean, and the ring of each frequency."""
+    side = gray.shape[-1]
+    rows, columns = (side * fft(side, device=gray.device) for fft in (torch.fft.fftfreq, torch.fft.rfftfreq))
+    waves: Tensor = torch.fft.rfft2(gray - gray.mean(dim=(1, 2), keepdim=True))
+    return waves, (torch.hypot(rows[:, None], columns) / SPECTRUM_BIN).long()
 
 
 def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
@@ -136,7 +174,7 @@ def _spread(gray: Tensor, generator: Generator, reach: float) -> Tensor:
     return (2 * torch.rand(len(gray), generator=generator, device=gray.device) - 1) * reach
 
 
-STEPS: tuple[Step, ...] = (_flip, _move, _blur, _expose, _noise, _jpeg)
+STEPS: tuple[Step, ...] = (_flip, _spectrum, _move, _blur, _expose, _noise, _jpeg)
 
 _LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61),

@@ -210,7 +210,7 @@ def predict_logits(
     """
     place = choose_device(device)
     bf16 = choose_precision(precision, place) == "bf16"
-    model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # not in the stub
+    model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks memory_format
     logits = np.empty(len(images), dtype=np.float32)
     for start in range(0, len(images), batch_size):
         gray = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)

@@ -93,6 +93,7 @@ class AugmentParams(Section):
     blur: Annotated[float, Field(ge=0)]
     noise: Annotated[float, Field(ge=0)]
     jpeg: Annotated[int, Field(ge=0, le=100)]
+    spectrum: Share
 
 
 class TrainParams(Section):

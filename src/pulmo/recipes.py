@@ -5,9 +5,11 @@ temporary copy of the project (`dvc exp run --temp`), so that params.yaml and th
 """
 
 import json
+import statistics
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from pulmo.revisions import read_output
 
 PROTOCOLS = "protocols"
 HONEST = "honest"
+FIRST_SEED = 42
 _NO_CHANGE = ("data.", "evaluate.robustness_films", "evaluate.explain_films")  # where films are; what is not shown here
 SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "loss")
 
@@ -28,53 +31,67 @@ def list_recipes(folder: Path) -> list[str]:
     return sorted(file.stem for file in folder.glob("*.yaml") if file.stem not in (PROTOCOLS, "sweep"))
 
 
-def read_recipe(folder: Path, name: str, honest: bool) -> tuple[dict[str, Any], str, list[str]]:
-    """The published numbers, the name of the protocol, and `key=value` settings for `dvc exp run -S`."""
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe under one protocol: the published numbers of the test set, how many draws of films to run it on, and
+    `key=value` settings for `dvc exp run -S`."""
+
+    name: str
+    protocol: str
+    published: dict[str, float]
+    draws: int
+    settings: list[str]
+
+
+def read_recipe(folder: Path, name: str, honest: bool) -> Recipe:
+    """The recipe as published, or under the honest protocol."""
     if name not in list_recipes(folder):
         raise ValueError(f"no recipe {name!r} in {folder}; there are {', '.join(list_recipes(folder))}")
-    recipe = _read(folder / f"{name}.yaml")
-    protocol = HONEST if honest else recipe["protocol"]
+    content = _read(folder / f"{name}.yaml")
+    protocol = HONEST if honest else content["protocol"]
     protocols = _read(folder / f"{PROTOCOLS}.yaml")
     if protocol not in protocols:
         raise ValueError(f"{folder / name}.yaml: protocol {protocol!r} is not in {PROTOCOLS}.yaml")
-    overlay = recipe["params"]
-    for section, values in protocols[protocol].items():
+    overlay, way = content["params"], protocols[protocol]
+    draws = way.pop("draws", 1)
+    for section, values in way.items():
         overlay[section] = {**overlay.get(section, {}), **values}
-    return recipe["published"], protocol, [f"{key}={_text(value)}" for key, value in _flatten(overlay)]
+    settings = [f"{key}={_text(value)}" for key, value in _flatten(overlay)]
+    return Recipe(name, protocol, content["published"].get("test", {}), draws, settings)
 
 
 def is_honest(folder: Path, name: str) -> bool:
     """Whether the recipe's own protocol is the honest one, so that there is nothing to run twice."""
-    return read_recipe(folder, name, honest=False)[1] == HONEST
+    return read_recipe(folder, name, honest=False).protocol == HONEST
 
 
 def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Run one recipe as an experiment named after it, and add what came out to reports/recipes.json.
 
-    `settings` are further `key=value` pairs, taken last. An experiment of that name is replaced. Raises ValueError when
-    the experiment fails; what failed stands above, in the stage's own words.
+    `settings` are further `key=value` pairs, taken last. An experiment of that name is replaced. A protocol of several
+    draws makes an experiment of each, `split.seed` counting up from 42, and is recorded with the mean, the lowest and
+    the highest draw. Raises ValueError when an experiment fails; what failed stands above, in the stage's own words.
     """
-    published, protocol, own = read_recipe(root / "recipes", name, honest)
+    recipe = read_recipe(root / "recipes", name, honest)
     experiment = f"{name}-{HONEST}" if honest and not is_honest(root / "recipes", name) else name
-    arguments = [part for setting in (*own, *settings) for part in ("-S", setting)]
     start = time.monotonic()
-    # Not `exp run --force`, which replaces the experiment too, but runs even the stages that DVC has in its cache.
-    subprocess.run(["dvc", "exp", "remove", experiment], cwd=root, capture_output=True)
-    done = subprocess.run(["dvc", "exp", "run", "--temp", "-n", experiment, *arguments], cwd=root)
-    if done.returncode:
-        raise ValueError(f"experiment {experiment} failed, see above")
-    report = json.loads(read_output(root, "reports/evaluation.json", experiment))
+    found = []
+    for draw in range(recipe.draws):
+        drawn = [f"split.seed={FIRST_SEED + draw}"] if recipe.draws > 1 else []
+        draw_name = f"{experiment}-draw-{draw + 1}" if draw else experiment
+        found.append(_run_experiment(root, draw_name, [*recipe.settings, *drawn, *settings]))
     model = json.loads(read_output(root, "models/trained/model.json", experiment))
     file = root / "reports" / "recipes.json"
     entries = read_json(file) if file.exists() else {}
     entries[experiment] = {
         "recipe": name,
-        "protocol": protocol,
-        "published": published.get("test", {}),
-        "test": {key: _find(report["test"], key) for key in SHOWN},
-        "val_auroc": report["val"]["metrics"]["auroc"],
+        "protocol": recipe.protocol,
+        "published": recipe.published,
+        "draws": recipe.draws,
+        "test": {key: _summarize([_find(report["test"], key) for report in found]) for key in SHOWN},
+        "val_auroc": _summarize([report["val"]["metrics"]["auroc"] for report in found]),
         "seconds": round(time.monotonic() - start),
-        "times_test_opened": entries.get(experiment, {}).get("times_test_opened", 0) + 1,
+        "times_test_opened": entries.get(experiment, {}).get("times_test_opened", 0) + recipe.draws,
         "settings": list(settings),
         "weights": model["training"]["weights"],
         "data_sha256": model["data_sha256"],
@@ -84,6 +101,25 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     write_json(file, entries)
     write_bytes(root / "reports" / "recipes.md", format_leaderboard(entries).encode())
     return dict(entries[experiment])
+
+
+def _run_experiment(root: Path, name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """The report of a new experiment, in the place of an earlier one of that name."""
+    # Not `exp run --force`, which replaces the experiment too, but runs even the stages that DVC has in its cache.
+    subprocess.run(["dvc", "exp", "remove", name], cwd=root, capture_output=True)
+    arguments = [part for setting in settings for part in ("-S", setting)]
+    if subprocess.run(["dvc", "exp", "run", "--temp", "-n", name, *arguments], cwd=root).returncode:
+        raise ValueError(f"experiment {name} failed, see above")
+    report: dict[str, Any] = json.loads(read_output(root, "reports/evaluation.json", name))
+    return report
+
+
+def _summarize(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The estimate of the one draw, or mean, lowest and highest of several."""
+    if len(estimates) == 1:
+        return dict(estimates[0])
+    values = [estimate["value"] for estimate in estimates]
+    return {"value": statistics.fmean(values), "low": min(values), "high": max(values)}
 
 
 def format_leaderboard(entries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -102,10 +138,13 @@ def format_leaderboard(entries: Mapping[str, Mapping[str, Any]]) -> str:
             lines.append(f"| {recipe} | published | {' | '.join(cells)} | | | |")
         for entry in sorted(rows, key=lambda row: row["protocol"] == HONEST):
             cells = [_interval(entry["test"][key]) for key in SHOWN]
+            draws = f", {entry['draws']} draws" if entry.get("draws", 1) > 1 else ""
             lines.append(
-                f"| {recipe} | {entry['protocol']} | {' | '.join(cells)} | {_interval(entry['val_auroc'])} "
+                f"| {recipe} | {entry['protocol']}{draws} | {' | '.join(cells)} | {_interval(entry['val_auroc'])} "
                 f"| {entry['seconds']} | {entry['times_test_opened']} |"
             )
+    if any(entry.get("draws", 1) > 1 for entry in entries.values()):
+        lines += ["", "Of several draws: mean (lowest–highest), each with films of its own for train, val and test."]
     for name, entry in sorted(entries.items()):
         changed = [setting for setting in entry["settings"] if not setting.startswith(_NO_CHANGE)]
         if changed:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
+import torch
 
-SPECTRUM_BIN = 4  # cycles per image; the lowest bin, which holds the anatomy at large, stays as it is
-MOST_CHANGE = 2.5  # of the log amplitude in a bin
+from pulmo.augment import log_spectra, take_spectra
 
 
 def render_films(images: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -34,25 +34,12 @@ def render_films(images: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[
 
 def swap_spectra(images: np.ndarray, labels: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     """Films (N, S, S) with the radial power spectrum of a film of the other class, drawn for each; phases stay."""
-    side = images.shape[1]
-    distance = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]) * side
-    ring = (distance / SPECTRUM_BIN).astype(int)
     drawn = np.where(labels == 1, *(dice.choice(np.flatnonzero(labels == other), len(labels)) for other in (0, 1)))
-    power = np.stack([_ring_power(film, ring) for film in images])
-    swapped = np.empty_like(images)
-    for film, (image, donor) in enumerate(zip(images, drawn, strict=True)):
-        gain = np.clip((power[donor] - power[film]) / 2, -MOST_CHANGE, MOST_CHANGE)
-        gain[0] = 0
-        mean = image.mean()
-        changed = np.fft.irfft2(np.fft.rfft2(image - mean) * np.exp(gain)[ring], s=image.shape)
-        swapped[film] = _to_gray(changed + mean)
-    return swapped
-
-
-def _ring_power(image: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    power = np.abs(np.fft.rfft2(image - image.mean())) ** 2
-    total = np.bincount(ring.ravel(), weights=power.ravel())
-    return np.asarray(np.log(total / np.maximum(1, np.bincount(ring.ravel())) + 1e-12))
+    parts = [slice(start, start + 64) for start in range(0, len(images), 64)]
+    spectra = torch.cat([log_spectra(torch.from_numpy(images[part]).float()) for part in parts])
+    donors = spectra[torch.from_numpy(drawn)]
+    swapped = [take_spectra(torch.from_numpy(images[part]).float(), donors[part]).numpy() for part in parts]
+    return _to_gray(np.concatenate(swapped))
 
 
 def _each(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
