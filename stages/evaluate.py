@@ -30,9 +30,7 @@ def main() -> None:
     tags, resampling = {"data_sha256": info.data_sha256}, {"resamples": params.bootstrap, "seed": params.seed}
     with tracking.evaluate_run(paths.project_root(), trained_in, every.model_dump(by_alias=True), tags, epochs) as run:
         films = score_films(trained, films, images, params.batch_size)
-        rendered = None
-        if params.operating_point == "youden_rendered":
-            rendered = score_renderings(trained, val, images, params.batch_size, params.seed)
+        rendered = score_renderings(trained, val, images, params.batch_size, params.rendered_films, params.seed)
         report, locked = evaluate_predictions(
             films,
             rendered,

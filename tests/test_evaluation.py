@@ -149,6 +149,25 @@ def test_what_all_films_share_makes_no_subgroup(table):
     assert list(subgroup_masks(same.drop(columns=["width", "height", "mode"]).assign(subtype="unknown"))) == []
 
 
+def test_renderings_of_val_have_an_auroc_each_and_on_the_mean(table):
+    val = table[table.split == "val"]
+    moved = {"as it is": 0.0, "noisy": 2.0, "cropped": 6.0}
+    rng = np.random.default_rng(4)
+    rendered = pd.concat(
+        val.assign(rendering=name, logit=val.logit + by * rng.normal(0, 1, len(val))) for name, by in moved.items()
+    )
+    report, locked = evaluate_predictions(table, rendered, resamples=200)
+    each = {name: sk.roc_auc_score(part.label, part.logit) for name, part in rendered.groupby("rendering")}
+    found = report["val"]["renderings"]
+    assert list(found) == list(moved)
+    assert {name: estimate["value"] for name, estimate in found.items()} == pytest.approx(each)
+    mean = report["val"]["metrics"]["auroc_rendered"]
+    assert mean["value"] == pytest.approx(np.mean(list(each.values())))
+    assert found["cropped"]["low"] < mean["low"] < mean["value"] < mean["high"] < found["as it is"]["high"]
+    assert headline(report)["val"]["auroc_rendered"] == mean["value"]
+    assert locked == evaluate_predictions(table, resamples=200)[1], "min_sensitivity looks at val as it is"
+
+
 def test_headline_is_small_and_leaves_out_what_is_undefined(table, evaluated):
     found = headline(evaluated[0])
     assert {split: list(names) for split, names in found.items()} == {

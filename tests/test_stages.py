@@ -66,7 +66,9 @@ def test_train_and_evaluate_are_one_finished_run(project):
 
 def test_a_threshold_of_rendered_films_is_chosen_on_all_renderings(project, tmp_path):
     folder = copy_project(project, tmp_path / "rendered")
-    write_params(folder, {"evaluate": {"operating_point": "youden_rendered", "robustness_films": 0}})
+    write_params(
+        folder, {"evaluate": {"operating_point": "youden_rendered", "rendered_films": 12, "robustness_films": 0}}
+    )
     run_stage("evaluate", folder)
     model, films = read_json(folder / "models/package/model.json"), pd.read_csv(folder / "reports/predictions.csv")
     assert model["locked"]["operating_point"]["policy"] == "youden_rendered"
@@ -75,8 +77,10 @@ def test_a_threshold_of_rendered_films_is_chosen_on_all_renderings(project, tmp_
     images = open_images(folder / "data/processed/images.npy")
     index = pd.read_csv(folder / "data/processed/index.csv")
     rows = val.merge(index, on="path").assign(target=val.label.to_numpy())
-    renderings = score_renderings(package, rows, images, 64, 42)
-    assert renderings.rendering.nunique() == 10
+    renderings = score_renderings(package, rows, images, 64, 12, 42)
+    assert renderings.groupby("rendering").size().tolist() == [12] * 10
+    each = [roc_auc_score(part.label, part.logit) for _, part in renderings.groupby("rendering")]
+    assert read_json(folder / "reports/metrics.json")["val"]["auroc_rendered"] == pytest.approx(np.mean(each), abs=0.01)
 
     def mean_index(threshold):
         called = renderings.logit / model["temperature"] >= np.log(threshold / (1 - threshold))
@@ -199,5 +203,5 @@ def test_a_file_where_a_folder_should_be_is_one_clear_line(project, tmp_path):
 
 def test_metrics_json_stays_small(project):
     flat = tracking.flatten(json.loads((project / "reports/metrics.json").read_text()))
-    assert len(flat) == 6
+    assert len(flat) == 7
     assert all(0 <= value <= 1 for value in flat.values())

@@ -19,7 +19,7 @@ from pulmo.decisions import (
     is_answered,
 )
 from pulmo.manifest import read_name
-from pulmo.metrics import Flags, Floats, discriminate, estimate, evaluate_subgroups
+from pulmo.metrics import Flags, Floats, bootstrap, discriminate, estimate, evaluate_subgroups, ranking
 
 COLUMNS = ("path", "split", "patient", "label", "subtype", "logit")
 HEADLINE = ("auroc", "accuracy", "sensitivity", "specificity", "f1")
@@ -52,10 +52,10 @@ def lock(
 ) -> Locked:
     """Fit temperature, then threshold, then abstention band on the validation films (columns label, logit, patient).
 
-    `rendered`: the same films in every rendering, same columns; where given, the threshold is chosen on it.
+    `rendered`: films of them in every rendering, same columns, for the policy youden_rendered.
     """
     temperature = fit_temperature(val.label, val.logit)
-    films = val if rendered is None else rendered
+    films = rendered if rendered is not None and policy == "youden_rendered" else val
     point = choose_operating_point(
         films.label,
         to_probability(films.logit, temperature.value),
@@ -82,13 +82,15 @@ def evaluate_predictions(
     seed: int = 0,
 ) -> tuple[dict[str, Any], Locked]:
     """Lock on val, report on val and test. `predictions`: one row per film, COLUMNS (label 0 or 1, logit = uncalibrated
-    log-odds of PNEUMONIA), and width, height, mode where known. `rendered`: as in `lock`.
+    log-odds of PNEUMONIA), and width, height, mode where known. `rendered`: films of val in every rendering, always
+    the same films in the same order (columns rendering, label, patient, logit).
 
     Returns `Locked` for the model package and a report for JSON:
     - locked: temperature {value, note}, operating_point {policy, threshold, low, high}, abstention {target_error, low,
       high, reached}, all of them from val;
     - gap: sensitivity and specificity, each an estimate of test less val;
-    - val, test: what `report_split` returns.
+    - val, test: what `report_split` returns; val has metrics.auroc_rendered, the mean AUROC over the renderings, and
+      renderings, the AUROC of each, where there are any.
     """
     if missing := sorted(set(COLUMNS) - set(predictions.columns)):
         raise ValueError(f"the predictions lack the column {missing[0]}; run `dvc repro evaluate` again")
@@ -110,12 +112,30 @@ def evaluate_predictions(
     replicates = {}
     for shift, (name, table) in enumerate(splits.items()):  # one seed for both would couple their resamples
         report[name], replicates[name] = report_split(table, locked, resamples, seed + shift)
+    if rendered is not None:
+        report["val"]["renderings"] = evaluate_renderings(rendered, resamples, seed)
+        report["val"]["metrics"]["auroc_rendered"] = report["val"]["renderings"].pop("mean")
     report["gap"] = {}
     for name in ("sensitivity", "specificity"):
         val, test = (_number(report[split]["metrics"][name]) for split in ("val", "test"))
         patients = pd.concat(splits.values()).patient.to_numpy()
         report["gap"][name] = estimate(test - val, replicates["test"][name] - replicates["val"][name], patients)
     return report, locked
+
+
+def evaluate_renderings(rendered: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Estimates of the AUROC of each rendering, by its name, and of their `mean`; patients are resampled jointly."""
+    tables = {str(name): table for name, table in rendered.groupby("rendering", sort=False)}
+    first = next(iter(tables.values()))
+    label, patient = first.label.to_numpy() == 1, first.patient.to_numpy()
+    ranked = {name: ranking(label, table.logit.to_numpy(dtype=float)) for name, table in tables.items()}
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        each = {name: rank(weights)["auroc"] for name, rank in ranked.items()}
+        return each | {"mean": np.mean(list(each.values()), axis=0)}
+
+    values, replicates = bootstrap(statistic, label, patient, resamples, seed)
+    return {name: estimate(float(values[name]), replicates[name], patient) for name in values}
 
 
 def report_split(
@@ -191,13 +211,13 @@ def subgroup_masks(table: pd.DataFrame) -> dict[str, Flags]:
 
 def headline(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The numbers worth comparing between experiments, for metrics.json; undefined ones are left out."""
-    chosen = {"val": ("auroc",), "test": HEADLINE}
+    chosen = {"val": ("auroc", "auroc_rendered"), "test": HEADLINE}
+    found = {split: report[split]["metrics"] for split in chosen}
     values = {
-        split: {name: report[split]["metrics"][name]["value"] for name in names} for split, names in chosen.items()
+        split: {name: found[split][name]["value"] for name in names if name in found[split]}
+        for split, names in chosen.items()
     }
-    return {
-        split: {name: value for name, value in found.items() if value is not None} for split, found in values.items()
-    }
+    return {split: {name: value for name, value in of.items() if value is not None} for split, of in values.items()}
 
 
 def _number(estimated: Mapping[str, Any]) -> float:

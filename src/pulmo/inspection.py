@@ -11,7 +11,7 @@ from pulmo.evaluation import Locked
 from pulmo.model import predict_logits
 from pulmo.package import Package
 from pulmo.renders import render_films
-from pulmo.robustness import measure_robustness
+from pulmo.robustness import draw_films, measure_robustness
 from pulmo.shortcuts import measure_shortcuts
 
 
@@ -25,9 +25,13 @@ def score_films(package: Package, films: pd.DataFrame, images: np.ndarray, batch
 
 
 def score_renderings(
-    package: Package, val: pd.DataFrame, images: np.ndarray, batch_size: int, seed: int
-) -> pd.DataFrame:
-    """A row (rendering, label, patient, logit) for every rendering of every film of `val` (row of `images`, target)."""
+    package: Package, val: pd.DataFrame, images: np.ndarray, batch_size: int, films: int, seed: int
+) -> pd.DataFrame | None:
+    """A row (rendering, label, patient, logit) for every rendering of at most `films` films of `val` (row of `images`,
+    target), drawn with the class balance of all of them; None where no films are asked for."""
+    if not films:
+        return None
+    val = val.iloc[draw_films(val.target.to_numpy(), films, seed)]
     info, plain, tables = package.info, np.ascontiguousarray(images[val.row]), []
     for name, rendered in render_films(plain, val.target.to_numpy(), seed):
         logits = predict_logits(package.model, rendered, batch_size, mean=info.mean, std=info.std)

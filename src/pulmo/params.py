@@ -136,10 +136,17 @@ class EvaluateParams(Section):
     threshold: Share
     target_error: Fraction
     bootstrap: Annotated[int, Field(ge=100)]
+    rendered_films: Count
     robustness_films: Count
     explain_films: Count
     batch_size: Positive
     seed: Count
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.operating_point == "youden_rendered" and not self.rendered_films:
+            raise ValueError("evaluate.operating_point: youden_rendered needs films; raise evaluate.rendered_films")
+        return self
 
 
 class PromoteParams(Section):

@@ -1,0 +1,55 @@
+"""How validation ranks experiments, as it is and re-rendered, beside how test ranks them.
+
+Run from the project's root, after `make recipes`: `python docs/ranking.py EXPERIMENT EXPERIMENT EXPERIMENT ...`. About
+a minute each. No test film is scored anew: what test says is read from the experiments' reports.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import dvc.api
+import pandas as pd
+from scipy.stats import spearmanr
+
+from pulmo.dataset import open_images, read_rows
+from pulmo.evaluation import evaluate_renderings
+from pulmo.inspection import score_renderings
+from pulmo.package import load_package
+
+RESAMPLES = 200
+INPUTS = ("models/trained", "data/processed/images.npy", "data/processed/index.csv", "data/splits.csv")
+
+
+def main(names: list[str]) -> None:
+    """Print a row for each experiment, best on test first, and Spearman's rank correlations with test."""
+    table = pd.DataFrame({name: measure(name) for name in names}).T.sort_values("test AUROC", ascending=False)
+    print(table.to_string(float_format=lambda value: f"{value:.4f}"))
+    print(f"\nSpearman's rank correlation with test, {len(table)} experiments:   AUROC   specificity")
+    for column in table.columns[2:]:
+        found = [spearmanr(table[column], table[by]).statistic for by in ("test AUROC", "test specificity")]
+        print(f"{column:48} {found[0]:10.2f} {found[1]:10.2f}")
+
+
+def measure(name: str) -> dict[str, float]:
+    """AUROC on all validation films as they are, in each rendering and on the mean, beside what test gave."""
+    with tempfile.TemporaryDirectory() as scratch:
+        held = dvc.api.DVCFileSystem(rev=name)
+        for path in INPUTS:
+            Path(scratch, path).parent.mkdir(parents=True, exist_ok=True)
+            held.get(path, str(Path(scratch, path)), recursive=held.isdir(path))
+        folder = Path(scratch)
+        package = load_package(folder / INPUTS[0])
+        images, val = open_images(folder / INPUTS[1]), read_rows(folder / INPUTS[3], folder / INPUTS[2], "val")
+        rendered = score_renderings(package, val, images, 64, len(val), 42)
+    test = json.loads(held.read_text("reports/evaluation.json"))["test"]["metrics"]
+    row = {"test AUROC": test["auroc"]["value"], "test specificity": test["specificity"]["value"]}
+    found = {key: value["value"] for key, value in evaluate_renderings(rendered, RESAMPLES).items()}
+    return row | {"mean of all": found.pop("mean"), **found}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit("name three experiments or more: python docs/ranking.py EXPERIMENT EXPERIMENT EXPERIMENT ...")
+    main(sys.argv[1:])
