@@ -9,6 +9,7 @@ from small_project import ROOT, copy_project
 from typer.testing import CliRunner
 
 from pulmo import cli, recipes
+from pulmo.experiments import to_arguments
 from pulmo.files import read_json, write_csv
 from pulmo.params import load_params
 
@@ -134,7 +135,7 @@ def test_every_recipe_gives_valid_params(name, honest, tmp_path):
     recipe = recipes.read_recipe(ROOT / "recipes", name, honest)
     assert (recipe.protocol == "honest") == (honest or name == "ours")
     assert set(recipe.published) <= set(recipes.SHOWN)
-    for setting in recipe.settings:
+    for setting in to_arguments(recipe.params)[1::2]:
         key, _, value = setting.partition("=")
         section, *inner, last = key.split(".")
         place = params[section]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -108,6 +108,12 @@ def find_baselines(root: Path) -> list[str]:
             told += re.findall(r"dvc-exp:\w+:(\w+):", _git(root, "log", "--walk-reflogs", "--format=%gs", stash))
     known = [commit for commit in dict.fromkeys(told) if _git(root, "cat-file", "-t", commit)]
     return ["HEAD", *known]
+
+
+def to_arguments(params: Mapping[str, Any]) -> list[str]:
+    """Params by their flat names as arguments of `dvc exp run`: -S train.lr=0.001 and so on."""
+    texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in params.items()}
+    return [part for key, text in texts.items() for part in ("-S", f"{key}={text}")]
 
 
 def run_dvc(root: Path, *arguments: str) -> str:

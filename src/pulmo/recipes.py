@@ -16,8 +16,10 @@ from typing import Any
 
 import yaml
 
+from pulmo.experiments import to_arguments
 from pulmo.files import read_json, write_bytes, write_json
 from pulmo.revisions import read_output
+from pulmo.tracking import flatten
 
 PROTOCOLS = "protocols"
 HONEST = "honest"
@@ -34,13 +36,13 @@ def list_recipes(folder: Path) -> list[str]:
 @dataclass(frozen=True)
 class Recipe:
     """A recipe under one protocol: the published numbers of the test set, how many draws of films to run it on, and
-    `key=value` settings for `dvc exp run -S`."""
+    params by their flat names."""
 
     name: str
     protocol: str
     published: dict[str, float]
     draws: int
-    settings: list[str]
+    params: dict[str, Any]
 
 
 def read_recipe(folder: Path, name: str, honest: bool) -> Recipe:
@@ -56,8 +58,7 @@ def read_recipe(folder: Path, name: str, honest: bool) -> Recipe:
     draws = way.pop("draws", 1)
     for section, values in way.items():
         overlay[section] = {**overlay.get(section, {}), **values}
-    settings = [f"{key}={_text(value)}" for key, value in _flatten(overlay)]
-    return Recipe(name, protocol, content["published"].get("test", {}), draws, settings)
+    return Recipe(name, protocol, content["published"].get("test", {}), draws, flatten(overlay))
 
 
 def is_honest(folder: Path, name: str) -> bool:
@@ -77,9 +78,10 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     start = time.monotonic()
     found = []
     for draw in range(recipe.draws):
-        drawn = [f"split.seed={FIRST_SEED + draw}"] if recipe.draws > 1 else []
+        drawn = {"split.seed": FIRST_SEED + draw} if recipe.draws > 1 else {}
         draw_name = f"{experiment}-draw-{draw + 1}" if draw else experiment
-        found.append(_run_experiment(root, draw_name, [*recipe.settings, *drawn, *settings]))
+        given = [part for setting in settings for part in ("-S", setting)]
+        found.append(_run_experiment(root, draw_name, [*to_arguments(recipe.params | drawn), *given]))
     model = json.loads(read_output(root, "models/trained/model.json", experiment))
     file = root / "reports" / "recipes.json"
     entries = read_json(file) if file.exists() else {}
@@ -103,11 +105,10 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     return dict(entries[experiment])
 
 
-def _run_experiment(root: Path, name: str, settings: Sequence[str]) -> dict[str, Any]:
+def _run_experiment(root: Path, name: str, arguments: Sequence[str]) -> dict[str, Any]:
     """The report of a new experiment, in the place of an earlier one of that name."""
     # Not `exp run --force`, which replaces the experiment too, but runs even the stages that DVC has in its cache.
     subprocess.run(["dvc", "exp", "remove", name], cwd=root, capture_output=True)
-    arguments = [part for setting in settings for part in ("-S", setting)]
     if subprocess.run(["dvc", "exp", "run", "--temp", "-n", name, *arguments], cwd=root).returncode:
         raise ValueError(f"experiment {name} failed, see above")
     report: dict[str, Any] = json.loads(read_output(root, "reports/evaluation.json", name))
@@ -170,14 +171,3 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold one mapping")
     return content
-
-
-def _flatten(overlay: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, value in overlay.items():
-        flat += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return flat
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

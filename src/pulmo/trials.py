@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from pulmo import paths
+from pulmo.experiments import to_arguments
 from pulmo.files import read_json
 from pulmo.revisions import read_output
 from pulmo.tracking import Run, sweeps
@@ -43,11 +44,10 @@ def run_trial(
 
     What the stages print goes to `log`. TrialError where the experiment failed, or `stopping` was set meanwhile.
     """
-    arguments = [part for key, value in settings.items() for part in ("-S", f"{key}={_text(value)}")]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         process = subprocess.Popen(
-            ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-n", name, *arguments],
+            ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-n", name, *to_arguments(settings)],
             cwd=root,
             env={**os.environ, PARENT_RUN: sweep.run_id},
             stdout=output,
@@ -118,7 +118,3 @@ def _last_line(log: Path) -> str:
     return (
         f"{next((line for line in lines if 'error: ' in line.lower()), lines[-1] if lines else 'no output')}; see {log}"
     )
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
