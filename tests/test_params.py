@@ -94,6 +94,13 @@ def test_pooling_everything_cannot_keep_the_sources_val(tmp_path):
         load_text(text, tmp_path)
 
 
+def test_renderings_of_no_film_tell_no_threshold(tmp_path):
+    text = TEXT.replace("operating_point: min_sensitivity ", "operating_point: youden_rendered ")
+    text = text.replace("rendered_films: 300", "rendered_films: 0")
+    with pytest.raises(ValueError, match=r"youden_rendered needs films; raise evaluate\.rendered_films"):
+        load_text(text, tmp_path)
+
+
 def test_fractions_must_leave_something_to_train_on(tmp_path):
     text = TEXT.replace("from: source", "from: all").replace("val_fraction: 0.15", "val_fraction: 0.95")
     with pytest.raises(ValueError, match="leave nothing to train on"):

@@ -24,7 +24,8 @@ from pulmo.tracking import flatten
 PROTOCOLS = "protocols"
 HONEST = "honest"
 FIRST_SEED = 42
-_NO_CHANGE = ("data.", "evaluate.robustness_films", "evaluate.explain_films")  # where films are; what is not shown here
+# Where films are, and what the leaderboard does not show.
+_NO_CHANGE = ("data.", "evaluate.rendered_films", "evaluate.robustness_films", "evaluate.explain_films")
 SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "loss")
 
 
