@@ -15,7 +15,8 @@ class Rows:
         self.resident: Tensor | None = None
         size = array[:1].nbytes * len(rows)
         if device.type == "cuda" and size < _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-            whole = torch.empty((len(rows), *array.shape[1:]), dtype=torch.from_numpy(array[:0]).dtype, device=device)
+            kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+            whole = torch.empty((len(rows), *array.shape[1:]), dtype=kind, device=device)
             for start in range(0, len(rows), 1024):
                 whole[start : start + 1024] = torch.from_numpy(array[self.rows[start : start + 1024]])
             self.resident = whole
