@@ -16,7 +16,7 @@ from typing import Any
 from pulmo.tracking import flatten
 
 SHOWN = ("val.auroc", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity", "test.f1")
-_SHORT = {"accuracy": "acc", "sensitivity": "sens", "specificity": "spec"}
+_SHORT = {"auroc_rendered": "rend", "accuracy": "acc", "sensitivity": "sens", "specificity": "spec"}
 
 
 @dataclass(frozen=True)

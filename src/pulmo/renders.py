@@ -1,8 +1,9 @@
-"""Validation films as other equipment might have delivered them: what a threshold ought to survive.
+"""Validation films as other equipment might have delivered them: what a model and its threshold ought to survive.
 
-Films of another year or hospital are framed, sharpened and stored in other ways than those that a model learnt
-from, and scores shift with that. A threshold that is best on the mean of these renderings leaves room for it, and is
-still chosen on validation alone. Strengths are those of 224 px; sigmas grow with the size of the film.
+Films of another year or hospital are framed, sharpened and stored in other ways than those that a model learnt from,
+and scores shift with that. The mean AUROC over these renderings tells models apart that are alike on the films as they
+are, and a threshold that is best on their mean leaves room for the shift; both look at validation alone. Strengths are
+those of 224 px; sigmas grow with the size of the film.
 """
 
 from collections.abc import Callable, Iterator
