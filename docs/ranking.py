@@ -1,7 +1,7 @@
 """How validation ranks experiments, as it is and re-rendered, beside how test ranks them.
 
 Run from the project's root, after `make recipes`: `python docs/ranking.py EXPERIMENT EXPERIMENT EXPERIMENT ...`. About
-a minute each. No test film is scored anew: what test says is read from the experiments' reports.
+two minutes each. No test film is scored anew: what test says is read from the experiments' reports.
 """
 
 import json
