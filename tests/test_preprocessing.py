@@ -19,6 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 from PIL import Image
+from small_project import permissions_bind
 
 from pulmo import preprocessing
 from pulmo.images import read_image
@@ -225,7 +226,9 @@ def test_failure_takes_the_old_index_away(raw: Path, folder: Path) -> None:
     assert not (folder / "index.csv").exists()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="macOS has no /dev/full, the only disk that is full on demand"
+)
 @pytest.mark.parametrize("full", FILES)
 def test_disk_that_fills_up_names_the_file(full: str, raw: Path, folder: Path) -> None:
     paths = draw_films(raw, 9)
@@ -253,7 +256,7 @@ def test_unusable_folder_names_it(raw: Path, tmp_path: Path) -> None:
         run(raw, paths, tmp_path / "data" / "processed")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@permissions_bind
 def test_read_only_folder_names_it(raw: Path, folder: Path) -> None:
     paths = draw_films(raw, 2)
     folder.mkdir(parents=True, mode=0o500)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
-from small_project import copy_project, run_stage, write_params
+from small_project import copy_project, permissions_bind, run_stage, write_params
 
 from pulmo import tracking
 from pulmo.dataset import open_images
@@ -184,7 +184,7 @@ def test_a_failing_disk_is_one_clear_line_and_leaves_no_half(project, tmp_path, 
     assert not (folder / "data/processed/index.csv").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into read-only folders")
+@permissions_bind
 def test_a_read_only_folder_is_one_clear_line(project, tmp_path):
     folder = copy_project(project, tmp_path / "locked")
     (folder / "data").chmod(0o500)

@@ -77,16 +77,13 @@ def _spectrum(gray: Tensor, settings: Augmentation, generator: Generator) -> Ten
 
 def log_spectra(gray: Tensor) -> Tensor:
     """Logarithm of the mean power of films (N, S, S) in rings of spatial frequency (N, rings)."""
-    waves, ring = _transform(gray)
-    power = waves.abs().square().flatten(1)
-    total = power.new_zeros(len(power), int(ring.max()) + 1).index_add_(1, ring.flatten(), power)
-    return torch.log(total / torch.bincount(ring.flatten()) + 1e-6)
+    return _log_power(*_transform(gray))
 
 
 def take_spectra(gray: Tensor, spectra: Tensor) -> Tensor:
     """Films (N, S, S) with `spectra` (N, rings) for their own; what lies where, the phases, and the mean stay."""
     waves, ring = _transform(gray)
-    gain = ((spectra - log_spectra(gray)) / 2).clamp(-MOST_GAIN, MOST_GAIN)
+    gain = ((spectra - _log_power(waves, ring)) / 2).clamp(-MOST_GAIN, MOST_GAIN)
     gain[:, 0] = 0
     changed: Tensor = torch.fft.irfft2(waves * gain.exp()[:, ring], s=gray.shape[1:])
     return changed + gray.mean(dim=(1, 2), keepdim=True)
@@ -98,6 +95,12 @@ def _transform(gray: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = (side * fft(side, device=gray.device) for fft in (torch.fft.fftfreq, torch.fft.rfftfreq))
     waves: Tensor = torch.fft.rfft2(gray - gray.mean(dim=(1, 2), keepdim=True))
     return waves, (torch.hypot(rows[:, None], columns) / SPECTRUM_BIN).long()
+
+
+def _log_power(waves: Tensor, ring: Tensor) -> Tensor:
+    power = waves.abs().square().flatten(1)
+    total = power.new_zeros(len(power), int(ring.max()) + 1).index_add_(1, ring.flatten(), power)
+    return torch.log(total / torch.bincount(ring.flatten()) + 1e-6)
 
 
 def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:

@@ -25,6 +25,8 @@ _SIZE_ARGUMENT = {
     "vit_h_14": "image_size",
     "maxvit_t": "input_size",
 }
+# One output, always, and inputs scaled as their weights want it, which torchvision does only with weights of its own.
+_GOOGLENET_AND_INCEPTION = {"aux_logits": False, "aux1": None, "aux2": None, "AuxLogits": None, "transform_input": True}
 
 
 def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224) -> nn.Module:
@@ -43,13 +45,9 @@ def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224
         model = _construct(arch, size)
     else:
         model = _construct_pretrained(arch, weights, size)
-    if getattr(model, "aux_logits", False):
-        model.aux_logits = False  # type: ignore[assignment]  # GoogLeNet and Inception return one output, always
-        for name in ("aux1", "aux2", "AuxLogits"):
-            if hasattr(model, name):
-                setattr(model, name, None)
-    if hasattr(model, "transform_input"):
-        model.transform_input = True  # type: ignore[assignment]  # torchvision sets it only with its own weights
+    for name, value in _GOOGLENET_AND_INCEPTION.items():
+        if hasattr(model, name):
+            setattr(model, name, value)
     _replace_head(model, head)
     if weights.endswith(WEIGHT_FILES):
         _load_file(model, Path(weights).expanduser(), arch)
@@ -210,7 +208,7 @@ def predict_logits(
     """
     place = choose_device(device)
     bf16 = choose_precision(precision, place) == "bf16"
-    model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks memory_format
+    model.to(place).to(memory_format=torch.channels_last).eval()
     logits = np.empty(len(images), dtype=np.float32)
     for start in range(0, len(images), batch_size):
         gray = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)

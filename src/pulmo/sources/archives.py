@@ -46,7 +46,7 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,  # zipfile's word for a compression method that it does not know
+    NotImplementedError,  # what zipfile raises for a later zip version, patched data and strong encryption
     ValueError,  # nonsense in a header: text that is no number, bytes that are no text
     OverflowError,
 )

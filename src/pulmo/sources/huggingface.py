@@ -45,7 +45,7 @@ def fetch(raw: Path, repo: str, revision: str) -> tuple[list[Listed], dict[str, 
 def _download(hub: Hub, name: str, revision: str) -> Path:
     """The path of a repository's file in the client's cache."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HTTPError, RevisionNotFoundError  # type: ignore[attr-defined]  # not in its __all__
+    from huggingface_hub.errors import HTTPError, RevisionNotFoundError
 
     try:
         try:

@@ -65,7 +65,7 @@ def fit(
     model = build_model(settings.arch, settings.weights, settings.head, images.shape[1])
     frozen, net = split_frozen(model, settings.freeze)
     with tempfile.TemporaryDirectory() as spare, _explained_memory(settings.batch_size):
-        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+        model.to(device).to(memory_format=torch.channels_last)
         folder = resume or Path(spare)
         feeds = _make_feeds(images, train, val, settings, frozen, folder, device, precision == "bf16")
         checkpoint = Checkpoint(folder) if resume else None

@@ -39,8 +39,12 @@ class Batches:
         yield from self.draw()
 
 
-class Learner(pl.LightningModule):  # type: ignore[misc]  # Lightning is not type-checked here
+class Learner(pl.LightningModule):
     """Trains `net` on `feed`; `history` and `best` hold what came of it."""
+
+    targets: Tensor
+    val_targets: Tensor
+    class_weights: Tensor | None
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ def speed_up(frozen: nn.Module, device: torch.device, bf16: bool) -> Function:
         from torch.utils.mkldnn import to_mkldnn
 
         kind = torch.bfloat16 if bf16 else torch.float32
-        converted: nn.Module = to_mkldnn(traced, kind)  # type: ignore[no-untyped-call]  # torch has no types there
+        converted: nn.Module = to_mkldnn(traced, kind)
     return _bridge(converted, kind)
 
 
