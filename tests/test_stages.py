@@ -91,6 +91,15 @@ def test_a_threshold_of_rendered_films_is_chosen_on_all_renderings(project, tmp_
     assert mean_index(model["threshold"]) == pytest.approx(max(map(mean_index, candidates)), abs=0.005)
 
 
+def test_renderings_of_one_film_are_undefined_and_told_nowhere(project, tmp_path):
+    folder = copy_project(project, tmp_path / "one")
+    assert "on the mean of 10 renderings" in (project / "reports/model_card.md").read_text(encoding="utf-8")
+    write_params(folder, {"evaluate": {"rendered_films": 1, "robustness_films": 0}})
+    run_stage("evaluate", folder)
+    assert set(read_json(folder / "reports/metrics.json")["val"]) == {"auroc"}
+    assert "renderings" not in (folder / "reports/model_card.md").read_text(encoding="utf-8")
+
+
 def test_every_picture_is_one(project):
     pictures = list((project / "reports/plots").glob("*.png"))
     assert {"roc", "confusion", "training", "predictions", "class_balance", "reliability", "samples"} <= {

@@ -77,11 +77,11 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     recipe = read_recipe(root / "recipes", name, honest)
     experiment = f"{name}-{HONEST}" if honest and not is_honest(root / "recipes", name) else name
     start = time.monotonic()
+    given = [part for setting in settings for part in ("-S", setting)]
     found = []
     for draw in range(recipe.draws):
         drawn = {"split.seed": FIRST_SEED + draw} if recipe.draws > 1 else {}
         draw_name = f"{experiment}-draw-{draw + 1}" if draw else experiment
-        given = [part for setting in settings for part in ("-S", setting)]
         found.append(_run_experiment(root, draw_name, [*to_arguments(recipe.params | drawn), *given]))
     model = json.loads(read_output(root, "models/trained/model.json", experiment))
     file = root / "reports" / "recipes.json"
