@@ -5,8 +5,9 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Timer
+from threading import Barrier, Event, Timer
 
 import optuna
 import psutil
@@ -141,6 +142,40 @@ def test_a_trial_whose_process_is_gone_is_queued_again(tmp_path, params):
     assert open_study(sweep, database).ask().suggest_float("train.lr", 0.1, 0.9) == value
 
 
+def test_two_jobs_never_take_the_same_waiting_trial(tmp_path, params, monkeypatch):
+    study = open_study(read_sweep(sweep_file(tmp_path), params), f"sqlite:///{tmp_path / 'a.db'}")
+    for lr in (0.2, 0.8):
+        study.enqueue_trial({"train.lr": lr})
+    check = optuna.storages.RDBStorage.check_trial_is_updatable
+
+    def linger(*arguments: object) -> None:
+        time.sleep(0.3)  # between reading that the trial waits and taking it
+        check(*arguments)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "check_trial_is_updatable", linger)
+    with ThreadPoolExecutor(2) as jobs:
+        taken = list(jobs.map(lambda _: study.ask().number, range(2)))
+    assert sorted(taken) == [0, 1]
+
+
+def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(tmp_path, params, empty_store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path)
+
+    def break_off(root, name, settings, *rest):
+        if name == "toy-1":
+            raise OSError("no space left on device")
+        return settings["train.lr"]
+
+    monkeypatch.setattr("pulmo.sweep.run_trial", break_off)
+    file = sweep_file(tmp_path, jobs=2)
+    with pytest.raises(ValueError, match="sweep toy ended after 1 of 2 trials; the same command goes on"):
+        run_sweep(tmp_path, file)
+    run_sweep(tmp_path, file)
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
 def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
@@ -157,8 +192,10 @@ def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
 def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(tmp_path, params, empty_store, monkeypatch, capsys, jobs):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
+    begun = Barrier(jobs)
 
     def interrupt(root, name, settings, sweep, log, is_poor, stopping):
+        begun.wait(10)
         os.kill(os.getpid(), signal.SIGINT)
         assert stopping.wait(10)
         raise trials.TrialError("the sweep was stopped")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Self
 
 import optuna
 import psutil
+import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, ValidationError, model_validator
 
@@ -90,7 +91,8 @@ def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are
     again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3)
-    options = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
+    sqlite = storage.startswith("sqlite")
+    options = {"connect_args": {"timeout": 60, "isolation_level": None}} if sqlite else {}
     for attempt in range(4):
         try:
             database = optuna.storages.RDBStorage(
@@ -102,6 +104,8 @@ def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
                 reason = str(error).strip().splitlines()[0]
                 raise ValueError(f"the study's database cannot be used ({reason}); check --storage") from None
             time.sleep(1)  # two first workers may be making the tables at once
+    if sqlite:  # it has no row locks: without this two jobs may both take the trial that waits first
+        sqlalchemy.event.listen(database.engine, "begin", lambda link: link.exec_driver_sql("BEGIN IMMEDIATE"))
     prune = sweep.prune
     study = optuna.create_study(
         storage=database,
@@ -174,12 +178,13 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
         if stopping.is_set() or (sweep.trials and _count_used(study) >= sweep.trials):
             study.stop()
 
+    left = max(0, sweep.trials - _count_used(study)) if sweep.trials else None
     with _on_signals(lambda *_: stopping.set()):
         study.optimize(
             objective,
-            n_trials=max(0, sweep.trials - _count_used(study)) if sweep.trials else None,
+            n_trials=left,
             timeout=sweep.hours * 3600 or None,
-            n_jobs=sweep.jobs,
+            n_jobs=sweep.jobs if left is None else max(1, min(sweep.jobs, left)),
             catch=(TrialError,),
             callbacks=[stop_in_time],
         )
@@ -192,6 +197,8 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
         raise ValueError(f"sweep {sweep.name} was stopped; the same command goes on with it")
     if not ended:
         raise ValueError(f"no trial of sweep {sweep.name} came to an end; the logs are in {folder}")
+    if (used := _count_used(study)) < sweep.trials and not sweep.hours:  # Optuna swallows an error of its last jobs
+        raise ValueError(f"sweep {sweep.name} ended after {used} of {sweep.trials} trials; the same command goes on")
     return folder
 
 
