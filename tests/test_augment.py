@@ -50,6 +50,13 @@ def test_every_change_alone_differs_from_image_to_image_and_stays_in_range(name)
     )  # whole-numbered qualities repeat
 
 
+def test_the_precision_of_training_does_not_reach_the_augmentation():
+    with torch.autocast("cpu", torch.bfloat16):
+        lower = run(ALL, 7)
+    assert lower.dtype == torch.float32
+    assert torch.equal(lower, run(ALL, 7))
+
+
 def test_flips_mirror_exactly_the_drawn_images():
     settings = Augmentation(flip=0.5)
     flipped = draw_flips(32, settings, make_generator(CPU, 9))

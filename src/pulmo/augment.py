@@ -8,7 +8,9 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -50,8 +52,9 @@ def make_generator(device: torch.device, *key: object) -> Generator:
 def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     """Augmented float32 (N, S, S) in 0..255 of gray images (N, S, S) in 0..255."""
     gray = images.float()
-    for step in STEPS:
-        gray = step(gray, settings, generator)
+    with torch.autocast(gray.device.type, enabled=False):  # bf16 cannot tell places half a pixel apart
+        for step in STEPS:
+            gray = step(gray, settings, generator)
     return gray.clamp(0, 255)
 
 
@@ -77,30 +80,38 @@ def _spectrum(gray: Tensor, settings: Augmentation, generator: Generator) -> Ten
 
 def log_spectra(gray: Tensor) -> Tensor:
     """Logarithm of the mean power of films (N, S, S) in rings of spatial frequency (N, rings)."""
-    return _log_power(*_transform(gray))
+    return _log_power(_transform(gray), gray.shape[-1])
 
 
 def take_spectra(gray: Tensor, spectra: Tensor) -> Tensor:
     """Films (N, S, S) with `spectra` (N, rings) for their own; what lies where, the phases, and the mean stay."""
-    waves, ring = _transform(gray)
-    gain = ((spectra - _log_power(waves, ring)) / 2).clamp(-MOST_GAIN, MOST_GAIN)
+    waves, side = _transform(gray), gray.shape[-1]
+    gain = ((spectra - _log_power(waves, side)) / 2).clamp(-MOST_GAIN, MOST_GAIN)
     gain[:, 0] = 0
+    ring, _ = _rings(side, gray.device)
     changed: Tensor = torch.fft.irfft2(waves * gain.exp()[:, ring], s=gray.shape[1:])
     return changed + gray.mean(dim=(1, 2), keepdim=True)
 
 
-def _transform(gray: Tensor) -> tuple[Tensor, Tensor]:
-    """Half-spectra (N, S, S // 2 + 1) of films less their mean, and the ring of each frequency."""
-    side = gray.shape[-1]
-    rows, columns = (side * fft(side, device=gray.device) for fft in (torch.fft.fftfreq, torch.fft.rfftfreq))
+def _transform(gray: Tensor) -> Tensor:
+    """Half-spectra (N, S, S // 2 + 1) of films less their mean."""
     waves: Tensor = torch.fft.rfft2(gray - gray.mean(dim=(1, 2), keepdim=True))
-    return waves, (torch.hypot(rows[:, None], columns) / SPECTRUM_BIN).long()
+    return waves
 
 
-def _log_power(waves: Tensor, ring: Tensor) -> Tensor:
+@lru_cache
+def _rings(side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The ring of each frequency of a half-spectrum (S, S // 2 + 1), and how many frequencies are in each (rings,)."""
+    cycles = np.hypot(side * np.fft.fftfreq(side)[:, None], side * np.fft.rfftfreq(side))
+    ring = (cycles / SPECTRUM_BIN).astype(np.int64)
+    return torch.from_numpy(ring).to(device), torch.from_numpy(np.bincount(ring.ravel())).to(device)
+
+
+def _log_power(waves: Tensor, side: int) -> Tensor:
+    ring, sizes = _rings(side, waves.device)
     power = waves.abs().square().flatten(1)
-    total = power.new_zeros(len(power), int(ring.max()) + 1).index_add_(1, ring.flatten(), power)
-    return torch.log(total / torch.bincount(ring.flatten()) + 1e-6)
+    total = power.new_zeros(len(power), len(sizes)).index_add_(1, ring.flatten(), power)
+    return torch.log(total / sizes + 1e-6)
 
 
 def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:

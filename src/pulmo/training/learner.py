@@ -73,6 +73,7 @@ class Learner(pl.LightningModule):
         self.plateau: ReduceLROnPlateau | None = None
         self.restored: dict[str, Any] | None = None
         self._on_epoch = on_epoch
+        self._compiled = False
         self._bar = tqdm(total=settings.epochs * self.steps, unit="batch", disable=None if progress else True)
 
     @property
@@ -205,8 +206,10 @@ class Learner(pl.LightningModule):
         self._on_epoch(self)
         self.trainer.should_stop = self.finished
         ahead = (self.settings.epochs - len(self.history)) * row["seconds"]
-        if self.device.type == "cuda" and len(self.history) == 2 and ahead > _COMPILE_PAYS:
+        if self.device.type == "cuda" and not self._compiled and len(self.history) > 1 and ahead > _COMPILE_PAYS:
+            torch._dynamo.config.suppress_errors = True  # where no compiler is found, training goes on without
             self.net.compile()
+            self._compiled = True
 
     def close(self) -> None:
         """End the progress bar."""
