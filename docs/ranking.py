@@ -7,16 +7,19 @@ two minutes each. No test film is scored anew: what test says is read from the e
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dvc.api
+import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
 from pulmo.dataset import open_images, read_rows
 from pulmo.evaluation import evaluate_renderings
 from pulmo.inspection import score_renderings
-from pulmo.package import load_package
+from pulmo.package import Package, load_package
 
 RESAMPLES = 200
 INPUTS = ("models/trained", "data/processed/images.npy", "data/processed/index.csv", "data/splits.csv")
@@ -32,18 +35,23 @@ def main(names: list[str]) -> None:
         print(f"{column:48} {found[0]:10.2f} {found[1]:10.2f}")
 
 
+@contextmanager
+def opened(name: str) -> Iterator[tuple[Package, np.ndarray, pd.DataFrame]]:
+    """The model of an experiment, its films and the rows of its validation films, out of DVC's cache."""
+    with tempfile.TemporaryDirectory() as scratch:
+        held, folder = dvc.api.DVCFileSystem(rev=name), Path(scratch)
+        for path in INPUTS:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            held.get(path, str(folder / path), recursive=held.isdir(path))
+        images, val = open_images(folder / INPUTS[1]), read_rows(folder / INPUTS[3], folder / INPUTS[2], "val")
+        yield load_package(folder / INPUTS[0]), images, val
+
+
 def measure(name: str) -> dict[str, float]:
     """AUROC on all validation films as they are, in each rendering and on the mean, beside what test gave."""
-    with tempfile.TemporaryDirectory() as scratch:
-        held = dvc.api.DVCFileSystem(rev=name)
-        for path in INPUTS:
-            Path(scratch, path).parent.mkdir(parents=True, exist_ok=True)
-            held.get(path, str(Path(scratch, path)), recursive=held.isdir(path))
-        folder = Path(scratch)
-        package = load_package(folder / INPUTS[0])
-        images, val = open_images(folder / INPUTS[1]), read_rows(folder / INPUTS[3], folder / INPUTS[2], "val")
+    with opened(name) as (package, images, val):
         rendered = score_renderings(package, val, images, 64, len(val), 42)
-    test = json.loads(held.read_text("reports/evaluation.json"))["test"]["metrics"]
+    test = json.loads(dvc.api.read("reports/evaluation.json", rev=name))["test"]["metrics"]
     row = {"test AUROC": test["auroc"]["value"], "test specificity": test["specificity"]["value"]}
     found = {key: value["value"] for key, value in evaluate_renderings(rendered, RESAMPLES).items()}
     return row | {"mean of all": found.pop("mean"), **found}

@@ -8,7 +8,7 @@ import torch
 from pulmo.augment import Augmentation, augment, compress_jpeg, draw_flips, log_spectra, make_generator
 
 CPU = torch.device("cpu")
-ALL = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1, 1.5, 0.05, 50, 0.5)
+ALL = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1, 1.5, 0.05, 50, 0.5)
 
 
 def draw_film(size: int = 64) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_the_key_alone_determines_the_result():
     assert not torch.equal(run(ALL, 1, "augment", 2), run(ALL, 1, "augment", 3))
 
 
-@pytest.mark.parametrize("name", sorted({field.name for field in fields(Augmentation)} - {"spectrum"}))
+@pytest.mark.parametrize("name", sorted({field.name for field in fields(Augmentation)} - {"spectrum", "edge"}))
 def test_every_change_alone_differs_from_image_to_image_and_stays_in_range(name):
     result = run(replace(Augmentation(), **{name: getattr(ALL, name)}), 5, films=16)
     assert result.dtype == torch.float32
@@ -79,6 +79,14 @@ def test_some_films_take_the_spectrum_of_another_and_keep_their_mean_and_phases(
     assert torch.allclose(after.mean(dim=(1, 2)), films.mean(dim=(1, 2)), atol=0.1)
     together = [np.corrcoef(one.flatten(), other.flatten())[0, 1] for one, other in zip(films, after, strict=True)]
     assert min(together) > 0.95
+
+
+def test_some_films_continue_their_edge_where_others_turn_black():
+    films = torch.full((32, 64, 64), 200.0)
+    after = augment(films, Augmentation(rotation=20.0, edge=0.5), make_generator(CPU, 3))
+    continued = (after > 199).flatten(1).all(dim=1)
+    assert 8 <= continued.sum() <= 24
+    assert (after[~continued].flatten(1).min(dim=1).values == 0).all()
 
 
 def test_only_flips_leave_few_variants():

@@ -23,7 +23,7 @@ GPU = torch.device("cuda", 0)
 FILMS = np.zeros((12, 64, 64), dtype=np.uint8)
 FEATURES = np.zeros((24, 4, 4, 256), dtype=np.float16)  # of layer3, two variants
 TARGETS = torch.arange(12) % 2
-EVERYTHING = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1, 1.5, 0.05, 50, 0.5)
+EVERYTHING = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1, 1.5, 0.05, 50, 0.5)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ class Augmentation:
     zoom: float = 0.0  # relative, in and out
     aspect: float = 0.0  # relative, width against height, either way
     translation: float = 0.0  # share of the side, each direction
+    edge: float = 0.0  # probability that what comes from outside the film continues its edge, instead of black
     brightness: float = 0.0  # share of the gray range, either way
     contrast: float = 0.0  # relative, either way
     blur: float = 0.0  # largest sigma in pixels
@@ -115,7 +116,7 @@ def _log_power(waves: Tensor, side: int) -> Tensor:
 
 
 def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
-    """Rotation, zoom, aspect and translation by one resampling; what comes from outside the film is black."""
+    """Rotation, zoom, aspect and translation by one resampling; what comes from outside is black or as the edge."""
     if not (settings.rotation or settings.zoom or settings.aspect or settings.translation):
         return gray
     angle = _spread(gray, generator, math.radians(settings.rotation))
@@ -125,7 +126,12 @@ def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     rows = [torch.stack([cos / wide, -sin / wide, right], dim=1), torch.stack([sin * wide, cos * wide, down], dim=1)]
     grid = F.affine_grid(torch.stack(rows, dim=1), [len(gray), 1, *gray.shape[1:]], align_corners=False)
-    return F.grid_sample(gray.unsqueeze(1), grid, align_corners=False).squeeze(1)
+    moved = F.grid_sample(gray.unsqueeze(1), grid, align_corners=False).squeeze(1)
+    if not settings.edge:
+        return moved
+    continued = F.grid_sample(gray.unsqueeze(1), grid, align_corners=False, padding_mode="border").squeeze(1)
+    drawn = torch.rand(len(gray), generator=generator, device=gray.device) < settings.edge
+    return torch.where(drawn[:, None, None], continued, moved)
 
 
 def _blur(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:

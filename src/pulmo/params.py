@@ -88,6 +88,7 @@ class AugmentParams(Section):
     zoom: Annotated[float, Field(ge=0, lt=1)]
     aspect: Annotated[float, Field(ge=0, lt=1)]
     translation: Annotated[float, Field(ge=0, lt=1)]
+    edge: Share
     brightness: Share
     contrast: Share
     blur: Annotated[float, Field(ge=0)]
