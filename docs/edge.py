@@ -22,7 +22,7 @@ def main(names: list[str]) -> None:
     for name in names:
         with opened(name) as (package, images, val):
             label, info, rows = val.target.to_numpy() == 1, package.info, {}
-            for change, films in render(images[val.row]).items():
+            for change, films in render(images[val.row], label).items():
                 logits = predict_logits(package.model, films, mean=info.mean, std=info.std).astype(float)
                 auroc = ranking(label, logits)(np.ones((1, len(label))))["auroc"][0]
                 rows[change] = {"AUROC": auroc, "PNEUMONIA": logits[label].mean(), "NORMAL": logits[~label].mean()}
@@ -31,9 +31,11 @@ def main(names: list[str]) -> None:
         print(f"{name}\n{table.to_string(float_format='{:+.3f}'.format)}\n")
 
 
-def render(films: np.ndarray) -> dict[str, np.ndarray]:
+def render(films: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
     """Films (N, S, S) with other edges, by the name of the change."""
     cropped = [crop(film) for film in films]
+    dice = np.random.default_rng(42)
+    donors = np.where(label, *(dice.choice(np.flatnonzero(label == other), len(label)) for other in (False, True)))
     return {
         "as it is": films,
         f"turned by {DEGREES:g} degrees, corners black": np.stack([turn(f, cv2.BORDER_CONSTANT) for f in films]),
@@ -41,7 +43,17 @@ def render(films: np.ndarray) -> dict[str, np.ndarray]:
         "black frame": np.stack([frame(film) for film in films]),
         "cropped": np.stack(cropped),
         "cropped, with a black frame": np.stack([frame(film) for film in cropped]),
+        "outer 5% of a film of the other class": swap(films, films[donors], 0.05),
+        "outer 10% of a film of the other class": swap(films, films[donors], 0.1),
     }
+
+
+def swap(films: np.ndarray, donors: np.ndarray, share: float) -> np.ndarray:
+    """Films (N, S, S) with the outer `share` of the side, at each edge, of their donors (N, S, S)."""
+    width = round(share * films.shape[1])
+    swapped = donors.copy()
+    swapped[:, width:-width, width:-width] = films[:, width:-width, width:-width]
+    return swapped
 
 
 def turn(film: np.ndarray, border: int) -> np.ndarray:

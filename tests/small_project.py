@@ -20,7 +20,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 permissions_bind = pytest.mark.skipif(
-    os.geteuid() == 0, reason="root ignores permission bits; the GitHub workflow runs as an ordinary user"
+    os.geteuid() == 0,
+    reason="root writes into read-only folders all the same; the GitHub workflow, an ordinary user, runs this",
 )
 STAGES = ("download", "split", "preprocess", "train", "evaluate")
 CLONED = (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from pulmo.augment import Augmentation, augment
+from pulmo.augment import Augmentation, _rings, augment
 from pulmo.model import build_model
 from pulmo.training.features import FilmFeed, StoredFeed
 from pulmo.training.freezing import split_frozen
@@ -35,9 +35,11 @@ def gpu(monkeypatch) -> Iterator[SimpleNamespace]:
     for name in ("rand", "randn", "randint"):
         draw = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *size, draw=draw, generator=None, **rest: draw(*size, **rest))
+    _rings.cache_clear()  # what it holds must be neither real here nor fake afterwards
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     yield generator
     torch.__future__.set_overwrite_module_params_on_conversion(False)
+    _rings.cache_clear()
 
 
 @contextmanager

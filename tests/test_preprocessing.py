@@ -227,7 +227,8 @@ def test_failure_takes_the_old_index_away(raw: Path, folder: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not Path("/dev/full").exists(), reason="macOS has no /dev/full, the only disk that is full on demand"
+    not Path("/dev/full").exists(),
+    reason="only Linux has /dev/full, a disk that is full on demand; runs on every Linux",
 )
 @pytest.mark.parametrize("full", FILES)
 def test_disk_that_fills_up_names_the_file(full: str, raw: Path, folder: Path) -> None:

@@ -46,7 +46,7 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,  # what zipfile raises for a later zip version, patched data and strong encryption
+    NotImplementedError,  # caught, not raised: zipfile's answer to a later zip version, patched data, strong encryption
     ValueError,  # nonsense in a header: text that is no number, bytes that are no text
     OverflowError,
 )
