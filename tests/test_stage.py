@@ -1,4 +1,5 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -55,6 +56,22 @@ def test_a_stopped_stage_cleans_up(number, code, tmp_path):
         os.kill(process.pid, number)
     assert process.returncode == code
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told; elsewhere nothing is")
+def test_a_stage_does_not_fetch_the_same_memory_again_and_again():
+    program = (
+        "import resource, sys\nimport numpy as np\nfrom pulmo.stage import run_stage\n"
+        "def main():\n    sizes = []\n    for turn in range(20):\n        np.ones(10_000_000)\n"
+        "        sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)\n    print(sizes[-1] - sizes[0])\n"
+        "run_stage(main) if 'stage' in sys.argv else main()"
+    )
+
+    def count_pages(*how: str) -> int:
+        run = [sys.executable, "-c", program, *how]
+        return int(subprocess.run(run, capture_output=True, check=True, text=True).stdout)
+
+    assert count_pages("stage") < 100 < count_pages()
 
 
 def test_seconds_are_of_stages_that_ran_in_this_experiment(tmp_path, monkeypatch):
