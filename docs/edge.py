@@ -11,7 +11,6 @@ import pandas as pd
 from ranking import opened
 
 from pulmo.metrics import ranking
-from pulmo.model import predict_logits
 
 DEGREES = 5.0
 CROP, FRAME = 0.1, 0.03  # of the side, at each edge
@@ -21,9 +20,9 @@ def main(names: list[str]) -> None:
     """Print AUROC on validation and the mean change of the log-odds of PNEUMONIA, of PNEUMONIA and of NORMAL films."""
     for name in names:
         with opened(name) as (package, images, val):
-            label, info, rows = val.target.to_numpy() == 1, package.info, {}
+            label, rows = val.target.to_numpy() == 1, {}
             for change, films in render(images[val.row], label).items():
-                logits = predict_logits(package.model, films, mean=info.mean, std=info.std).astype(float)
+                logits = package.score(films).astype(float)
                 auroc = ranking(label, logits)(np.ones((1, len(label))))["auroc"][0]
                 rows[change] = {"AUROC": auroc, "PNEUMONIA": logits[label].mean(), "NORMAL": logits[~label].mean()}
         table = pd.DataFrame(rows).T

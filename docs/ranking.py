@@ -22,7 +22,7 @@ from pulmo.inspection import score_renderings
 from pulmo.package import Package, load_package
 
 RESAMPLES = 200
-INPUTS = ("models/trained", "data/processed/images.npy", "data/processed/index.csv", "data/splits.csv")
+INPUTS = ("models/package", "data/processed/images.npy", "data/processed/index.csv", "data/splits.csv")
 
 
 def main(names: list[str]) -> None:

@@ -1,5 +1,7 @@
 """Stage evaluate: the trained package on val and test -> models/package (threshold locked) and the reports."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from pulmo import figures, paths, tracking
@@ -21,7 +23,8 @@ def main() -> None:
     params = every.evaluate
     images, history, leakage = open_images(paths.IMAGES), pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
     trained, trained_in = load_package(paths.TRAINED), read_json(paths.MLFLOW_RUN)
-    info, epochs = trained.info, history.to_dict("records")
+    info = trained.info.model_copy(update={"tta_views": params.tta_views})
+    trained, epochs = replace(trained, info=info), history.to_dict("records")
     splits, index = (pd.read_csv(path, keep_default_na=False) for path in (paths.SPLITS, paths.INDEX))
     tables = (read_films(paths.FILMS), splits, index)
     train, val, test = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val", "test"))

@@ -21,6 +21,7 @@ INFO = {
     "arch": "resnet18",
     "size": 32,
     "fit": "squash",
+    "tta_views": 1,
     "git_revision": "f" * 40,
     "training": {
         "weights": "none",

@@ -10,11 +10,13 @@ from torchvision import models
 from pulmo.model import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    TTA_VIEWS,
     build_model,
     choose_device,
     choose_precision,
     find_head,
     logit_pneumonia,
+    move_films,
     predict_logits,
     to_input,
 )
@@ -228,6 +230,38 @@ def test_predicting_reads_memory_maps_and_nothing(tmp_path):
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     assert np.array_equal(predict_logits(model, mapped, 2, "cpu"), predict_logits(model, draw_images(), 2, "cpu"))
     assert predict_logits(model, draw_images(0), device="cpu").shape == (0,)
+
+
+def test_views_of_a_film_are_scored_together_as_they_are_alone():
+    torch.manual_seed(0)
+    model, images = build_model("resnet18", "none", 2, 32).eval(), draw_images(5)
+
+    def score(films, views=1):
+        return predict_logits(model, films, 2, "cpu", "fp32", tta_views=views)
+
+    assert TTA_VIEWS[0] == (False, 0, 1), "the first view is the film as it is"
+    alone = np.stack([score(move_films(torch.from_numpy(images), *view).numpy()) for view in TTA_VIEWS])
+    assert np.ptp(alone, axis=0).min() > 1e-3, "every film has views that are scored otherwise"
+    for views in range(1, len(TTA_VIEWS) + 1):
+        assert np.allclose(score(images, views), alone[:views].mean(axis=0), atol=1e-5)
+
+
+def test_films_move_as_told():
+    film = torch.zeros(1, 33, 33, dtype=torch.uint8)
+    film[0, 4:8, 20:30] = 200  # high on the right
+    assert move_films(film, False, 0, 1) is film
+    assert torch.equal(move_films(film, True, 0, 1), film.flip(-1))
+    quarter = move_films(film, False, 90, 1)
+    assert torch.allclose(quarter, torch.rot90(film, 1, (1, 2)).float(), atol=1e-2)
+    assert quarter.dtype == torch.float32
+    twice = move_films(film, False, 0, 2)
+    assert twice.sum() == 0, "what lies outside the middle half is lost"
+    half = move_films(film, False, 0, 0.5)
+    rows, columns = half[0].nonzero(as_tuple=True)
+    assert (rows.min(), rows.max()) == (10, 11), "about the middle row 16, at half the distance"
+    assert (columns.min(), columns.max()) == (18, 22)
+    bright = torch.full((2, 16, 16), 90, dtype=torch.uint8)
+    assert torch.allclose(move_films(bright, True, 30, 0.7), bright.float(), atol=1e-3), "the edge goes on outside"
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])

@@ -38,6 +38,14 @@ def test_a_loaded_package_predicts_what_the_saved_model_did(folder, model):
     assert np.ptp(expected) > 0
 
 
+def test_a_package_scores_as_its_card_says(folder, model):
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
+    edit(folder, mean=[0.3, 0.4, 0.5], tta_views=3)
+    expected = predict_logits(model, images, 64, "cpu", "fp32", mean=(0.3, 0.4, 0.5), tta_views=3)
+    assert np.array_equal(load_package(folder).score(images, device="cpu", precision="fp32"), expected)
+    assert not np.allclose(expected, predict_logits(model, images, 64, "cpu", "fp32", mean=(0.3, 0.4, 0.5)), atol=1e-4)
+
+
 def test_the_card_round_trips(tmp_path, model):
     info = INFO.model_copy(
         update={"threshold": 0.25, "temperature": 1.5, "locked": {"rule": "youden"}, "metrics": {"auroc": 0.9}}

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pulmo.model import TTA_VIEWS
 from pulmo.params import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +75,8 @@ BAD = [
     ("flip: 0.5", "flip: 50", r"train\.augment\.flip"),
     ("min_sensitivity: 0.95", "min_sensitivity: 95", r"evaluate\.min_sensitivity"),
     ("bootstrap: 2000", "bootstrap: 10", r"evaluate\.bootstrap"),
+    ("tta_views: 1", "tta_views: 0", r"evaluate\.tta_views: .*greater than or equal to 1"),
+    ("tta_views: 1", "tta_views: 99", rf"evaluate\.tta_views: .*less than or equal to {len(TTA_VIEWS)}"),
     ("split:", "splits:", r"key split is missing.*unknown key splits"),
     ("split:", "split", "not valid YAML"),
     ("split:", "\tsplit:", "not valid YAML"),

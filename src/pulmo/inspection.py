@@ -8,7 +8,6 @@ import pandas as pd
 
 from pulmo import explain
 from pulmo.evaluation import Locked
-from pulmo.model import predict_logits
 from pulmo.package import Package
 from pulmo.renders import render_films
 from pulmo.robustness import draw_films, measure_robustness
@@ -17,10 +16,7 @@ from pulmo.shortcuts import measure_shortcuts
 
 def score_films(package: Package, films: pd.DataFrame, images: np.ndarray, batch_size: int) -> pd.DataFrame:
     """`films` (columns row of `images`, target) with the columns label and logit, the log-odds of PNEUMONIA."""
-    info = package.info
-    logits = predict_logits(
-        package.model, images[films.row], batch_size, precision="fp32", mean=info.mean, std=info.std
-    )
+    logits = package.score(images[films.row], batch_size, precision="fp32")
     return films.assign(label=films.target, logit=logits.astype(float))
 
 
@@ -32,9 +28,9 @@ def score_renderings(
     if not films:
         return None
     val = val.iloc[draw_films(val.target.to_numpy(), films, seed)]
-    info, plain, tables = package.info, np.ascontiguousarray(images[val.row]), []
+    plain, tables = np.ascontiguousarray(images[val.row]), []
     for name, rendered in render_films(plain, val.target.to_numpy(), seed):
-        logits = predict_logits(package.model, rendered, batch_size, mean=info.mean, std=info.std)
+        logits = package.score(rendered, batch_size)
         about = {"rendering": name, "label": val.target, "patient": val.patient, "logit": logits.astype(float)}
         tables.append(pd.DataFrame(about))
     return pd.concat(tables, ignore_index=True)
@@ -64,8 +60,7 @@ def inspect_model(
     report = {"shortcuts": measure_shortcuts(*tables, images, predictions, resamples, seed)}
 
     def predict(changed: np.ndarray) -> np.ndarray:
-        logits = predict_logits(package.model, changed, batch_size, mean=info.mean, std=info.std)
-        return locked.decide(logits.astype(float))[0]
+        return locked.decide(package.score(changed, batch_size).astype(float))[0]
 
     films = images[test.row]
     if robustness_films:

@@ -4,6 +4,7 @@ Every film enters as gray values 0..255 and reaches the network through `to_inpu
 """
 
 import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,11 +12,20 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of values 0..1; torchvision's weights were trained with these
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+# Test-time augmentation: mirrored or not, degrees turned, zoom. The film alone, then four that balance one another.
+TTA_VIEWS = (
+    (False, 0.0, 1.0),
+    (False, -6.0, 0.92),
+    (False, 6.0, 1.08),
+    (True, 6.0, 0.92),
+    (True, -6.0, 1.08),
+)
 
 _SIZE_ARGUMENT = {
     "vit_b_16": "image_size",
@@ -201,10 +211,11 @@ def predict_logits(
     precision: str = "auto",
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
+    tta_views: int = 1,
 ) -> np.ndarray:
     """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S), which may be memory-mapped.
 
-    The model is moved to the device and left in eval mode.
+    The mean over the first `tta_views` of `TTA_VIEWS`. The model is moved to the device and left in eval mode.
     """
     place = choose_device(device)
     bf16 = choose_precision(precision, place) == "bf16"
@@ -212,7 +223,25 @@ def predict_logits(
     logits = np.empty(len(images), dtype=np.float32)
     for start in range(0, len(images), batch_size):
         gray = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)
-        with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
-            outputs = model(to_input(gray, mean, std))
-        logits[start : start + batch_size] = logit_pneumonia(outputs).cpu().numpy()
+        views = []
+        for mirrored, degrees, zoom in TTA_VIEWS[:tta_views]:
+            inputs = to_input(move_films(gray, mirrored, degrees, zoom), mean, std)
+            with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
+                views.append(logit_pneumonia(model(inputs)))
+        logits[start : start + batch_size] = torch.stack(views).mean(dim=0).cpu().numpy()
     return logits
+
+
+def move_films(gray: Tensor, mirrored: bool, degrees: float, zoom: float) -> Tensor:
+    """Gray images (N, S, S) mirrored, turned about their middle and enlarged; what comes from outside continues the
+    edge. Float32, but for images that stay as they are."""
+    if mirrored:
+        gray = gray.flip(-1)
+    if not degrees and zoom == 1:
+        return gray
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+    matrix = torch.tensor([[cos, -sin, 0], [sin, cos, 0]], device=gray.device).expand(len(gray), 2, 3)
+    grid = F.affine_grid(matrix, [len(gray), 1, *gray.shape[1:]], align_corners=False)
+    moved = F.grid_sample(gray.float().unsqueeze(1), grid, align_corners=False, padding_mode="border")
+    return moved.squeeze(1)

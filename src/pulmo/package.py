@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from pulmo.files import read_json, sha256_file, whole_folder, write_bytes, write_json
-from pulmo.model import IMAGENET_MEAN, IMAGENET_STD, build_model, read_state
+from pulmo.model import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS, build_model, predict_logits, read_state
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
@@ -30,6 +31,7 @@ class PackageInfo(BaseModel):
     fit: Literal["squash", "crop", "pad"]  # how a film is brought to that square
     mean: Triple = IMAGENET_MEAN  # per channel, of values 0..1
     std: Triple = IMAGENET_STD
+    tta_views: Annotated[int, Field(ge=1, le=len(TTA_VIEWS))] = 1  # copies of a film whose mean log-odds count
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # of prob_pneumonia; None until evaluate locks it
     temperature: Annotated[float, Field(gt=0)] | None = None  # divides the logit; None until evaluate fits it
     locked: dict[str, Any] = {}  # all that validation decided: temperature, operating point, abstention band
@@ -46,6 +48,13 @@ class Package:
 
     model: nn.Module
     info: PackageInfo
+
+    def score(
+        self, images: np.ndarray, batch_size: int = 64, device: str = "auto", precision: str = "auto"
+    ) -> np.ndarray:
+        """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S) in the size and fit of `info`."""
+        info = self.info
+        return predict_logits(self.model, images, batch_size, device, precision, info.mean, info.std, info.tta_views)
 
 
 def save_package(folder: Path, state: Mapping[str, Tensor], info: PackageInfo) -> PackageInfo:

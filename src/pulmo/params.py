@@ -14,6 +14,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
+MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, where torch is
 
 
 class Section(BaseModel):
@@ -135,6 +136,7 @@ class EvaluateParams(Section):
     operating_point: Literal["min_sensitivity", "youden", "youden_rendered", "f1", "fixed"]
     min_sensitivity: Fraction
     threshold: Share
+    tta_views: Annotated[int, Field(ge=1, le=MOST_TTA_VIEWS)]
     target_error: Fraction
     bootstrap: Annotated[int, Field(ge=100)]
     rendered_films: Count

@@ -9,7 +9,6 @@ import numpy as np
 
 from pulmo.calibration import to_probability
 from pulmo.images import read_image
-from pulmo.model import predict_logits
 from pulmo.package import Package, load_package
 
 
@@ -46,10 +45,7 @@ class Predictor:
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Log-odds of PNEUMONIA, float32 (N,), of fitted gray images uint8 (N, S, S)."""
-        info = self.package.info
-        return predict_logits(
-            self.package.model, images, device=self.device, precision=self.precision, mean=info.mean, std=info.std
-        )
+        return self.package.score(images, device=self.device, precision=self.precision)
 
     def answer(self, logit: float) -> Answer:
         """The answer that follows from a log-odds."""
