@@ -237,6 +237,15 @@ def test_an_experiment_without_a_run_or_model_names_the_cure(root, monkeypatch):
         call("promote", "theirs")
 
 
+def test_what_a_plain_repro_left_can_be_promoted(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "", predictions(0.6), report())
+    (run,) = tracking.open_store(root).search_runs(["1"])
+    write_json(root / "reports/mlflow_run.json", {"run_id": run.info.run_id, "environment": {}})
+    assert f"{run.info.run_name} is champion, version 1" in call("promote", "workspace")
+    with pytest.raises(ValueError, match="no evaluated run of 'elsewhere'"):
+        call("promote", "elsewhere")
+
+
 def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):
     asked = []
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
     day.said["sync"] = run(here, *PULMO, "sync")
     day.said["sync again"] = run(here, *PULMO, "sync")
     day.said["refused"] = fail(here, "promote", "at-once")
+    day.said["refused commit"] = fail(here, "promote", "main")
     day.said["promote"] = run(here, *PULMO, "promote", "at-once", "--force", "--reason", "the first that there is")
     day.said["history"] = run(here, *PULMO, "history")
     day.said["experiments"] = run(here, *PULMO, "experiments", COLUMNS="100")
@@ -163,7 +165,8 @@ def test_trials_stand_below_the_run_of_their_sweep(day):
 
 
 def test_a_champion_is_made_by_gates_or_with_a_reason(day):
-    assert "was not promoted: gate failed" in day.said["refused"]
+    assert "at-once was not promoted: gate failed" in day.said["refused"]
+    assert re.search(r"repro-\w{7} was not promoted: gate failed", day.said["refused commit"])
     assert "at-once is champion, version 1" in day.said["promote"]
     assert "forced: the first that there is" in day.said["history"]
     champion = open_client(day.here).get_model_version_by_alias("pulmo", "champion")

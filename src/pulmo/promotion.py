@@ -15,7 +15,8 @@ import pandas as pd
 from pulmo.comparison import compare_models, pair_predictions
 from pulmo.metrics import Estimate, estimate_text
 from pulmo.package import load_package
-from pulmo.paths import PACKAGE
+from pulmo.paths import MLFLOW_RUN, PACKAGE
+from pulmo.revisions import read_output
 from pulmo.tracking import read_artifact, registry
 from pulmo.tracking.store import run_git
 
@@ -97,6 +98,19 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
     report = compare_models(a.label, a.patient, (a.logit, b.logit), (a.called == 1, b.called == 1))
     difference: Estimate = report["metrics"]["auroc"]["difference"]
     return difference
+
+
+def find_candidate(root: Path, name: str) -> registry.Candidate:
+    """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as a plain
+    `dvc repro` leaves it, the run that trained what stands there. ValueError where there is none."""
+    try:
+        return registry.find_candidate(root, name)
+    except ValueError as error:
+        try:
+            trained = json.loads(read_output(root, str(MLFLOW_RUN), name))
+            return registry.find_candidate(root, trained["run_id"])
+        except ValueError:
+            raise error from None
 
 
 def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:

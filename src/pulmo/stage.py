@@ -36,7 +36,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 def keep_memory() -> None:
     """Have this process keep freed memory for itself, where its C library is glibc. Else arrays above 32 MB, as a batch
-    of 224 px makes them, come anew from the system at each step, and the clearing of their pages costs a fifth of it."""
+    of 224 px makes them, come anew from the system at each step, and clearing their pages costs a fifth of it."""
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)

@@ -6,7 +6,7 @@ import typer
 
 
 def promote(
-    experiment: Annotated[str, typer.Argument(help="experiment, or name or id of an MLflow run")],
+    experiment: Annotated[str, typer.Argument(help="experiment, commit, or name or id of an MLflow run")],
     force: Annotated[bool, typer.Option("--force", help="promote in spite of objections; needs --reason")] = False,
     reason: Annotated[str, typer.Option(help="why --force; it is recorded")] = "",
 ) -> None:
@@ -19,7 +19,7 @@ def promote(
     if force != bool(reason.strip()):
         raise ValueError("--force and --reason TEXT go together: what is forced is recorded with its reason")
     root = paths.project_root()
-    candidate = registry.find_candidate(root, experiment)
+    candidate = promotion.find_candidate(root, experiment)
     verdict = promotion.judge(root, candidate, load_params(root / paths.PARAMS).promote.model_dump())
     print(*verdict.gates, sep="\n")
     if verdict.champion and verdict.difference:
