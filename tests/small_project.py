@@ -21,7 +21,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 permissions_bind = pytest.mark.skipif(
     os.geteuid() == 0,
-    reason="root writes into read-only folders all the same; the GitHub workflow, an ordinary user, runs this",
+    reason="root writes into read-only folders all the same; the GitHub workflow, an ordinary user, runs this, and the "
+    "same refusals (EACCES, EROFS) are injected for everybody in test_stages.py",
 )
 STAGES = ("download", "split", "preprocess", "train", "evaluate")
 CLONED = (

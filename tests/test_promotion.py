@@ -244,6 +244,9 @@ def test_what_a_plain_repro_left_can_be_promoted(root, monkeypatch):
     assert f"{run.info.run_name} is champion, version 1" in call("promote", "workspace")
     with pytest.raises(ValueError, match="no evaluated run of 'elsewhere'"):
         call("promote", "elsewhere")
+    write_json(root / "reports/evaluation.json", report(auroc=0.96))
+    with pytest.raises(ValueError, match="no evaluated run of 'workspace'"):
+        call("promote", "workspace")
 
 
 def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):

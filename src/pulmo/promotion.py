@@ -15,7 +15,7 @@ import pandas as pd
 from pulmo.comparison import compare_models, pair_predictions
 from pulmo.metrics import Estimate, estimate_text
 from pulmo.package import load_package
-from pulmo.paths import MLFLOW_RUN, PACKAGE
+from pulmo.paths import EVALUATION, MLFLOW_RUN, PACKAGE
 from pulmo.revisions import read_output
 from pulmo.tracking import read_artifact, registry
 from pulmo.tracking.store import run_git
@@ -102,15 +102,18 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
 
 def find_candidate(root: Path, name: str) -> registry.Candidate:
     """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as a plain
-    `dvc repro` leaves it, the run that trained what stands there. ValueError where there is none."""
+    `dvc repro` leaves it, the run that trained there and was evaluated as there. ValueError where there is none."""
     try:
         return registry.find_candidate(root, name)
     except ValueError as error:
         try:
-            trained = json.loads(read_output(root, str(MLFLOW_RUN), name))
-            return registry.find_candidate(root, trained["run_id"])
+            found = registry.find_candidate(root, json.loads(read_output(root, str(MLFLOW_RUN), name))["run_id"])
+            evaluated = read_output(root, str(EVALUATION), name)
         except ValueError:
             raise error from None
+        if read_artifact(root, found.run_id, EVALUATION.name) != evaluated:
+            raise  # another evaluation of the same training
+        return found
 
 
 def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:
