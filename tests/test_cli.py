@@ -242,12 +242,13 @@ def recorded(tmp_path, monkeypatch) -> tuple[list[list[str]], list[int]]:
 def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
     commands, status = recorded
     for _ in range(2):
-        recipes.run_recipe(tmp_path, "resnet18-layer4", honest=True, settings=["train.weights=none"])
+        recipes.run_recipe(tmp_path, "resnet18-layer4", honest=True, settings=["train.head=2", "train.weights=none"])
     assert commands[0] == ["dvc", "exp", "remove", "resnet18-layer4-honest"]
     assert commands[1][:6] == ["dvc", "exp", "run", "--temp", "-n", "resnet18-layer4-honest"]
     assert commands[1][-1] == "train.weights=none"
     kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
     assert kept["times_test_opened"] == 2
+    assert kept["settings"] == ["train.weights=none"], "what the recipe says itself is no change"
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
     assert kept["test"]["loss"] == {"value": 0.71, "low": 0.5, "high": 1.0}, "the second run, with its interval"
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()

@@ -95,7 +95,7 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
         "val_auroc": _summarize([report["val"]["metrics"]["auroc"] for report in found]),
         "seconds": round(time.monotonic() - start),
         "times_test_opened": entries.get(experiment, {}).get("times_test_opened", 0) + recipe.draws,
-        "settings": list(settings),
+        "settings": [setting for setting in settings if setting not in to_arguments(recipe.params)],
         "weights": model["training"]["weights"],
         "data_sha256": model["data_sha256"],
         "git_revision": model["git_revision"],
