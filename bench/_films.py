@@ -11,12 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from pulmo.augment import Augmentation
 from pulmo.model import build_model, choose_precision, to_input
+from pulmo.training import Films, TrainSettings, fit
+from pulmo.training.learner import Row
 
 SIZE = 224
 BATCH = 32
 CPU = torch.device("cpu")
 CLASSES = ("NORMAL", "PNEUMONIA")
+AUGMENTATION = Augmentation(flip=0.5, rotation=7, zoom=0.1, translation=0.05, brightness=0.1, contrast=0.1)
 WARM_UP = 10  # steps in which a GPU tries its algorithms
 _REAL = Path(__file__).resolve().parents[1].parent / "shared" / "xrays" / "kermany224.zip"
 
@@ -25,22 +29,25 @@ def write_films(folder: Path, films: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Films as JPEG files in `folder`/{NORMAL,PNEUMONIA} and as one gray array (films, 224, 224), their labels, and
     what they are: real ones where they lie beside the project, else blurred noise, which costs the same to train on.
     """
-    contents: list[bytes] = []
+    random = np.random.default_rng(0)
+    contents: list[tuple[int, bytes]] = []
     if _REAL.exists():
         with zipfile.ZipFile(_REAL) as archive:
-            names = [sorted(n for n in archive.namelist() if f"train/{label}/" in n) for label in CLASSES]
-            contents = [archive.read(names[row % 2][row // 2]) for row in range(min(films, 2 * len(names[0])))]
-    random = np.random.default_rng(0)
-    while len(contents) < films:
+            names = [name for name in archive.namelist() if name.endswith(".jpeg") and "/test/" not in name]
+            chosen = [names[row] for row in random.permutation(len(names))[:films]]
+            contents = [(int(CLASSES[1] in name), archive.read(name)) for name in chosen]
+    what = f"{films} images of blurred noise" if not contents else f"{len(contents)} real films"
+    while not _REAL.exists() and len(contents) < films:
         noise = cv2.GaussianBlur(random.integers(0, 256, (SIZE, SIZE), dtype=np.uint8), (0, 0), 4)
-        contents.append(cv2.imencode(".jpeg", cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX))[1].tobytes())
-    images = np.empty((films, SIZE, SIZE), dtype=np.uint8)
-    for row, content in enumerate(contents):
-        file = folder / CLASSES[row % 2] / f"{row}.jpeg"
+        jpeg = cv2.imencode(".jpeg", cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX))[1].tobytes()
+        contents.append((len(contents) % 2, jpeg))
+    images = np.empty((len(contents), SIZE, SIZE), dtype=np.uint8)
+    for row, (label, content) in enumerate(contents):
+        file = folder / CLASSES[label] / f"{row}.jpeg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         images[row] = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return images, np.arange(films) % 2, f"{films} {'real films' if _REAL.exists() else 'images of blurred noise'}"
+    return images, np.array([label for label, _ in contents]), what
 
 
 def train_as_published(folder: Path, trainable: Callable[[nn.Module], list[nn.Parameter]], rotate: bool) -> float:
@@ -91,6 +98,15 @@ def run_bare_steps(images: np.ndarray, labels: np.ndarray, device: torch.device,
         optimizer.step()
     loss.item()
     return time.perf_counter() - began
+
+
+def train_here(images: np.ndarray, labels: np.ndarray, settings: TrainSettings) -> tuple[list[Row], float]:
+    """Training as the stage train runs it, with a validation of one film a class: the history, and the seconds from the
+    begin of the first epoch to the end of the last, what lies between epochs included."""
+    pair, ends = np.array([labels.argmin(), labels.argmax()]), []
+    films = Films(np.arange(len(images)), labels), Films(pair, labels[pair])
+    fitted = fit(images, *films, settings, on_epoch=lambda _: ends.append(time.perf_counter()), progress=False)
+    return fitted.history, ends[-1] - ends[0] + fitted.history[0]["seconds"]
 
 
 def describe(values: list[float]) -> str:

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _films import describe, write_films
-from train import train_here
+from _films import describe, train_here, write_films
+from train import SETTINGS
 
 from pulmo.stage import keep_memory
 
@@ -39,8 +39,8 @@ def train_twice(how: str) -> None:
         keep_memory()
     with tempfile.TemporaryDirectory() as scratch:
         images, labels, _ = write_films(Path(scratch), FILMS)
-    train_here(images, labels)
-    print(FILMS / train_here(images, labels))
+    train_here(images, labels, SETTINGS)
+    print(FILMS / train_here(images, labels, SETTINGS)[1])
 
 
 if __name__ == "__main__":

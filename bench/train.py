@@ -11,17 +11,16 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from _films import BATCH, CPU, describe, run_bare_steps, train_as_published, write_films
+from _films import AUGMENTATION, BATCH, CPU, describe, run_bare_steps, train_as_published, train_here, write_films
 from torch import nn
 
-from pulmo.augment import Augmentation
 from pulmo.stage import keep_memory
-from pulmo.training import Films, TrainSettings, fit
+from pulmo.training import TrainSettings
 from pulmo.training.learner import Batches
 
 FILMS = 320
 ROUNDS = 5
-AUGMENTATION = Augmentation(flip=0.5, rotation=7, zoom=0.1, translation=0.05, brightness=0.1, contrast=0.1)
+SETTINGS = TrainSettings(epochs=1, batch_size=BATCH, augment=AUGMENTATION, device="cpu")
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
         run_bare_steps(images[: 2 * BATCH], labels, CPU, 1, BATCH)
         for turn in range(ROUNDS):
             bare.append(FILMS / run_bare_steps(images, labels, CPU, 1, BATCH))
-            ours.append(FILMS / train_here(images, labels))
+            ours.append(FILMS / train_here(images, labels, SETTINGS)[1])
             published.append(FILMS / train_as_published(Path(scratch), lambda model: list(model.parameters()), True))
             print(f"  round {turn + 1}: bare step {bare[-1]:.1f}, train {ours[-1]:.1f}, published {published[-1]:.1f}")
     print(f"train / bare step: {describe([a / b for a, b in zip(ours, bare, strict=True)])}; at least .97 is wanted")
@@ -43,14 +42,6 @@ def main() -> None:
     extra = [1000 * (after - before) for after, before in zip(with_lightning, raw, strict=True)]
     share = np.median(extra) / (1000 * BATCH / np.median(bare))
     print(f"Lightning adds {describe(extra)} ms to each step, {share:.2%} of the bare step")
-
-
-def train_here(images: np.ndarray, labels: np.ndarray) -> float:
-    """Seconds of one epoch as the stage train runs it, with a validation of two films."""
-    settings = TrainSettings(epochs=1, batch_size=BATCH, augment=AUGMENTATION, device="cpu")
-    rows = np.arange(len(images))
-    fitted = fit(images, Films(rows, labels), Films(rows[:2], labels[:2]), settings, progress=False)
-    return fitted.history[0]["seconds"]
 
 
 class Tiny(pl.LightningModule):
