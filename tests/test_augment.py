@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from pulmo.augment import Augmentation, augment, compress_jpeg, draw_flips, log_spectra, make_generator
+from pulmo.augment import Augmentation, _places, augment, compress_jpeg, draw_flips, log_spectra, make_generator
 
 CPU = torch.device("cpu")
 ALL = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1, 1.5, 0.05, 50, 0.5)
@@ -120,6 +121,14 @@ def test_rotation_turns_about_the_centre_by_at_most_its_angle():
     assert np.abs(angles).max() <= 30.5
     assert angles.max() > 27
     assert angles.min() < -27
+
+
+@pytest.mark.parametrize("side", [63, 224])
+def test_pixels_are_sampled_where_pytorch_puts_them(side):
+    matrix = torch.randn((3, 2, 3), generator=torch.Generator().manual_seed(0))
+    grid = F.affine_grid(matrix, [3, 1, side, side], align_corners=False)
+    places = _places(side, torch.device("cpu")).expand(3, -1, -1)
+    assert torch.equal(torch.bmm(places, matrix.mT).view(3, side, side, 2), grid)
 
 
 def test_zoom_scales_by_at_most_its_share():

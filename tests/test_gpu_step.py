@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from pulmo.augment import Augmentation, _rings, augment
+from pulmo.augment import Augmentation, _places, _rings, augment
 from pulmo.model import build_model
 from pulmo.training.features import FilmFeed, StoredFeed
 from pulmo.training.freezing import split_frozen
@@ -35,11 +35,15 @@ def gpu(monkeypatch) -> Iterator[SimpleNamespace]:
     for name in ("rand", "randn", "randint"):
         draw = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *size, draw=draw, generator=None, **rest: draw(*size, **rest))
-    _rings.cache_clear()  # what it holds must be neither real here nor fake afterwards
+    uniform = torch.Tensor.uniform_
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda tensor, *ends, generator: uniform(tensor, *ends))
+    for cache in (_places, _rings):  # what they hold must be neither real here nor fake afterwards
+        cache.cache_clear()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     yield generator
     torch.__future__.set_overwrite_module_params_on_conversion(False)
-    _rings.cache_clear()
+    for cache in (_places, _rings):
+        cache.cache_clear()
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def test_steps_stay_on_the_gpu_and_never_wait_for_it(gpu, settings, stored):
             loss = learner.training_step(batch, batch_idx)
             learner.on_train_batch_end(None, batch, batch_idx)
             learner.validation_step(batch, batch_idx)
-        assert {loss.device, learner._right.device, *(outputs.device for outputs in learner._val_outputs)} == {GPU}
+        assert {loss.device, *(outputs.device for outputs in [*learner._outputs, *learner._val_outputs])} == {GPU}
         with pytest.raises(DataDependentOutputException):
             learner._check_losses()
 

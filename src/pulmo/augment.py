@@ -52,7 +52,7 @@ def make_generator(device: torch.device, *key: object) -> Generator:
 
 def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     """Augmented float32 (N, S, S) in 0..255 of gray images (N, S, S) in 0..255."""
-    gray = images.float()
+    gray = _flip(images, settings, generator).float()  # first, while a pixel is a byte
     with torch.autocast(gray.device.type, enabled=False):  # bf16 cannot tell places half a pixel apart
         for step in STEPS:
             gray = step(gray, settings, generator)
@@ -105,7 +105,8 @@ def _rings(side: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The ring of each frequency of a half-spectrum (S, S // 2 + 1), and how many frequencies are in each (rings,)."""
     cycles = np.hypot(side * np.fft.fftfreq(side)[:, None], side * np.fft.rfftfreq(side))
     ring = (cycles / SPECTRUM_BIN).astype(np.int64)
-    return torch.from_numpy(ring).to(device), torch.from_numpy(np.bincount(ring.ravel())).to(device)
+    sizes = np.bincount(ring.ravel())
+    return torch.from_numpy(ring).to(device, non_blocking=True), torch.from_numpy(sizes).to(device, non_blocking=True)
 
 
 def _log_power(waves: Tensor, side: int) -> Tensor:
@@ -120,18 +121,31 @@ def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     if not (settings.rotation or settings.zoom or settings.aspect or settings.translation):
         return gray
     angle = _spread(gray, generator, math.radians(settings.rotation))
-    scale = 1 / (1 + _spread(gray, generator, settings.zoom))
-    right, down = (2 * _spread(gray, generator, settings.translation) for _ in range(2))
-    wide = (1 + _spread(gray, generator, settings.aspect)).sqrt() if settings.aspect else torch.ones_like(scale)
+    scale = (1 + _spread(gray, generator, settings.zoom)).reciprocal()
+    right, down = (_spread(gray, generator, 2 * settings.translation) for _ in range(2))
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-    rows = [torch.stack([cos / wide, -sin / wide, right], dim=1), torch.stack([sin * wide, cos * wide, down], dim=1)]
-    grid = F.affine_grid(torch.stack(rows, dim=1), [len(gray), 1, *gray.shape[1:]], align_corners=False)
+    across, along = (cos, -sin), (sin, cos)
+    if settings.aspect:
+        wide = (1 + _spread(gray, generator, settings.aspect)).sqrt()
+        across, along = (cos / wide, -sin / wide), (sin * wide, cos * wide)
+    matrix = torch.stack([*across, right, *along, down], dim=1).view(-1, 2, 3)
+    places = _places(gray.shape[-1], gray.device).expand(len(gray), -1, -1)
+    grid = torch.bmm(places, matrix.mT).view(*gray.shape, 2)
     moved = F.grid_sample(gray.unsqueeze(1), grid, align_corners=False).squeeze(1)
     if not settings.edge:
         return moved
     continued = F.grid_sample(gray.unsqueeze(1), grid, align_corners=False, padding_mode="border").squeeze(1)
     drawn = torch.rand(len(gray), generator=generator, device=gray.device) < settings.edge
     return torch.where(drawn[:, None, None], continued, moved)
+
+
+@lru_cache
+def _places(side: int, device: torch.device) -> Tensor:
+    """Where the pixels of a film lie (S * S, 3): across, down and 1. Times a matrix they give `F.affine_grid`,
+    which lays them out anew for each film and takes more than twice as long."""
+    line = torch.linspace(-1, 1, side) * (side - 1) / side
+    places = torch.stack([line.expand(side, side), line[:, None].expand(side, side), torch.ones(side, side)], dim=-1)
+    return places.view(-1, 3).to(device, non_blocking=True)
 
 
 def _blur(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
@@ -191,10 +205,10 @@ def compress_jpeg(gray: Tensor, quality: Tensor) -> Tensor:
 
 
 def _spread(gray: Tensor, generator: Generator, reach: float) -> Tensor:
-    return (2 * torch.rand(len(gray), generator=generator, device=gray.device) - 1) * reach
+    return torch.empty(len(gray), device=gray.device).uniform_(-1, 1, generator=generator) * reach
 
 
-STEPS: tuple[Step, ...] = (_flip, _spectrum, _move, _blur, _expose, _noise, _jpeg)
+STEPS: tuple[Step, ...] = (_spectrum, _move, _blur, _expose, _noise, _jpeg)
 
 _LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61),

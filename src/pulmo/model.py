@@ -173,9 +173,10 @@ def _choices(names: Sequence[str]) -> str:
 
 def to_input(gray: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
     """Gray values 0..255 (N, S, S), integer or float, as normalised float32 (N, 3, S, S) in channels-last memory."""
-    gray = gray.float()
-    channels = [gray * (1 / (255 * spread)) - centre / spread for centre, spread in zip(mean, std, strict=True)]
-    return torch.stack(channels, dim=-1).permute(0, 3, 1, 2)
+    both = [[1 / (255 * spread) for spread in std], [centre / spread for centre, spread in zip(mean, std, strict=True)]]
+    scale, shift = torch.tensor(both).to(gray.device, non_blocking=True)
+    inputs: Tensor = gray.float().unsqueeze(-1) * scale
+    return inputs.sub_(shift).permute(0, 3, 1, 2)
 
 
 def logit_pneumonia(outputs: Tensor) -> Tensor:

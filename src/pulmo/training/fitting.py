@@ -26,6 +26,8 @@ from pulmo.training.rows import Rows
 from pulmo.training.settings import Films, TrainSettings
 from pulmo.training.speedup import speed_up
 
+_ALGORITHMS = 4  # of each convolution that cuDNN tries on a GPU, in the order of its own guess; PyTorch lets it try 10
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -141,7 +143,8 @@ def _make_feeds(
 
 
 def _run(learner: Learner, settings: TrainSettings, precision: str, device: torch.device, folder: str) -> None:
-    torch.backends.cudnn.benchmark = device.type == "cuda"
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark_limit = _ALGORITHMS
     with _quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",

@@ -144,15 +144,17 @@ class Learner(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._began = time.perf_counter()
+        self._batches: list[Tensor] = []  # lists, not sums: a GPU is kept waiting by each small operation
+        self._outputs: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._checked = 0
         self._bar.set_description(f"epoch {self.epoch}/{self.settings.epochs}", refresh=False)
-        self._right = torch.zeros((), device=self.device)
-        self._seen = 0
         torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout and stochastic depth
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         s = self.settings
+        if self.device.type == "cuda":  # the search for algorithms takes seconds: for the size that recurs alone
+            torch.backends.cudnn.benchmark = len(batch) == self.batch_size
         if s.schedule != "plateau":
             done = (self._steps_before(batch_idx) + 0.5) / (s.epochs * self.steps)
             warmup = s.warmup_epochs / s.epochs
@@ -163,9 +165,9 @@ class Learner(pl.LightningModule):
         targets = self.targets[batch.to(self.device, non_blocking=True)]
         outputs = self.net(self.feed(batch, generator))
         loss = self._loss(outputs, targets, self.class_weights)
-        self._losses.append(loss.detach() * len(batch))
-        self._right += ((logit_pneumonia(outputs.detach()) > 0) == (targets == 1)).sum()
-        self._seen += len(batch)
+        self._batches.append(batch)
+        self._outputs.append(outputs.detach())
+        self._losses.append(loss.detach())
         self._bar.update(1)
         if self.device.type == "cpu" or batch_idx % _CHECK_EVERY == _CHECK_EVERY - 1:
             self._check_losses()
@@ -177,6 +179,7 @@ class Learner(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._val_outputs: list[Tensor] = []
+        torch.backends.cudnn.benchmark = False
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         self._val_outputs.append(self._scored()(self.val_feed(batch, None)).float())
@@ -188,12 +191,13 @@ class Learner(pl.LightningModule):
         logits, labels = logit_pneumonia(outputs).cpu().numpy(), self.val_targets.cpu().numpy() == 1
         if not np.isfinite(logits).all():
             raise ValueError(f"the network's outputs are not finite after epoch {self.epoch}; lower train.lr")
+        train_loss, train_accuracy = self._sum_up()
         row = {
             "epoch": self.epoch,
             "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": time.perf_counter() - self._began,
-            "train_loss": float(torch.stack(self._losses).sum()) / self._seen,
-            "train_accuracy": float(self._right) / self._seen,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
             "val_loss": val_loss,
             "val_accuracy": float(((logits > 0) == labels).mean()),
             "val_auroc": float(ranking(labels, logits.astype(np.float64))(np.ones((1, len(labels))))["auroc"][0]),
@@ -226,6 +230,14 @@ class Learner(pl.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = lr
 
+    def _sum_up(self) -> tuple[float, float]:
+        """Mean loss and accuracy of the epoch's training films."""
+        sizes = torch.tensor([len(batch) for batch in self._batches], device=self.device)
+        loss = (torch.stack(self._losses) * sizes).sum()
+        positive = self.targets[torch.cat(self._batches).to(self.device)] == 1
+        right = (logit_pneumonia(torch.cat(self._outputs)) > 0) == positive
+        return float(loss) / len(positive), float(right.sum()) / len(positive)
+
     def _check_losses(self) -> None:
         fresh = torch.stack(self._losses[self._checked :]).tolist() if self._checked < len(self._losses) else []
         for step, loss in enumerate(fresh, self._checked + 1):
@@ -238,7 +250,7 @@ class Learner(pl.LightningModule):
         self._checked = len(self._losses)
         if fresh:
             auroc = f"{self.history[-1]['val_auroc']:.3f}" if self.history else "-"
-            self._bar.set_postfix_str(f"loss {fresh[-1] / self.batch_size:.3f}, val AUROC {auroc}", refresh=False)
+            self._bar.set_postfix_str(f"loss {fresh[-1]:.3f}, val AUROC {auroc}", refresh=False)
 
     def _steps_before(self, batch_idx: int) -> int:
         return (self.epoch - 1) * self.steps + batch_idx
