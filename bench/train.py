@@ -49,10 +49,16 @@ class Tiny(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.layer = nn.Linear(8, 1)
 
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        return self.layer(batch).mean()
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.step(batch, self.trainer.optimizers[0])
+
+    def step(self, batch: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        self.layer(batch).mean().backward()
+        optimizer.step()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters())
@@ -63,11 +69,8 @@ def time_tiny_steps(steps: int = 2000) -> tuple[float, float]:
     batches, plain = [torch.zeros(BATCH, 8)] * steps, Tiny()
     optimizer = plain.configure_optimizers()
     began = time.perf_counter()
-    for index, batch in enumerate(batches):
-        loss = plain.training_step(batch, index)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    for batch in batches:
+        plain.step(batch, optimizer)
     raw = (time.perf_counter() - began) / steps
     off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, **dict.fromkeys(off, False))

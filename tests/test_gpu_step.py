@@ -77,7 +77,7 @@ def test_steps_stay_on_the_gpu_and_never_wait_for_it(gpu, settings, stored):
         learner.on_train_epoch_start()
         learner.on_validation_epoch_start()
         for batch_idx, batch in enumerate(batches):
-            loss = learner.training_step(batch, batch_idx)
+            loss = learner.compute_loss(batch, batch_idx)
             learner.on_train_batch_end(None, batch, batch_idx)
             learner.validation_step(batch, batch_idx)
         assert {loss.device, *(outputs.device for outputs in [*learner._outputs, *learner._val_outputs])} == {GPU}

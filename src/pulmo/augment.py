@@ -120,13 +120,14 @@ def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     """Rotation, zoom, aspect and translation by one resampling; what comes from outside is black or as the edge."""
     if not (settings.rotation or settings.zoom or settings.aspect or settings.translation):
         return gray
-    angle = _spread(gray, generator, math.radians(settings.rotation))
-    scale = (1 + _spread(gray, generator, settings.zoom)).reciprocal()
-    right, down = (_spread(gray, generator, 2 * settings.translation) for _ in range(2))
+    reaches = [math.radians(settings.rotation), settings.zoom, 2 * settings.translation, 2 * settings.translation]
+    reaches += [settings.aspect] if settings.aspect else []
+    angle, zoom, right, down, *aspect = _spread(gray, generator, *reaches)
+    scale = (1 + zoom).reciprocal()
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     across, along = (cos, -sin), (sin, cos)
-    if settings.aspect:
-        wide = (1 + _spread(gray, generator, settings.aspect)).sqrt()
+    if aspect:
+        wide = (1 + aspect[0]).sqrt()
         across, along = (cos / wide, -sin / wide), (sin * wide, cos * wide)
     matrix = torch.stack([*across, right, *along, down], dim=1).view(-1, 2, 3)
     places = _places(gray.shape[-1], gray.device).expand(len(gray), -1, -1)
@@ -166,9 +167,9 @@ def _expose(gray: Tensor, settings: Augmentation, generator: Generator) -> Tenso
     """Contrast around each image's mean, then brightness."""
     if settings.contrast:
         mean = gray.mean(dim=(1, 2), keepdim=True)
-        gray = mean + (gray - mean) * (1 + _spread(gray, generator, settings.contrast))[:, None, None]
+        gray = mean + (gray - mean) * (1 + _spread(gray, generator, settings.contrast)[0])[:, None, None]
     if settings.brightness:
-        gray = gray + 255 * _spread(gray, generator, settings.brightness)[:, None, None]
+        gray = gray + 255 * _spread(gray, generator, settings.brightness)[0][:, None, None]
     return gray
 
 
@@ -204,8 +205,10 @@ def compress_jpeg(gray: Tensor, quality: Tensor) -> Tensor:
     return (restored[:, :height, :width] + 128).round().clamp(0, 255)
 
 
-def _spread(gray: Tensor, generator: Generator, reach: float) -> Tensor:
-    return torch.empty(len(gray), device=gray.device).uniform_(-1, 1, generator=generator) * reach
+def _spread(gray: Tensor, generator: Generator, *reaches: float) -> list[Tensor]:
+    """For each reach a number per image (N,), uniform within it to either side."""
+    drawn = torch.empty((len(reaches), len(gray)), device=gray.device).uniform_(-1, 1, generator=generator)
+    return [values * reach for values, reach in zip(drawn, reaches, strict=True)]
 
 
 STEPS: tuple[Step, ...] = (_spectrum, _move, _blur, _expose, _noise, _jpeg)

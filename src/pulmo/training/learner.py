@@ -58,6 +58,7 @@ class Learner(pl.LightningModule):
         progress: bool,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False  # halves what Lightning adds to a step
         self.net, self.feed, self.val_feed, self.settings = net, feed, val_feed, settings
         self.seed, self.batch_size = settings.seed, settings.batch_size
         self.balanced = settings.class_balance == "sampler"
@@ -160,7 +161,15 @@ class Learner(pl.LightningModule):
             warmup = s.warmup_epochs / s.epochs
             self._set_rate(optimization.learning_rate(s.schedule, s.lr, done, warmup))
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        loss, optimizer = self.compute_loss(batch, batch_idx), self.trainer.optimizers[0]
+        with torch.autocast(self.device.type, enabled=False):  # which is for the forward pass alone
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+
+    def compute_loss(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """The loss of one batch of positions, and what the epoch's report is made of."""
         generator = make_generator(self.device, self.seed, "augment", self.epoch, batch_idx)
         targets = self.targets[batch.to(self.device, non_blocking=True)]
         outputs = self.net(self.feed(batch, generator))

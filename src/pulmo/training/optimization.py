@@ -28,8 +28,9 @@ def compute_loss(
     Cross-entropy of two logits is binary cross-entropy of their difference, so one formula serves both heads.
     """
     logits, truth = logit_pneumonia(outputs), targets.float()
-    smooth = truth * (1 - label_smoothing) + label_smoothing / 2
-    each = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+    if label_smoothing:
+        truth = truth * (1 - label_smoothing) + label_smoothing / 2
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     if loss == "focal":
         wrong = torch.sigmoid(torch.where(targets == 1, -logits, logits))
         each = wrong**FOCAL_GAMMA * each

@@ -12,11 +12,11 @@ class Rows:
 
     def __init__(self, array: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
         self.array, self.rows, self.device = array, np.asarray(rows), device
+        self.kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
         self.resident: Tensor | None = None
         size = array[:1].nbytes * len(rows)
         if device.type == "cuda" and size < _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-            kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
-            whole = torch.empty((len(rows), *array.shape[1:]), dtype=kind, device=device)
+            whole = torch.empty((len(rows), *array.shape[1:]), dtype=self.kind, device=device)
             for start in range(0, len(rows), 1024):
                 whole[start : start + 1024] = torch.from_numpy(array[self.rows[start : start + 1024]])
             self.resident = whole
@@ -28,10 +28,10 @@ class Rows:
         """The rows at these positions (batch,) among the chosen ones, on the device."""
         if self.resident is not None:
             return self.resident[positions.to(self.device, non_blocking=True)]
-        batch = torch.from_numpy(self.array[self.rows[positions.cpu().numpy()]])
-        if self.device.type == "cuda":
-            return batch.pin_memory().to(self.device, non_blocking=True)
-        return batch
+        rows, pinned = self.rows[positions.cpu().numpy()], self.device.type == "cuda"
+        batch = torch.empty((len(rows), *self.array.shape[1:]), dtype=self.kind, pin_memory=pinned)
+        np.take(self.array, rows, axis=0, out=batch.numpy(), mode="clip")  # another mode copies twice
+        return batch.to(self.device, non_blocking=True)
 
 
 def draw_order(targets: Tensor, balanced: bool, generator: Generator) -> Tensor:
