@@ -120,6 +120,19 @@ def test_compiling_changes_how_fast_it_learns_not_what(without_dropout, monkeypa
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
+def test_algorithms_are_searched_for_the_batch_that_recurs_alone(monkeypatch):
+    seen = []
+
+    def step(learner, batch, batch_idx, original=Learner.training_step):
+        seen.append((len(batch), torch.backends.cudnn.benchmark))
+        original(learner, batch, batch_idx)
+
+    monkeypatch.setattr(Learner, "training_step", step)
+    run(replace(ON_GPU, batch_size=16, epochs=1))
+    assert seen == [(16, True), (16, True), (8, False)]
+    assert not torch.backends.cudnn.benchmark
+
+
 def spy(function, calls):
     def call(*arguments, **options):
         calls.append(arguments)
