@@ -1,0 +1,71 @@
+"""What the seed of training decides, and what several give together: AUROC of re-rendered validation films.
+
+Run from the project's root, after `dvc exp apply ours`: `python docs/seeds.py FOLDER SEED SEED ...`. A training each
+(twenty minutes on two cores), kept in FOLDER, so that a killed run goes on. No test film is scored.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from ranking import RESAMPLES
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pulmo import paths
+from pulmo.dataset import open_images, read_rows
+from pulmo.evaluation import evaluate_renderings
+from pulmo.inspection import score_renderings
+from pulmo.model import build_model, to_input
+from pulmo.package import Package, PackageInfo
+from pulmo.params import load_params
+from pulmo.training import Films, TrainSettings, fit
+
+
+def main(folder: Path, seeds: list[int]) -> None:
+    """Print a column for each seed, for the mean of their log-odds and for the mean of their weights."""
+    params = load_params(paths.PARAMS)
+    settings = TrainSettings.from_dict(params.train.model_dump())
+    images = open_images(paths.IMAGES)
+    train, val = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val"))
+    info = PackageInfo(
+        arch=settings.arch,
+        head=settings.head,
+        size=images.shape[1],
+        fit=params.preprocess.fit,
+        tta_views=params.evaluate.tta_views,
+    )
+
+    def rendered(model: nn.Module) -> pd.DataFrame:
+        return score_renderings(Package(model.eval(), info), val, images, 64, len(val), 42)
+
+    tables, states = {}, []
+    for seed in seeds:
+        file = folder / f"seed-{seed}.safetensors"
+        model = build_model(settings.arch, "none", settings.head, info.size)
+        if not file.exists():
+            films = [Films(table.row.to_numpy(), table.target.to_numpy()) for table in (train, val)]
+            fitted = fit(images, *films, replace(settings, seed=seed), resume=folder / f"seed-{seed}")
+            save_file({name: value.contiguous() for name, value in fitted.model.state_dict().items()}, file)
+        states.append(load_file(file))
+        model.load_state_dict(states[-1])
+        tables[f"seed {seed}"] = rendered(model)
+    together = next(iter(tables.values())).copy()
+    together["logit"] = sum(table.logit for table in tables.values()) / len(tables)
+    tables["log-odds"] = together
+    soup = {name: torch.stack([state[name].float() for state in states]).mean(dim=0) for name in states[0]}
+    model.load_state_dict(soup)
+    batches = (to_input(torch.from_numpy(images[rows])) for rows in torch.tensor(train.row.to_numpy()).split(64))
+    torch.optim.swa_utils.update_bn(batches, model)  # statistics of its own: those of other weights fit it badly
+    tables["weights"] = rendered(model)
+    columns = {name: evaluate_renderings(table, RESAMPLES) for name, table in tables.items()}
+    values = {name: {key: found["value"] for key, found in made.items()} for name, made in columns.items()}
+    print(pd.DataFrame(values).to_string(float_format="{:.4f}".format))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit("name a folder and two seeds or more: python docs/seeds.py FOLDER SEED SEED ...")
+    main(Path(sys.argv[1]), [int(seed) for seed in sys.argv[2:]])
