@@ -9,7 +9,8 @@ import torch
 from test_training import IMAGES, QUICK, TARGETS, TRAIN, VAL, auroc
 
 from pulmo.augment import Augmentation
-from pulmo.model import predict_logits
+from pulmo.gradcam import grad_cam
+from pulmo.model import build_model, predict_logits
 from pulmo.training import Films, TrainSettings, fit
 from pulmo.training.learner import Learner
 
@@ -139,6 +140,13 @@ def spy(function, calls):
         return function(*arguments, **options)
 
     return call
+
+
+def test_a_model_that_has_predicted_there_is_explained_there():
+    model = build_model("resnet18", head=1, size=64)
+    films = np.random.default_rng(0).integers(0, 256, (3, 64, 64)).astype(np.uint8)
+    predict_logits(model, films, device="gpu")
+    assert grad_cam(model, films, np.ones(3)).shape[0] == 3
 
 
 def test_a_full_gpu_says_which_batch_size_to_try():

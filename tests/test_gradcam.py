@@ -5,7 +5,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from pulmo.gradcam import enlarge, find_feature_map, grad_cam
-from pulmo.model import build_model, logit_pneumonia, to_input
+from pulmo.model import build_model, logit_pneumonia, predict_logits, to_input
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64)).astype(np.uint8)
 
@@ -65,6 +65,12 @@ def test_it_works_for_every_family_of_networks(arch):
     assert heat.shape[1] > 1
     assert ((heat >= 0) & (heat <= 1)).all()
     assert set(np.round(heat.max(axis=(1, 2)), 5)) <= {0, 1}
+
+
+def test_a_model_that_has_predicted_can_be_explained():
+    model, images = build_model("squeezenet1_1", head=1, size=32), IMAGES[:, :32, :32]
+    predict_logits(model, images, device="cpu")  # moves its weights
+    assert grad_cam(model, images, np.ones(3)).shape[0] == 3
 
 
 def test_the_model_is_left_as_it_was():

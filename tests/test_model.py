@@ -151,6 +151,16 @@ def test_a_file_of_weights_is_taken_over(tmp_path, suffix, head):
             assert torch.equal(state[name], value)
 
 
+@pytest.mark.parametrize("arch", ["googlenet", "mobilenet_v2"])
+def test_what_other_writers_add_or_leave_out_of_a_file_is_no_matter(tmp_path, arch):
+    source = models.get_model(arch, **({"init_weights": True} if arch == "googlenet" else {}))  # with its aux outputs
+    state = {key: value for key, value in source.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "own.pth")
+    loaded = build_model(arch, str(tmp_path / "own.pth")).state_dict()
+    first = next(iter(loaded))
+    assert torch.equal(loaded[first], state[first])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

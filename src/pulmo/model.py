@@ -132,12 +132,13 @@ def _replace_head(model: nn.Module, outputs: int) -> None:
 
 
 def _load_file(model: nn.Module, file: Path, arch: str) -> None:
-    state = read_state(file)
+    state = {key: value for key, value in read_state(file).items() if key.split(".")[0] not in _GOOGLENET_AND_INCEPTION}
     head, own = find_head(model), model.state_dict()
     for key in (f"{head}.weight", f"{head}.bias"):
         if key in state and key in own and state[key].shape != own[key].shape:
             del state[key]
-    missing = [key for key in own if key not in state and not key.startswith(f"{head}.")]
+    needless = (f"{head}.weight", f"{head}.bias", "num_batches_tracked")  # the last counts, and older files lack it
+    missing = [key for key in own if key not in state and not key.endswith(needless)]
     unknown = [key for key in state if key not in own]
     shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
     for what, keys in (("lacks", missing), ("has the unknown", unknown), ("has another shape of", shapes)):
@@ -203,7 +204,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return "bf16" if native else "fp32"
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode would forbid gradients for good to the parameters that are moved in here
 def predict_logits(
     model: nn.Module,
     images: np.ndarray,
@@ -242,7 +243,7 @@ def move_films(gray: Tensor, mirrored: bool, degrees: float, zoom: float) -> Ten
         return gray
     angle = math.radians(degrees)
     cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
-    matrix = torch.tensor([[cos, -sin, 0], [sin, cos, 0]], device=gray.device).expand(len(gray), 2, 3)
-    grid = F.affine_grid(matrix, [len(gray), 1, *gray.shape[1:]], align_corners=False)
+    matrix = torch.tensor([[[cos, -sin, 0], [sin, cos, 0]]], device=gray.device)
+    grid = F.affine_grid(matrix, [1, 1, *gray.shape[1:]], align_corners=False).expand(len(gray), -1, -1, -1)
     moved = F.grid_sample(gray.float().unsqueeze(1), grid, align_corners=False, padding_mode="border")
     return moved.squeeze(1)
