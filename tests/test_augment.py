@@ -88,11 +88,13 @@ def test_some_films_continue_their_edge_where_others_turn_black():
     continued = (after > 199).flatten(1).all(dim=1)
     assert 8 <= continued.sum() <= 24
     assert (after[~continued].flatten(1).min(dim=1).values == 0).all()
+    assert augment(films, Augmentation(rotation=20.0, edge=1.0), make_generator(CPU, 3)).min() > 199
 
 
 def test_only_flips_leave_few_variants():
     assert Augmentation(flip=0.5).has_few_variants()
     assert Augmentation().has_few_variants()
+    assert Augmentation(flip=0.5, edge=1.0).has_few_variants()  # an edge is seen where films move
     assert not Augmentation(flip=0.5, noise=0.1).has_few_variants()
 
 

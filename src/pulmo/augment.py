@@ -38,7 +38,7 @@ class Augmentation:
 
     def has_few_variants(self) -> bool:
         """Whether an image can only come out as itself or as its mirror image."""
-        return not any(getattr(self, field.name) for field in fields(self) if field.name != "flip")
+        return not any(getattr(self, field.name) for field in fields(self) if field.name not in ("flip", "edge"))
 
 
 Step = Callable[[Tensor, Augmentation, Generator], Tensor]
@@ -132,12 +132,17 @@ def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     matrix = torch.stack([*across, right, *along, down], dim=1).view(-1, 2, 3)
     places = _places(gray.shape[-1], gray.device).expand(len(gray), -1, -1)
     grid = torch.bmm(places, matrix.mT).view(*gray.shape, 2)
-    moved = F.grid_sample(gray.unsqueeze(1), grid, align_corners=False).squeeze(1)
     if not settings.edge:
-        return moved
-    continued = F.grid_sample(gray.unsqueeze(1), grid, align_corners=False, padding_mode="border").squeeze(1)
+        return _sample(gray, grid, "zeros")
     drawn = torch.rand(len(gray), generator=generator, device=gray.device) < settings.edge
-    return torch.where(drawn[:, None, None], continued, moved)
+    continued = _sample(gray, grid, "border")
+    return (
+        continued if settings.edge == 1 else torch.where(drawn[:, None, None], continued, _sample(gray, grid, "zeros"))
+    )
+
+
+def _sample(gray: Tensor, grid: Tensor, outside: str) -> Tensor:
+    return F.grid_sample(gray.unsqueeze(1), grid, align_corners=False, padding_mode=outside).squeeze(1)
 
 
 @lru_cache
