@@ -8,7 +8,7 @@ import pandas as pd
 from pulmo import paths, tracking
 from pulmo.dataset import describe_films, hash_data, open_images, read_rows
 from pulmo.files import read_json, write_json
-from pulmo.model import WEIGHT_FILES
+from pulmo.model import WEIGHT_FILES, choose_device, choose_precision
 from pulmo.package import PackageInfo, save_package
 from pulmo.params import load_params
 from pulmo.stage import run_stage
@@ -21,7 +21,10 @@ def main() -> None:
     given = params.train.model_dump()
     weights = given["weights"]
     found = str(paths.from_root(weights)) if weights.endswith(WEIGHT_FILES) else weights
-    settings = TrainSettings.from_dict({**given, "weights": found})
+    device = choose_device(given["device"])
+    precision = choose_precision(given["precision"], device)
+    chosen = {"weights": found, "device": "gpu" if device.type == "cuda" else "cpu", "precision": precision}
+    settings = TrainSettings.from_dict({**given, **chosen})  # what auto chose, or a GPU would go on from a CPU's state
     images = open_images(paths.IMAGES)
     train, val = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val"))
     data_sha256 = hash_data(paths.IMAGES, paths.INDEX, paths.SPLITS)

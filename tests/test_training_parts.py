@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 
 from pulmo.augment import Augmentation, make_generator
 from pulmo.model import build_model
@@ -295,6 +296,20 @@ def test_the_folder_outlives_a_failure_and_goes_with_success(tmp_path):
     with resumable(tmp_path, {}, "") as folder:
         assert (folder / "state.pt").exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_is_released_when_its_folder_is_gone(tmp_path, monkeypatch):
+    """Else whoever gets it meanwhile has his lock removed, and a third process trains beside him."""
+    left = []
+
+    def release(lock, force=False, original=FileLock.release):
+        left.extend(tmp_path.iterdir())
+        original(lock, force)
+
+    monkeypatch.setattr(FileLock, "release", release)
+    with pytest.raises(ValueError, match="stopped"), resumable(tmp_path, {}, ""):
+        raise ValueError("stopped")
+    assert not left
 
 
 def test_who_trains_the_same_waits_and_finds_nothing_left(tmp_path):

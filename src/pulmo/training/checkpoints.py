@@ -46,9 +46,9 @@ def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str) -> Iter
                 file.unlink()
         shutil.rmtree(folder, ignore_errors=True)
     finally:
-        lock.release()
         if folder.exists() and {file.name for file in folder.iterdir()} <= {"lock"}:
             shutil.rmtree(folder, ignore_errors=True)
+        lock.release()  # last, or the lock of who waited for it would be removed
 
 
 def _wait_for(lock: FileLock, folder: Path) -> None:
