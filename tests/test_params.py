@@ -71,6 +71,8 @@ BAD = [
     ("val: carve", "val: none", r"split\.val"),
     ("size: 128", "size: 8", r"preprocess\.size"),
     ("size: 128", "size: 128px", r"preprocess\.size: .*'128px'"),
+    ("batch_size: 32", "batch_size: 1", r"train\.batch_size: .*greater than or equal to 2"),
+    ("  seed: 42", "  seed: 4294967296", r"split\.seed: .*less than 4294967296"),
     ("fit: squash", "fit: stretch", r"preprocess\.fit"),
     ("flip: 0.5", "flip: 50", r"train\.augment\.flip"),
     ("min_sensitivity: 0.95", "min_sensitivity: 95", r"evaluate\.min_sensitivity"),

@@ -231,6 +231,11 @@ def test_a_split_of_one_class_is_refused(target, label):
         fit(IMAGES, TRAIN, Films(VAL.rows[keep], VAL.targets[keep]), QUICK)
 
 
+def test_films_too_small_for_the_network_are_refused():
+    with pytest.raises(ValueError, match=r"train\.arch: alexnet cannot take preprocess\.size 32, raise it \(.*small"):
+        run(replace(QUICK, arch="alexnet"))
+
+
 def test_only_the_epochs_are_told(tmp_path, monkeypatch, capfd, recwarn):
     monkeypatch.chdir(tmp_path)
     run(replace(QUICK, epochs=1))

@@ -14,6 +14,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, where torch is
 
 
@@ -25,7 +26,7 @@ class Section(BaseModel):
 
 class PhantomParams(Section):
     films: Annotated[int, Field(ge=60, le=20_000)]
-    seed: Count
+    seed: Seed
 
 
 class KaggleParams(Section):
@@ -65,7 +66,7 @@ class SplitParams(Section):
     drop_duplicates: bool
     train_films: Count
     test_films: Count
-    seed: Count
+    seed: Seed
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -113,13 +114,13 @@ class TrainParams(Section):
     schedule: Literal["constant", "plateau", "cosine", "one_cycle"]
     warmup_epochs: Count
     epochs: Positive
-    batch_size: Positive
+    batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two films
     patience: Count
     ema: Annotated[float, Field(ge=0, lt=1)]
     augment: AugmentParams
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "gpu"]
-    seed: Count
+    seed: Seed
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -143,7 +144,7 @@ class EvaluateParams(Section):
     robustness_films: Count
     explain_films: Count
     batch_size: Positive
-    seed: Count
+    seed: Seed
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

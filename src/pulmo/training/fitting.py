@@ -65,6 +65,7 @@ def fit(
     precision = choose_precision(settings.precision, device)
     torch.manual_seed(settings.seed)
     model = build_model(settings.arch, settings.weights, settings.head, images.shape[1])
+    _check_size(model, settings.arch, images.shape[1])
     frozen, net = split_frozen(model, settings.freeze)
     with tempfile.TemporaryDirectory() as spare, _explained_memory(settings.batch_size):
         model.to(device).to(memory_format=torch.channels_last)
@@ -185,6 +186,16 @@ def _check_films(train: Films, val: Films) -> None:
         for target, label in enumerate(("NORMAL", "PNEUMONIA")):
             if not (films.targets == target).any():
                 raise ValueError(f"split {name} has no {label} film; check the section split of params.yaml")
+
+
+def _check_size(model: nn.Module, arch: str, size: int) -> None:
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"train.arch: {arch} cannot take preprocess.size {size}, raise it ({reason})") from error
+    model.train()
 
 
 @contextmanager

@@ -267,9 +267,9 @@ class Learner(pl.LightningModule):
     @torch.no_grad()
     def _blend(self, average: nn.Module, updates: int) -> None:
         decay = min(self.settings.ema, (1 + updates) / (10 + updates))  # else the random start lingers
-        values = self.net.state_dict()
-        for name, mean in average.state_dict().items():
-            if mean.is_floating_point():
-                mean.lerp_(values[name], 1 - decay)
-            else:
-                mean.copy_(values[name])
+        pairs = list(zip(average.state_dict().values(), self.net.state_dict().values(), strict=True))
+        means, values = zip(*[pair for pair in pairs if pair[0].is_floating_point()], strict=True)
+        torch._foreach_lerp_(means, values, 1 - decay)  # in one go, as PyTorch's own averages are
+        for count, value in pairs:
+            if not count.is_floating_point():
+                count.copy_(value)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.fx.experimental.optimization import fuse
 
 Function = Callable[[Tensor], Tensor]
 _KNOWN_LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.Linear, nn.Dropout)
@@ -30,13 +30,12 @@ def speed_up(frozen: nn.Module, device: torch.device, bf16: bool) -> Function:
         function = node.op == "call_function" and node.target in _KNOWN_FUNCTIONS
         if not (layer or function or node.op in ("placeholder", "output")):
             return frozen
-    _fold_batch_norm(traced)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch wrote these layers in TorchScript, which it deprecates
         from torch.utils.mkldnn import to_mkldnn
 
         kind = torch.bfloat16 if bf16 else torch.float32
-        converted: nn.Module = to_mkldnn(traced, kind)
+        converted: nn.Module = to_mkldnn(fuse(traced, inplace=True, no_trace=True), kind)
     return _bridge(converted, kind)
 
 
@@ -44,21 +43,6 @@ def _is_known(layer: nn.Module) -> bool:
     if isinstance(layer, nn.AdaptiveAvgPool2d):
         return layer.output_size in (1, (1, 1))
     return isinstance(layer, _KNOWN_LAYERS)
-
-
-def _fold_batch_norm(traced: fx.GraphModule) -> None:
-    """Make every batch norm that follows a convolution, and nothing else does, part of it."""
-    layers = dict(traced.named_modules())
-    for node in list(traced.graph.nodes):
-        source = node.all_input_nodes[0] if node.all_input_nodes else node
-        if node.op != "call_module" or source.op != "call_module" or len(source.users) > 1:
-            continue
-        convolution, norm = layers[str(source.target)], layers[str(node.target)]
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d):
-            traced.set_submodule(str(source.target), fuse_conv_bn_eval(convolution, norm))
-            node.replace_all_uses_with(source)
-            traced.graph.erase_node(node)
-    traced.recompile()
 
 
 def _bridge(converted: nn.Module, kind: torch.dtype) -> Function:
