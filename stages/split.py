@@ -28,6 +28,11 @@ def main() -> None:
     write_csv(paths.SPLITS, splits)
     for name, part in leakage["splits"].items():
         print(f"{name:5} {part['films']:5} films of {part['patients']:5} patients: {part['labels']}")
+    if unknown := leakage["films_of_unknown_patients"]:
+        print(
+            f"warning: {unknown} of {len(splits)} films tell no patient and count as one each, so one may stand on "
+            "two sides; name patients in the column patient of a CSV (data.folder.labels)"
+        )
     print(f"patients across splits: {len(leakage['patients_across_splits'])}  ->  {paths.SPLITS}, {paths.LEAKAGE}")
 
 

@@ -1,6 +1,7 @@
 """Every kind of film becomes the gray it holds; every kind of damage becomes one line."""
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -271,6 +272,18 @@ def test_losslessly_compressed_dicom(syntax: UID, tmp_path: Path) -> None:
 def test_dicom_in_baseline_jpeg() -> None:
     jpeg = encode(GRAY, "JPEG", quality=95)
     np.testing.assert_array_equal(decode_gray(dicom(GRAY, JPEGBaseline8Bit, jpeg)), decode_gray(jpeg))
+
+
+def test_dicom_tells_its_patient_by_a_hash(tmp_path: Path) -> None:
+    def patient(identity: str | None) -> str:
+        (tmp_path / "film").write_bytes(dicom(ODD, **({} if identity is None else {"PatientID": identity})))
+        return inspect_file(tmp_path / "film").patient
+
+    assert patient("HOSP-4711") == patient(" HOSP-4711 ") != patient("HOSP-4712")
+    assert re.fullmatch("[0-9a-f]{12}", patient("HOSP-4711"))
+    for nobody in (None, "", "  ", "0", "0000", "XXX", "Anonymous", "ANONYMIZED", "anon", "n/a", "Unknown"):
+        assert patient(nobody) == ""
+    assert len({patient("ANON001"), patient("ANON002"), patient("0001"), patient("x-1")}) == 4
 
 
 def two_pages() -> bytes:

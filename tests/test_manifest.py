@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pulmo import images
 from pulmo.files import sha256_file, write_csv
+from pulmo.images import FileFacts
 from pulmo.manifest import Film, Listed, describe_films, read_films, read_name, to_table
 
 
@@ -20,6 +22,8 @@ from pulmo.manifest import Film, Listed, describe_films, read_films, read_name, 
         ("NORMAL2-IM-0001-0001_jpeg.rf.AbC0.jpg", ("NORMAL2-IM-1", "normal")),
         ("scan_jpeg.jpg", ("scan_jpeg", "unknown")),
         ("a/b/patient.07.png", ("a/b/patient.07", "unknown")),
+        ("a/1.2.840.113619.7", ("a/1.2.840.113619.7", "unknown")),
+        ("_jpeg.rf.5f5b1d8a0c.jpg", ("_jpeg", "unknown")),
     ],
 )
 def test_file_names_tell_patient_and_subtype(name, expected):
@@ -43,6 +47,7 @@ def test_table_is_measured_and_survives_the_disk(tmp_path):
     ]
     films = describe_films(tmp_path, listed, workers=2)
     assert films.path.tolist() == ["broken.jpeg", "other.png", "person1_virus_6.png"]
+    assert films.patient_from.tolist() == ["", "csv", "name"]
     broken, other, virus = films.to_dict("records")
     assert (broken["width"], broken["pixel_sha256"], broken["subtype"]) == (0, "", "unknown")
     assert (virus["width"], virus["height"], virus["mode"], virus["patient"]) == (7, 5, "L", "virus-1")
@@ -52,6 +57,33 @@ def test_table_is_measured_and_survives_the_disk(tmp_path):
     assert other["pixel_sha256"] == virus["pixel_sha256"], "equal channels hold the same gray pixels"
     write_csv(tmp_path / "films.csv", films)
     assert read_films(tmp_path / "films.csv").equals(films), "the patient NA is a name, not a missing value"
+
+
+@pytest.mark.parametrize(
+    ("path", "dicom", "expected"),
+    [
+        ("NORMAL/a.dcm", "0f", ("dicom-0f", "dicom")),
+        ("test/PNEUMONIA/b/a.dcm", "0f", ("dicom-0f", "dicom")),
+        ("NORMAL/a.dcm", "", ("NORMAL/a", "")),
+        ("NORMAL/1.2.840.7.1", "", ("NORMAL/1.2.840.7.1", "")),
+        ("PNEUMONIA/person7_virus_1.dcm", "0f", ("virus-7", "name")),
+        ("NORMAL/IM-0001-0001.dcm", "0f", ("dicom-0f", "dicom")),
+        ("train/NORMAL/IM-0001-0001.jpeg", "", ("IM-1", "name")),
+        ("test/NORMAL/IM-0001-0002.jpeg", "", ("IM-1", "name")),
+        ("Valid/normal/IM-0001-0002.jpeg", "", ("IM-1", "name")),
+        ("NORMAL/alice/IM-0001-0001.jpeg", "", ("alice/IM-1", "name")),
+        ("test/NORMAL/bob/IM-0001-0001.jpeg", "", ("bob/IM-1", "name")),
+        ("PNEUMONIA/alice/person7_virus_1.jpeg", "", ("virus-7", "name")),
+    ],
+)
+def test_who_tells_the_patient(path, dicom, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "inspect_file", lambda _: FileFacts(1, 1, "L", "", dicom))
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    table = describe_films(tmp_path, [Listed(path, "NORMAL")], workers=1)
+    assert (table.patient[0], table.patient_from[0]) == expected
+    table = describe_films(tmp_path, [Listed(path, "NORMAL", patient="p")], workers=1)
+    assert (table.patient[0], table.patient_from[0]) == ("p", "csv")
 
 
 def film(**values: object) -> Film:

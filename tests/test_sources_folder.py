@@ -262,6 +262,7 @@ def test_csv_with_patients_and_splits(tmp_path, own):
     assert [(film.patient, film.source_split) for film in films] == [("p 1", "train"), ("p 1", "val"), ("p2", "test")]
     table = describe_films(tmp_path / "raw", films, workers=1)
     assert list(table.patient) == ["p 1", "p 1", "p2"]
+    assert set(table.patient_from) == {"csv"}
     assert list(table.subtype) == ["normal", "unknown", "normal"]
 
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from small_project import run_stage, write_params
 
+from pulmo.files import read_json, write_csv
 from pulmo.manifest import Film
 from pulmo.splits import COLUMNS, describe_leakage, merge_duplicates, split_films
 
@@ -20,6 +22,7 @@ def table(patients: int = 120, seed: int = 0) -> pd.DataFrame:
                     label="NORMAL" if subtype == "normal" else "PNEUMONIA",
                     subtype=subtype,
                     patient=f"{subtype}-{number}",
+                    patient_from="name",
                     source_split=split,
                     width=10,
                     height=10,
@@ -145,6 +148,28 @@ def test_duplicates_are_dropped_only_on_demand():
     assert len(split_films(films)) == len(films)
     assert len(split_films(films, drop_duplicates=True)) == len(films) - surplus
     assert describe_leakage(films, split_films(films))["exact_duplicates_within_splits"] == surplus
+
+
+def test_films_that_tell_no_patient_are_counted_and_warned_of(tmp_path, capsys):
+    films = table()
+    films.loc[films.index % 3 == 0, "patient_from"] = "dicom"
+    films.loc[:6, "patient_from"] = ""
+    report = describe_leakage(films, split_films(films))
+    assert report["films_of_unknown_patients"] == 7
+    told = dict(part.rsplit(": ", 1) for part in report["patient_keys"].split("; ")[1:])
+    assert told["by a hash of DICOM's PatientID"] == f"{(films.patient_from == 'dicom').sum()} films"
+    assert told["unknown, each film its own patient"] == "7 films"
+    for unknown in (films, films.assign(patient_from="csv")):
+        write_params(tmp_path)
+        write_csv(tmp_path / "data/films.csv", unknown)
+        run_stage("split", tmp_path)
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if "warning" in line]
+    assert line.startswith(f"warning: 7 of {len(films)} films tell no patient")
+    assert "column patient of a CSV (data.folder.labels)" in line
+    told = read_json(tmp_path / "reports/leakage.json")
+    assert told["films_of_unknown_patients"] == 0
+    assert told["patient_keys"] == f"as the CSV names them: {len(films)} films"
 
 
 def test_label_conflicts_are_reported():

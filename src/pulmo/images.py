@@ -5,6 +5,7 @@ Pillow and pydicom decode, Pillow resizes in integer arithmetic: the same file g
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 _DEFLATED_DICOM = b"1.2.840.10008.1.2.1.99"
+# What PatientID holds where a program wiped it; it would make one patient of a whole hospital.
+_NO_ID = re.compile(r"[0x*?._\s-]*|anon(ymous|ymi[sz]ed)?|none|unknown|n/?a", re.IGNORECASE)
 
 
 class ImageError(ValueError):
@@ -38,6 +41,7 @@ class FileFacts:
     height: int
     mode: str  # Pillow's mode or DICOM's photometric interpretation
     pixel_sha256: str  # of the upright gray pixels at full size and their shape; equal pixels in L and RGB hash alike
+    patient: str = ""  # short hash of a DICOM's PatientID; empty where it names nobody
 
 
 class _Film(NamedTuple):
@@ -45,6 +49,7 @@ class _Film(NamedTuple):
     width: int  # as stored, like height and mode
     height: int
     mode: str
+    patient: str = ""
 
 
 def inspect_file(path: Path) -> FileFacts:
@@ -54,7 +59,7 @@ def inspect_file(path: Path) -> FileFacts:
     except ImageError:
         return FileFacts(0, 0, "", "")
     digest = hashlib.sha256("{} x {} ".format(*film.image.size).encode() + film.image.tobytes())
-    return FileFacts(film.width, film.height, film.mode, digest.hexdigest())
+    return FileFacts(film.width, film.height, film.mode, digest.hexdigest(), film.patient)
 
 
 def decode_gray(content: bytes | Path, size_hint: int | None = None) -> Gray:
@@ -183,10 +188,17 @@ def _decode_dicom(content: bytes) -> _Film:
             gray = _apply_voi(values, film)
         else:
             gray = pixels if pixels.dtype == np.uint8 else _stretch(values)
-        return _Film(Image.fromarray(~gray if mode == "MONOCHROME1" else gray), width, height, mode)
-    if pixels.ndim == 3 and pixels.dtype == np.uint8:
-        return _Film(Image.fromarray(pixels).convert("L"), width, height, mode)
-    raise ImageError(f"DICOM pixels of kind {mode} are not read; store the film as MONOCHROME2")
+        shown = Image.fromarray(~gray if mode == "MONOCHROME1" else gray)
+    elif pixels.ndim == 3 and pixels.dtype == np.uint8:
+        shown = Image.fromarray(pixels).convert("L")
+    else:
+        raise ImageError(f"DICOM pixels of kind {mode} are not read; store the film as MONOCHROME2")
+    return _Film(shown, width, height, mode, _hash_patient(str(film.get("PatientID") or "").strip()))
+
+
+def _hash_patient(patient: str) -> str:
+    """Enough of a hash to tell patients apart in a table that does not name them."""
+    return "" if _NO_ID.fullmatch(patient) else hashlib.sha256(patient.encode()).hexdigest()[:12]
 
 
 def _apply_voi(values: NDArray[Any], film: Any) -> Gray:

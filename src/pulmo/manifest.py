@@ -16,9 +16,11 @@ from pulmo.files import sha256_file
 LABELS = ("NORMAL", "PNEUMONIA")
 SUBTYPES = ("normal", "bacterial", "viral", "unknown")
 SPLITS = ("train", "val", "test")
+CLASS_NAMES = {"normal": "NORMAL", "pneumonia": "PNEUMONIA"}  # folders in small letters, and what they mean
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"})
 
-_ROBOFLOW = re.compile(r"(_(jpe?g|png))?\.rf\.[0-9A-Za-z]+$")
+_ROBOFLOW = re.compile(r"(?<=.)(_(jpe?g|png))?\.rf\.[0-9A-Za-z]+$")
 _PNEUMONIA = re.compile(r"^person(\d+)_(bacteria|virus)_\d+(_\d+)?$")
 _NORMAL = re.compile(r"^(NORMAL2-IM|IM)-(\d+)-\d{4}(-\d{4})?$")
 
@@ -31,6 +33,7 @@ class Film:
     label: str  # NORMAL or PNEUMONIA
     subtype: str  # normal, bacterial, viral, or unknown
     patient: str  # films with the same key belong to one child
+    patient_from: str  # who tells the key: csv, name, dicom, or empty: nothing does, the film is its own patient
     source_split: str  # train, val, test, or empty where the source has no splits
     width: int  # pixels as stored; 0 where the file cannot be decoded
     height: int
@@ -47,13 +50,14 @@ def read_name(name: str) -> tuple[str, str]:
     (series, number), which groups but does not prove one patient. Any other name is its own patient, subtype unknown;
     the folders in `name` then belong to the key, for two films called 1.png in two folders need not be of one patient.
     """
-    stem = _ROBOFLOW.sub("", Path(name).stem)
+    path = PurePosixPath(name)  # 1.2.840.7 has no suffix, but is a name of DICOM's kind
+    stem = _ROBOFLOW.sub("", path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name)
     if found := _PNEUMONIA.match(stem):
         number, kind = int(found[1]), found[2]
         return f"{kind}-{number}", {"bacteria": "bacterial", "virus": "viral"}[kind]
     if found := _NORMAL.match(stem):
         return f"{found[1]}-{int(found[2])}", "normal"
-    return str(PurePosixPath(name).with_name(stem)), "unknown"
+    return str(path.with_name(stem)), "unknown"
 
 
 @dataclass(frozen=True)
@@ -63,22 +67,24 @@ class Listed:
     path: str  # relative to the raw folder, with forward slashes
     label: str  # NORMAL or PNEUMONIA
     source_split: str = ""
-    patient: str = ""  # empty: the file name tells
+    patient: str = ""  # empty: the file name tells, or DICOM's PatientID, or nothing
     subtype: str = ""  # empty: label and file name tell
 
 
 def describe_film(raw: Path, path: str, label: str, source_split: str, patient: str = "", subtype: str = "") -> Film:
     """Measure one file under `raw`; what cannot be decoded is described with width 0 and left to preprocess."""
     file = raw / path
-    named_patient, named_subtype = read_name(path)
+    named_subtype = read_name(path)[1]
     if not subtype:
         subtype = "normal" if label == "NORMAL" else named_subtype.replace("normal", "unknown")
     facts = images.inspect_file(file)
+    patient, patient_from = (patient, "csv") if patient else _tell_patient(path, facts.patient)
     return Film(
         path=path,
         label=label,
         subtype=subtype,
-        patient=patient or named_patient,
+        patient=patient,
+        patient_from=patient_from,
         source_split=source_split,
         width=facts.width,
         height=facts.height,
@@ -87,6 +93,21 @@ def describe_film(raw: Path, path: str, label: str, source_split: str, patient: 
         sha256=sha256_file(file),
         pixel_sha256=facts.pixel_sha256,
     )
+
+
+def _tell_patient(path: str, dicom: str) -> tuple[str, str]:
+    """Patient key of a film that no CSV names, and what tells it; `dicom` is the hash of its PatientID, or empty.
+
+    Viewers call what they export IM-0001-0001 as well, in a folder per patient: such a name is worth less than a
+    PatientID, and counts within its folder, whatever split and class that lies in.
+    """
+    key, kind = read_name(path)
+    if dicom and kind in ("normal", "unknown"):
+        return f"dicom-{dicom}", "dicom"
+    if kind == "normal":
+        own = [part for part in path.split("/")[:-1] if part.lower() not in CLASS_NAMES | SPLIT_NAMES]
+        return "/".join([*own, key]), "name"
+    return key, "" if kind == "unknown" else "name"
 
 
 def describe_films(raw: Path, listed: Sequence[Listed], workers: int = 0) -> pd.DataFrame:

@@ -8,6 +8,13 @@ import pandas as pd
 from pulmo.manifest import LABELS, SPLITS
 
 COLUMNS = ["path", "split", "label", "subtype", "patient"]
+PATIENT_FROM = {  # of manifest.Film.patient_from
+    "csv": "as the CSV names them",
+    "name": "by the file name (pneumonia: type and number; NORMAL: series and number, which groups films but does not "
+    "prove one patient)",
+    "dicom": "by a hash of DICOM's PatientID",
+    "": "unknown, each film its own patient",
+}
 
 
 def merge_duplicates(films: pd.DataFrame) -> pd.Series:
@@ -82,7 +89,7 @@ def split_films(
 
 def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) -> dict[str, Any]:
     """What crosses the splits, what the splits hold, and what drawing single films for validation would have leaked."""
-    table = splits.merge(films[["path", "pixel_sha256", "source_split"]], on="path", validate="one_to_one")
+    table = splits.merge(films[["path", "pixel_sha256", "patient_from"]], on="path", validate="one_to_one")
     table["group"] = merge_duplicates(table)
     hashed = table[table.pixel_sha256 != ""]
     pool = table[table.split != "test"]
@@ -106,15 +113,17 @@ def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) 
             for name, part in table.groupby("split")
         },
         "films_unused": len(films) - len(table),
+        "films_of_unknown_patients": int((table.patient_from == "").sum()),
         "image_level_split_would_leak": {
             "held_out_films": len(drawn),
             "share_with_patient_in_train": float(leaking.mean()),
             "share_of_pneumonia_with_patient_in_train": float(leaking[pneumonia].mean()) if pneumonia.any() else None,
         },
-        "patient_keys": "pneumonia: type and number of the file name; NORMAL: series and number, which groups films "
-        "but does not prove one patient"
-        if (table.subtype == "bacterial").any()
-        else "as the source names them",
+        "patient_keys": "; ".join(
+            f"{how}: {count:,} films"
+            for key, how in PATIENT_FROM.items()
+            if (count := (table.patient_from == key).sum())
+        ),
     }
 
 

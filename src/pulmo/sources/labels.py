@@ -4,8 +4,8 @@ import csv
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from pulmo.manifest import Listed
-from pulmo.sources.layout import CLASS_NAMES, SPLIT_NAMES, is_film, normal_form
+from pulmo.manifest import CLASS_NAMES, SPLIT_NAMES, Listed
+from pulmo.sources.layout import is_film, normal_form
 
 REQUIRED, OPTIONAL = {"path", "label"}, {"patient", "split"}
 

@@ -7,11 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pulmo.manifest import IMAGE_SUFFIXES, Listed
+from pulmo.manifest import CLASS_NAMES, IMAGE_SUFFIXES, SPLIT_NAMES, Listed
 from pulmo.sources.archives import is_hidden, name_problem
-
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-CLASS_NAMES = {"normal": "NORMAL", "pneumonia": "PNEUMONIA"}
 
 _EXPECTED = "expected split/class/ or class/ with split train, val or test and class NORMAL or PNEUMONIA"
 _OR_CSV = "other names need a CSV with the labels (data.folder.labels)"
