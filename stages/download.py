@@ -12,7 +12,9 @@ def main() -> None:
     params = load_params(paths.PARAMS).data
     settings = getattr(params, params.source).model_dump()
     if params.source == "folder":
-        settings = {name: paths.from_root(value) if value else None for name, value in settings.items()}
+        settings = {
+            key: paths.own_films(value, f"data.folder.{key}") if value else None for key, value in settings.items()
+        }
     paths.FILMS.unlink(missing_ok=True)
     with whole_folder(paths.RAW) as raw:
         listed, provenance = fetch_source(params.source, settings, raw)

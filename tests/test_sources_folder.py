@@ -11,6 +11,7 @@ import hubs
 import numpy as np
 import pytest
 from PIL import Image
+from small_project import run_stage, write_params
 
 from pulmo.files import whole_folder
 from pulmo.manifest import describe_films
@@ -190,6 +191,36 @@ def test_paths_that_are_no_source(tmp_path):
         (tmp_path / name).write_bytes(FILM)
         line = refused(tmp_path / name, tmp_path / "raw")
         assert f"{tmp_path / name} is neither a folder nor an archive (.zip, .tar" in line
+
+
+@pytest.mark.parametrize("written", ["~/films", "$HOME/films", "${HOME}/films", "films"])
+def test_path_of_ones_own_is_expanded(tmp_path, monkeypatch, written):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "labels.csv").write_text("path,label\nNORMAL/a.jpeg,NORMAL\n")
+    build(tmp_path / "films", "NORMAL/a.jpeg")
+    labels = written.replace("films", "labels.csv")
+    write_params(tmp_path, {"data": {"source": "folder", "folder": {"path": written, "labels": labels}}})
+    run_stage("download", tmp_path)
+    assert (tmp_path / "data/raw/NORMAL/a.jpeg").exists()
+
+
+@pytest.mark.parametrize(
+    "where", ["data/raw", "data/raw/mine/films.zip", "link/mine", "$UNSET/films", "~no-such-user/films"]
+)
+def test_path_in_what_dvc_empties_or_that_is_not_there(tmp_path, monkeypatch, where):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    build(tmp_path / "data/raw/mine", "NORMAL/a.jpeg")
+    (tmp_path / "link").symlink_to(tmp_path / "data/raw")
+    write_params(tmp_path, {"data": {"source": "folder", "folder": {"path": where}}})
+    with pytest.raises(SystemExit) as end:
+        run_stage("download", tmp_path)
+    if where.startswith(("$", "~")):
+        line = f"{tmp_path / where} not found; correct data.folder.path in params.yaml (relative to the project's root)"
+    else:
+        line = f"data.folder.path: {tmp_path / where} lies in data/raw, which DVC empties before the stage runs; name "
+    assert str(end.value.code).startswith(f"error: {line}")
+    assert "\n" not in str(end.value.code)
 
 
 def test_broken_links_and_pipes(tmp_path):

@@ -40,5 +40,13 @@ def project_root() -> Path:
 
 
 def from_root(path: str | Path) -> Path:
-    """A path that the user typed, taken relative to the project root; `~` is expanded."""
-    return project_root() / Path(path).expanduser()
+    """A path that the user typed, taken relative to the project root; `~` and environment variables are expanded."""
+    return project_root() / os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path raises where no home is
+
+
+def own_films(path: str, key: str) -> Path:
+    """`from_root` for the films that `key` of params.yaml names; a place in data/raw is a ValueError."""
+    found = from_root(path)
+    if found.resolve().is_relative_to((project_root() / RAW).resolve()):
+        raise ValueError(f"{key}: {found} lies in {RAW}, which DVC empties before the stage runs; name another place")
+    return found

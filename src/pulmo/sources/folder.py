@@ -42,7 +42,7 @@ def _sizes(path: Path) -> dict[str, int]:
     if path.is_dir():
         return list_folder(path)
     if not path.exists():
-        raise ValueError(f"{path} not found; correct data.folder.path in params.yaml")
+        raise ValueError(f"{path} not found; correct data.folder.path in params.yaml (relative to the project's root)")
     if not is_archive(path):
         raise ValueError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
     return list_members(path)

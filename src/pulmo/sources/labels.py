@@ -49,7 +49,9 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
             header = [name.strip().lower() for name in next(reader, [])]
             rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
     except FileNotFoundError:
-        raise ValueError(f"{table} not found; correct data.folder.labels in params.yaml") from None
+        raise ValueError(
+            f"{table} not found; correct data.folder.labels in params.yaml (relative to the project's root)"
+        ) from None
     except UnicodeDecodeError:
         raise ValueError(f"{table} is not UTF-8 text; save it as CSV UTF-8") from None
     except csv.Error as error:
