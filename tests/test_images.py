@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image, ImageCms
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -180,6 +181,8 @@ def dicom(pixels: np.ndarray, syntax: UID = ExplicitVRLittleEndian, encoded: byt
     for name, value in tags.items():
         if value is None:
             delattr(film, name)
+        elif isinstance(value, DataElement):
+            film.add(value)
         else:
             setattr(film, name, value)
     file = io.BytesIO()
@@ -274,6 +277,47 @@ def test_dicom_in_baseline_jpeg() -> None:
     np.testing.assert_array_equal(decode_gray(dicom(GRAY, JPEGBaseline8Bit, jpeg)), decode_gray(jpeg))
 
 
+UNSIGNED = DataElement("PixelPaddingValue", "US", 2**16 - 2000)  # which is -2000 where pixels are signed
+PADDINGS = {
+    # pixels of the film, what fills the upper rows, and the tags
+    "12 bit": (TWELVE, 0xFFFF, {"PixelPaddingValue": 0xFFFF}),
+    "in the midst of the grays": (TWELVE, 2000, {"PixelPaddingValue": 2000}),
+    "signed": (TWELVE.astype(np.int16) - 2048, -2048 - 99, {"PixelPaddingValue": -2048 - 99}),
+    "sign not declared": (TWELVE.astype(np.int16), -2000, {"PixelPaddingValue": UNSIGNED}),
+    "range": (TWELVE, 60000, {"PixelPaddingValue": 50000, "PixelPaddingRangeLimit": 65535}),
+    "falling range": (TWELVE, 60000, {"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": 50000}),
+    "8 bit": (GRAY, 255, {"PixelPaddingValue": 255}),
+    "rescaled": (TWELVE, 0xFFFF, {"PixelPaddingValue": 0xFFFF, "RescaleSlope": 2, "RescaleIntercept": -1000}),
+}
+
+
+@pytest.mark.parametrize("mode", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", [False, True])
+@pytest.mark.parametrize("name", PADDINGS)
+def test_dicom_padding_is_black_and_does_not_count(name: str, window: bool, mode: str) -> None:
+    film, filler, padding = PADDINGS[name]
+    tags = {"PhotometricInterpretation": mode, **({"WindowCenter": 100, "WindowWidth": 1000} if window else {})}
+    rescale = {key: value for key, value in padding.items() if key.startswith("Rescale")}
+    expected = decode_gray(dicom(film, **tags, **rescale))
+    expected[film == filler] = 0
+    padded = np.concatenate([np.full((160, 320), filler, film.dtype), film])
+    decoded = decode_gray(dicom(padded, **tags, **padding))
+    assert not decoded[:160].any()
+    assert np.abs(decoded[160:].astype(int) - expected).max() <= 1
+
+
+def test_dicom_padding_that_no_pixel_can_hold_changes_nothing() -> None:
+    empty = DataElement("PixelPaddingValue", "US", None)
+    for value in (300, 65535, empty, DataElement("PixelPaddingValue", "SS", -1)):
+        np.testing.assert_array_equal(decode_gray(dicom(GRAY, PixelPaddingValue=value)), GRAY)
+
+
+def test_dicom_of_8_bits_is_rescaled_where_it_says_so() -> None:
+    dull = GRAY // 2 + 30
+    np.testing.assert_array_equal(decode_gray(dicom(255 - GRAY, RescaleSlope=-1, RescaleIntercept=255)), GRAY)
+    np.testing.assert_array_equal(decode_gray(dicom(dull, RescaleSlope=1, RescaleIntercept=0)), dull)
+
+
 def test_dicom_tells_its_patient_by_a_hash(tmp_path: Path) -> None:
     def patient(identity: str | None) -> str:
         (tmp_path / "film").write_bytes(dicom(ODD, **({} if identity is None else {"PatientID": identity})))
@@ -350,7 +394,15 @@ BAD = {
     "dicom bomb": (dicom(ODD, Rows=60000, Columns=60000), "more than the 64 million"),
     "dicom of height 0": (dicom(ODD, Rows=0), "32 x 0 pixels"),
     "dicom deflated": (dicom(ODD, DeflatedExplicitVRLittleEndian), "deflated DICOM is not read"),
-    "dicom with palette": (dicom(ODD, PhotometricInterpretation="PALETTE COLOR"), "PALETTE COLOR are not read"),
+    "dicom with palette": (
+        dicom(ODD, PhotometricInterpretation="PALETTE COLOR"),
+        "PALETTE COLOR in 1 channels are not read",
+    ),
+    "dicom of gray in three channels": (
+        dicom(np.stack([ODD] * 3, 2), PhotometricInterpretation="MONOCHROME2"),
+        "of kind MONOCHROME2 in 3 channels are not read",
+    ),
+    "dicom of padding alone": (dicom(ODD * 0, PixelPaddingValue=0), "nothing but padding"),
     "dicom with no window": (dicom(ODD, WindowCenter=5, WindowWidth=0), "cannot be decoded: .*Window Width"),
     "dicom with damaged jpeg": (dicom(ODD, JPEGBaseline8Bit, JPEG[:150]), "cannot be decoded: "),
     "dicom with unknown syntax": (dicom(ODD, UID("1.2.3.4"), b"12"), "cannot be decoded: "),

@@ -182,23 +182,40 @@ def _decode_dicom(content: bytes) -> _Film:
     if frames > 1:
         raise ImageError(f"the DICOM file holds {frames} frames; store one film per file")
     pixels = film.pixel_array
-    if mode in ("MONOCHROME1", "MONOCHROME2"):
-        values = apply_modality_lut(pixels, film)
+    if mode in ("MONOCHROME1", "MONOCHROME2") and pixels.ndim == 2:
+        values, padding = apply_modality_lut(pixels, film), _find_padding(pixels, film)
         if film.get("VOILUTSequence") or None not in (film.get("WindowCenter"), film.get("WindowWidth")):
             gray = _apply_voi(values, film)
+        elif pixels.dtype == np.uint8 and np.array_equal(values, pixels):
+            gray = pixels
         else:
-            gray = pixels if pixels.dtype == np.uint8 else _stretch(values)
-        shown = Image.fromarray(~gray if mode == "MONOCHROME1" else gray)
-    elif pixels.ndim == 3 and pixels.dtype == np.uint8:
+            gray = _stretch(values, ~padding)
+        shown = Image.fromarray(np.where(padding, 0, ~gray if mode == "MONOCHROME1" else gray).astype(np.uint8))
+    elif not mode.startswith("MONOCHROME") and pixels.ndim == 3 and pixels.dtype == np.uint8:
         shown = Image.fromarray(pixels).convert("L")
     else:
-        raise ImageError(f"DICOM pixels of kind {mode} are not read; store the film as MONOCHROME2")
+        kind = f"{mode} in {film.SamplesPerPixel} channels"
+        raise ImageError(f"DICOM pixels of kind {kind} are not read; store the film as MONOCHROME2 in one")
     return _Film(shown, width, height, mode, _hash_patient(str(film.get("PatientID") or "").strip()))
 
 
 def _hash_patient(patient: str) -> str:
     """Enough of a hash to tell patients apart in a table that does not name them."""
     return "" if _NO_ID.fullmatch(patient) else hashlib.sha256(patient.encode()).hexdigest()[:12]
+
+
+def _find_padding(pixels: NDArray[Any], film: Any) -> NDArray[np.bool_]:
+    """Which stored pixels are no part of the film but fill up its rectangle: they are black, however it is shown."""
+    limits = [film.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if limits[0] in (None, ""):
+        return np.zeros(pixels.shape, bool)
+    # 16 bits that not every writer declares with the sign that the pixels have
+    ends = np.array([limit for limit in limits if limit not in (None, "")])
+    ends = ends.astype(np.int16 if pixels.dtype.kind == "i" else np.uint16)
+    padding: NDArray[np.bool_] = (pixels >= ends.min()) & (pixels <= ends.max())
+    if padding.all():
+        raise ImageError("the DICOM file holds nothing but padding")
+    return padding
 
 
 def _apply_voi(values: NDArray[Any], film: Any) -> Gray:
@@ -216,13 +233,14 @@ def _apply_voi(values: NDArray[Any], film: Any) -> Gray:
         return _scale(apply_windowing(values, film), float(black), float(white))
 
 
-def _stretch(values: NDArray[Any]) -> Gray:
-    """Scale pixels of any depth linearly from their 0.1th to 99.9th percentile, deaf to dead pixels and markers."""
+def _stretch(values: NDArray[Any], seen: Any = ...) -> Gray:
+    """Scale pixels of any depth linearly from the 0.1th to 99.9th percentile of those `seen` (an index; all), deaf to
+    dead pixels and markers."""
     if not np.isfinite(values).all():
         raise ImageError("the image holds pixels that are not finite numbers")
-    black, white = np.percentile(values, (0.1, 99.9))
+    black, white = np.percentile(values[seen], (0.1, 99.9))
     if black == white:
-        black, white = values.min(), values.max()
+        black, white = values[seen].min(), values[seen].max()
     return _scale(values, float(black), float(white))
 
 
