@@ -115,6 +115,15 @@ def test_what_is_left_out_is_counted(tmp_path, capsys):
     assert f"2 files of {path} that are no images are left out" in said
 
 
+def test_no_progress_bar_where_nobody_looks(tmp_path, capfd):
+    path = build(tmp_path / "films", "NORMAL/a.jpeg")
+    for number, source in enumerate((path, packed(path, ".zip"))):
+        (tmp_path / f"raw{number}").mkdir()
+        describe_films(tmp_path / f"raw{number}", fetch(tmp_path / f"raw{number}", source)[0])
+    phantom.fetch(tmp_path / "drawn", 60, 1)
+    assert capfd.readouterr().err == ""
+
+
 def test_films_of_ones_own_are_copied_never_linked(tmp_path):
     path = build(tmp_path / "films", "NORMAL/a.jpeg")
     (tmp_path / "raw").mkdir()

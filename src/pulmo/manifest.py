@@ -115,7 +115,7 @@ def describe_films(raw: Path, listed: Sequence[Listed], workers: int = 0) -> pd.
     # Threads, not processes: decoding and hashing leave the interpreter's lock, and nothing outlives a killed stage.
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         films = pool.map(lambda film: describe_film(raw, *astuple(film)), listed)
-        return to_table(tqdm(films, total=len(listed), desc="describe", unit="film"))
+        return to_table(tqdm(films, total=len(listed), desc="describe", unit="film", disable=None))
 
 
 def to_table(films: Iterable[Film]) -> pd.DataFrame:

@@ -78,7 +78,7 @@ def list_members(archive: Path) -> dict[str, int]:
 
 def unpack(archive: Path, targets: Mapping[str, Path]) -> None:
     """Write the members named in `targets` to the paths given there, which must not exist; ArchiveError if unsafe."""
-    with _damage_explained(archive), tqdm(total=len(targets), desc="unpack", unit="file") as progress:
+    with _damage_explained(archive), tqdm(total=len(targets), desc="unpack", unit="file", disable=None) as progress:
         for member in _files(archive):
             if member.name not in targets:
                 continue

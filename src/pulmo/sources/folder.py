@@ -50,6 +50,6 @@ def _sizes(path: Path) -> dict[str, int]:
 
 def _copy(folder: Path, targets: Mapping[str, Path]) -> None:
     # Never hard links: DVC makes what it tracks read-only, and these are the user's own files.
-    for name, target in tqdm(targets.items(), desc="copy", unit="film"):
+    for name, target in tqdm(targets.items(), desc="copy", unit="film", disable=None):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, target)

@@ -45,7 +45,7 @@ def fetch(raw: Path, films: int, seed: int, workers: int = 0) -> list[tuple[str,
     # Threads, not processes: most of the work leaves the interpreter's lock, and nothing outlives a killed stage.
     with (
         ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool,
-        tqdm(total=films, desc="draw", unit="film") as bar,
+        tqdm(total=films, desc="draw", unit="film", disable=None) as bar,
     ):
         for count in pool.map(lambda patient: draw_patient(raw, patient), patients):
             bar.update(count)
