@@ -5,7 +5,6 @@ Run from the project's root: `python bench/preprocess.py`. It needs the real ori
 
 import contextlib
 import io
-import os
 import statistics
 import tempfile
 import time
@@ -18,6 +17,7 @@ from PIL import Image
 
 from pulmo.images import read_image
 from pulmo.preprocessing import process_films
+from pulmo.stage import usable_cores
 
 ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "xrays" / "originals.zip"
 SIZE = 224
@@ -78,7 +78,7 @@ def compare_methods(films: list[bytes]) -> None:
 def compare_cores(scratch: Path, paths: list[str]) -> None:
     """Wall-clock seconds of the whole of process_films, starting the processes included."""
     counts = [1]
-    while counts[-1] * 2 <= len(os.sched_getaffinity(0)):
+    while counts[-1] * 2 <= usable_cores():
         counts.append(counts[-1] * 2)
     seconds: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(3):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pulmo.stage import run_stage, take_seconds
+from pulmo.stage import run_stage, take_seconds, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,13 @@ def test_seconds_are_of_stages_that_ran_in_this_experiment(tmp_path, monkeypatch
     monkeypatch.delenv("DVC_STAGE")
     run_stage(lambda: None)
     assert take_seconds() == {}
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert usable_cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert usable_cores() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1

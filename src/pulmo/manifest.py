@@ -1,6 +1,5 @@
 """The film table: what each film is, whose it is, and how it is told from every other."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from pulmo import images
 from pulmo.files import sha256_file
+from pulmo.stage import usable_cores
 
 LABELS = ("NORMAL", "PNEUMONIA")
 SUBTYPES = ("normal", "bacterial", "viral", "unknown")
@@ -113,7 +113,7 @@ def _tell_patient(path: str, dicom: str) -> tuple[str, str]:
 def describe_films(raw: Path, listed: Sequence[Listed], workers: int = 0) -> pd.DataFrame:
     """The film table of all that a source listed, measured by `workers` threads (0 = one per core)."""
     # Threads, not processes: decoding and hashing leave the interpreter's lock, and nothing outlives a killed stage.
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         films = pool.map(lambda film: describe_film(raw, *astuple(film)), listed)
         return to_table(tqdm(films, total=len(listed), desc="describe", unit="film", disable=None))
 

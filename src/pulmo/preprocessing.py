@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pulmo.images import Gray, ImageError, read_image
+from pulmo.stage import usable_cores
 
 CHUNK = 8  # films per task: 20 ms of decoding, 400 kB of result at 224 pixels
 FILMS_PER_WORKER = 128  # with fewer films another process takes longer to start than it saves
@@ -58,7 +59,7 @@ def process_films(
         _announce(images, len(ordered), size)
         with whole_file(images) as temporary:
             with temporary.open("wb") as file:
-                kept, rejected = _write_array(file, raw, ordered, size, fit, workers or _cores())
+                kept, rejected = _write_array(file, raw, ordered, size, fit, workers or usable_cores())
             with _naming(rejects):
                 write_csv(rejects, pd.DataFrame(rejected, columns=["path", "reason"]))
             _judge(rejected, len(ordered), max_rejected, rejects)
@@ -159,10 +160,6 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _judge(rejected: list[tuple[str, str]], films: int, max_rejected: int, rejects: Path) -> None:

@@ -42,6 +42,11 @@ def keep_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, which a container or a scheduler can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def take_seconds() -> dict[str, float]:
     """Seconds of each stage that DVC ran, and did not restore, in the present experiment; told once."""
     if not _SECONDS.exists():

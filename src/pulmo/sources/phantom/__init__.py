@@ -4,7 +4,6 @@ Nothing about view, exposure, marker or file format depends on the class, so tha
 they do ranges, patient by patient, from hardly at all to plainly.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pulmo.sources.phantom.drawing import Dice
 from pulmo.sources.phantom.exposure import View, expose
 from pulmo.sources.phantom.illness import consolidate, inflame
 from pulmo.sources.phantom.vessels import grow
+from pulmo.stage import usable_cores
 
 TEST_SHARE, VAL_FILMS = 0.28, 16
 NORMAL_SHARE = {"train": 0.26, "val": 0.5, "test": 0.375}
@@ -44,7 +44,7 @@ def fetch(raw: Path, films: int, seed: int, workers: int = 0) -> list[tuple[str,
         folder.mkdir(parents=True, exist_ok=True)
     # Threads, not processes: most of the work leaves the interpreter's lock, and nothing outlives a killed stage.
     with (
-        ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool,
+        ThreadPoolExecutor(workers or min(usable_cores(), 8)) as pool,
         tqdm(total=films, desc="draw", unit="film", disable=None) as bar,
     ):
         for count in pool.map(lambda patient: draw_patient(raw, patient), patients):
