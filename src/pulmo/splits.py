@@ -92,6 +92,7 @@ def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) 
     table = splits.merge(films[["path", "pixel_sha256", "patient_from"]], on="path", validate="one_to_one")
     table["group"] = merge_duplicates(table)
     hashed = table[table.pixel_sha256 != ""]
+    conflicting = hashed.groupby("pixel_sha256").label.transform("nunique") > 1
     pool = table[table.split != "test"]
     share = float((pool.split == "val").mean())
     drawn = _carve(pool, share, False, np.random.default_rng(seed))
@@ -101,7 +102,7 @@ def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) 
     return {
         "patients_across_splits": _crossing(table, "patient"),
         "exact_duplicates_across_splits": _crossing(hashed, "pixel_sha256"),
-        "label_conflicts": sorted(hashed.groupby("pixel_sha256").filter(lambda same: same.label.nunique() > 1).path),
+        "label_conflicts": sorted(hashed.path[conflicting]),
         "exact_duplicates_within_splits": int(hashed.duplicated(["split", "pixel_sha256"]).sum()),
         "splits": {
             name: {
