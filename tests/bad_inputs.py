@@ -14,7 +14,10 @@ import pytest
 
 HERE = Path(__file__).parent
 TABLES = {
-    "params.yaml": ("test_params.py", "a_mistake or pooling or fractions or renderings or no_mapping or no_file"),
+    "params.yaml": (
+        "test_params.py",
+        "a_mistake or without_keys or pooling or fractions or renderings or no_mapping or no_file",
+    ),
     "archives": ("test_archives.py", "refused or too_many"),
     "folders": ("test_sources_folder.py", "cannot_be_told or no_source or broken_links or dvc_empties"),
     "CSVs of labels": ("test_sources_folder.py", "csvs_that or csv_that or split_folder"),

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,15 @@ BAD = [
     ("lr: 0.001", 'lr: "1e-4"', r"train\.lr: .*'1e-4'.*without quotes, for example 0\.0001"),
     ("lr: 0.001", "lr: fast", r"train\.lr: .*valid number.*'fast'"),
     ("lr: 0.001", "lr: -0.1", r"train\.lr: .*greater than 0.*-0\.1"),
-    ("lr: 0.001", "lr: .nan", r"train\.lr"),
+    ("lr: 0.001", "lr: .nan", r"train\.lr: .*finite number"),
+    ("lr: 0.001", "lr: 1e400", r"train\.lr: .*finite number"),
+    ("weight_decay: 0.01", "weight_decay: .inf", r"train\.weight_decay: .*finite number"),
+    ("warmup_epochs: 0", "warmup_epochs: 1", r"train\.warmup_epochs belongs to train\.schedule: cosine; set it to 0"),
+    ("revision: 15439bd", "revision: 15439e1", r"revision: .*154390\.0 \(write texts like numbers in quotes"),
+    ("revision: 15439bd", 'revision: ""', r"data\.huggingface\.revision: .*at least 1 character"),
+    ("weights: none", "weights:", r'train\.weights: .*None \(.*"" for none\)'),
+    ("handle: paultimothymooney/", "handle: ../", r"data\.kaggle\.handle"),
+    ("seed: 42", "seed: 2026-99-99", "params.yaml is not valid YAML: month must be in"),
     ("epochs: 8", "epochs: 8.5", r"train\.epochs: .*8\.5"),
     ("epochs: 8", "epochs: true", r"train\.epochs: .*True"),
     ("epochs: 8", "epochs: 0", r"train\.epochs"),
@@ -110,6 +119,20 @@ def test_fractions_must_leave_something_to_train_on(tmp_path):
     text = TEXT.replace("from: source", "from: all").replace("val_fraction: 0.15", "val_fraction: 0.95")
     with pytest.raises(ValueError, match="leave nothing to train on"):
         load_text(text, tmp_path)
+
+
+@pytest.mark.parametrize("section", ["split", "promote"])
+def test_a_section_without_keys_is_a_mistake_that_names_it(section, tmp_path):
+    text = re.sub(rf"^{section}:.*\n(  .*\n)+", f"{section}:\n", TEXT, flags=re.MULTILINE)
+    with pytest.raises(ValueError, match=f"params.yaml: section {section} is empty; copy it from the params.yaml of"):
+        load_text(text, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_no_file_of_utf_8(encoding, tmp_path):
+    (tmp_path / "params.yaml").write_bytes(TEXT.replace("…", "ü").encode(encoding))
+    with pytest.raises(ValueError, match=r"params\.yaml is not UTF-8 text; save it as UTF-8"):
+        load_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(("text", "message"), [("", "one mapping"), ("- 1", "one mapping"), ("a: [", "not valid YAML")])

@@ -21,7 +21,7 @@ MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, wh
 class Section(BaseModel):
     """A section of params.yaml: read-only, no unknown key, no silent conversion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class PhantomParams(Section):
@@ -30,12 +30,12 @@ class PhantomParams(Section):
 
 
 class KaggleParams(Section):
-    handle: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+(/versions/\d+)?$")]
+    handle: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*(/versions/\d+)?$")]
 
 
 class HuggingFaceParams(Section):
-    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    revision: str
+    repo: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    revision: Annotated[str, Field(min_length=1)]
 
 
 class FolderParams(Section):
@@ -128,6 +128,8 @@ class TrainParams(Section):
             raise ValueError("train.loss: bce is for one output neuron; set train.head: 1, or use cross_entropy")
         if self.loss == "cross_entropy" and self.head == 1:
             raise ValueError("train.loss: cross_entropy is for two logits; set train.head: 2, or use bce")
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError("train.warmup_epochs belongs to train.schedule: cosine; set it to 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
             raise ValueError("train.warmup_epochs leaves no epoch to train at full rate; lower it below train.epochs")
         return self
@@ -186,7 +188,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise ValueError(f"{path} not found: run from the root of the project") from None
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2026-99-99
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold one mapping")
@@ -218,7 +222,11 @@ def _explain(error: Any) -> str:
             return f"key {key} is missing; copy it from the params.yaml of the repository"
         case "value_error":
             return str(error["ctx"]["error"])
+        case "model_type" if error["input"] is None:
+            return f"section {key} is empty; copy it from the params.yaml of the repository"
     text = f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
     if isinstance(error["input"], str) and re.fullmatch(r"[-+\d.eE]+", error["input"]):
         text += " (a text: write the number without quotes, for example 0.0001)"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float | None):
+        text += ' (write texts like numbers in quotes, and "" for none)'
     return text

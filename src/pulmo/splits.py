@@ -179,10 +179,10 @@ def _check(table: pd.DataFrame, carved_test: bool) -> None:
         part = table[table.split == name]
         for label in LABELS:
             if not (part.label == label).any():
-                cure = "split.test_fraction" if name == "test" and carved_test else "split.val_fraction"
+                cure = "raise split.test_fraction or " if name == "test" and carved_test else ""
+                cure = {"train": "lower split.val_fraction or ", "val": "raise split.val_fraction or "}.get(name, cure)
                 raise ValueError(
-                    f"split {name} would hold no {label} film ({len(part)} films in all); "
-                    f"raise {cure} or add films to the source"
+                    f"split {name} would hold no {label} film ({len(part)} films in all); {cure}add films to the source"
                 )
 
 
