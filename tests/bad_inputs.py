@@ -21,6 +21,7 @@ TABLES = {
     "archives": ("test_archives.py", "refused or too_many"),
     "folders": ("test_sources_folder.py", "cannot_be_told or no_source or broken_links or dvc_empties"),
     "CSVs of labels": ("test_sources_folder.py", "csvs_that or csv_that or split_folder"),
+    "the film table": ("test_manifest.py", "no_film_table or bad_table"),
     "images": ("test_images.py", "not slow"),
     "splits": ("test_splits.py", "bad_input or leak_is"),
     "stages, with files spoiled and disks failing": ("test_stages.py", "clear_line"),

@@ -104,6 +104,14 @@ def test_a_bad_table_is_refused(films, message):
         to_table(films)
 
 
+@pytest.mark.parametrize("content", [None, "", "path,label\na.png,NORMAL\n", "path\n1,2\n3,4,5\n", "\xff"])
+def test_no_film_table_is_one_line_that_names_it(content, tmp_path):
+    if content is not None:
+        (tmp_path / "films.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"films\.csv is missing, damaged or of another version; run `dvc repro downl"):
+        read_films(tmp_path / "films.csv")
+
+
 def test_table_is_sorted_by_path():
     assert to_table([film(path="b.png"), film(path="a.png")]).path.tolist() == ["a.png", "b.png"]
     assert isinstance(to_table([film()]), pd.DataFrame)
