@@ -190,6 +190,11 @@ def test_label_conflicts_are_reported():
         (lambda films: films, {"train_films": 301}, "split.train_films: 301 films cannot be balanced"),
         (lambda films: films, {"test_films": 5000}, "split.test_films: 5000 asks for 2500 NORMAL films, but there"),
         (lambda films: films[films.label == "NORMAL"], {}, "train would hold no PNEUMONIA .*lower split.val_fraction"),
+        (
+            lambda films: films.assign(patient="ward 3"),
+            {"pool": "all"},
+            "val would hold no .*0 films.* 1 patients in all",
+        ),
         (lambda films: films, {"val_fraction": 0.001}, "split val would hold no .*raise split.val_fraction"),
     ],
 )

@@ -55,7 +55,7 @@ def split_films(
 
     Grouped carving keeps patients and exact duplicates together and stratifies by subtype; `group_by="image"` draws
     single films (stratified) and so repeats the leak of the published protocols. Returns columns COLUMNS, sorted by
-    path. Raises ValueError when a split would hold fewer than two patients or only one class.
+    path. Raises ValueError when a split would lack a class, or a patient of the source stands in two splits.
     """
     films = films.assign(group=merge_duplicates(films))
     if drop_duplicates:
@@ -182,7 +182,8 @@ def _check(table: pd.DataFrame, carved_test: bool) -> None:
                 cure = "raise split.test_fraction or " if name == "test" and carved_test else ""
                 cure = {"train": "lower split.val_fraction or ", "val": "raise split.val_fraction or "}.get(name, cure)
                 raise ValueError(
-                    f"split {name} would hold no {label} film ({len(part)} films in all); {cure}add films to the source"
+                    f"split {name} would hold no {label} film ({len(part)} films in all, and {table.patient.nunique()} "
+                    f"patients in all splits); {cure}add films to the source"
                 )
 
 

@@ -51,6 +51,8 @@ _DAMAGE = (
     OverflowError,
 )
 
+_LINK = "is a link or a device; pack the files that it stands for (tar --dereference --hard-dereference)"
+
 
 class ArchiveError(ValueError):
     """An archive that is damaged or refused; one line that names it and says why."""
@@ -136,7 +138,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
         for info in opened.infolist():
             problem = ""
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                problem = "is a link or a device"
+                problem = _LINK
             elif info.flag_bits & 1:
                 problem = "is encrypted; pack it again without a password"
             elif info.compress_type not in _ZIP_METHODS:
@@ -149,7 +151,7 @@ def _tar_members(archive: Path, decompress: Callable[[Path], io.BufferedIOBase],
         metered = _Metered(content, limit, archive)
         with tarfile.open(fileobj=metered, mode="r:") as opened:
             for info in opened:
-                problem = "" if info.isdir() or (info.isreg() and not info.issparse()) else "is a link or a device"
+                problem = "" if info.isdir() or (info.isreg() and not info.issparse()) else _LINK
                 yield _Member(info.name, info.size, info.isdir(), problem, partial(opened.extractfile, info))
             # tarfile takes a cut or garbled header for the end; the true end is a block of zeros.
             metered.seek(opened.offset)
