@@ -175,15 +175,15 @@ def _require_source_splits(films: pd.DataFrame, val: str) -> None:
 
 
 def _check(table: pd.DataFrame, carved_test: bool) -> None:
+    cures = {"train": "lower split.val_fraction or ", "val": "raise split.val_fraction or "}
+    cures["test"] = "raise split.test_fraction or " if carved_test else ""
     for name in SPLITS:
         part = table[table.split == name]
         for label in LABELS:
             if not (part.label == label).any():
-                cure = "raise split.test_fraction or " if name == "test" and carved_test else ""
-                cure = {"train": "lower split.val_fraction or ", "val": "raise split.val_fraction or "}.get(name, cure)
                 raise ValueError(
                     f"split {name} would hold no {label} film ({len(part)} films in all, and {table.patient.nunique()} "
-                    f"patients in all splits); {cure}add films to the source"
+                    f"patients in all splits); {cures[name]}add films to the source"
                 )
 
 
