@@ -7,7 +7,7 @@ import pandas as pd
 from pulmo import figures, paths, tracking
 from pulmo.card import write_card
 from pulmo.dataset import describe_films, open_images, read_rows
-from pulmo.evaluation import evaluate_predictions, headline
+from pulmo.evaluation import evaluate_predictions, headline, known_films
 from pulmo.files import read_json, whole_folder, write_csv, write_json
 from pulmo.inspection import inspect_model, score_films, score_renderings
 from pulmo.manifest import read_films
@@ -54,7 +54,8 @@ def main() -> None:
             figures.write_plot_tables(report, films, leakage, folder)
         decided = {"threshold": threshold, "temperature": locked.temperature.value, "locked": report["locked"]}
         info = info.model_copy(update=decided | {"metrics": headline(report)})
-        info = save_package(paths.PACKAGE, trained.model.state_dict(), info)
+        known = known_films(tables[0], splits)
+        info = save_package(paths.PACKAGE, trained.model.state_dict(), info, known)
         write_csv(paths.PREDICTIONS, films[COLUMNS])
         write_json(paths.EVALUATION, report)
         source, card = read_json(paths.SOURCE)["source"], info.model_dump(mode="json")

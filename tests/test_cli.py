@@ -65,6 +65,10 @@ def test_external_films_get_the_locked_threshold(inside):
     page = (inside / "out/report.html").read_text()
     auroc = report["external"]["metrics"]["auroc"]
     assert f"{auroc['value']:.3f} ({auroc['low']:.3f}–{auroc['high']:.3f})" in page
+    warning = f"{len(known)} of {len(known)} films are the model's own ({len(known)} test)"
+    assert warning in text
+    assert warning in (inside / "out/report.md").read_text()
+    assert report["external"]["known"]["films"] == {"train": 0, "val": 0, "test": len(known)}
     assert page.count("data:image/png;base64") >= 8
     assert 'src="http' not in page
 
@@ -75,10 +79,26 @@ def test_external_films_of_one_class_get_a_report_too(inside):
     (inside / "well/NORMAL").mkdir(parents=True)
     for path in known.path:
         shutil.copy(inside / "data/raw" / path, inside / "well/NORMAL")
+    (inside / "models/package/films.csv").unlink()
     text = call("evaluate", "--films", inside / "well", "--out", inside / "out")
+    assert "does not list the films" in text
     assert "auroc              –" in text
     assert "no AUROC is defined" in (inside / "out/report.md").read_text()
     assert not (inside / "out/raw").exists()
+
+
+@pytest.mark.slow
+def test_an_external_film_that_cannot_be_read_is_named(inside):
+    known = pd.read_csv("reports/predictions.csv").query("split == 'test'")
+    for film in known.itertuples():
+        target = inside / "hospital" / ("PNEUMONIA" if film.label else "NORMAL") / Path(film.path).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(inside / "data/raw" / film.path, target)
+    target.write_bytes(b"no film")
+    with pytest.raises(ValueError, match=f"hospital: .*{target.name}: not an image") as caught:
+        call("evaluate", "--films", inside / "hospital", "--out", inside / "out")
+    assert "\n" not in str(caught.value)
+    assert not (inside / "out").exists()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as sk
 
 from pulmo.decisions import confidence
-from pulmo.evaluation import evaluate_predictions, headline, report_split, subgroup_masks
+from pulmo.evaluation import evaluate_predictions, headline, known_films, report_split, subgroup_masks
 from pulmo.files import read_json, write_json
 from pulmo.metrics import METRICS
 
@@ -186,6 +186,12 @@ def test_an_outside_set_is_judged_by_what_was_locked(table, evaluated):
     outside = table[table.split == "test"].drop(columns=["width", "height", "mode"])
     report, _ = report_split(outside, evaluated[1], resamples=100)
     assert report["confusion"] == evaluated[0]["test"]["confusion"]
+
+
+def test_known_films_are_those_of_a_split_by_their_pixels():
+    films = pd.DataFrame({"path": list("abcdef"), "pixel_sha256": ["1", "2", "3", "2", "", "6"]})
+    splits = pd.DataFrame({"path": list("dbcae"), "split": ["test", "train", "val", "test", "train"]})
+    assert known_films(films, splits) == {"2": "train", "3": "val", "1": "test"}
 
 
 def test_refusals(table):

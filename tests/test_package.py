@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from pulmo.files import sha256_file
 from pulmo.model import build_model, predict_logits
-from pulmo.package import CARD, WEIGHTS, PackageInfo, load_package, read_info, save_package
+from pulmo.package import CARD, FILMS, WEIGHTS, PackageInfo, load_package, read_info, save_package
 
 INFO = PackageInfo(arch="squeezenet1_1", head=2, size=32, fit="squash")
 
@@ -54,6 +54,16 @@ def test_the_card_round_trips(tmp_path, model):
     assert saved.weights_sha256 == sha256_file(tmp_path / "package" / WEIGHTS)
     assert load_package(tmp_path / "package").info == saved
     assert read_info(tmp_path / "package").threshold == 0.25
+
+
+def test_a_package_knows_the_films_it_was_made_with(tmp_path, model, folder):
+    known = {"b" * 64: "train", "a" * 64: "test"}
+    save_package(tmp_path / "again", model.state_dict(), INFO, known)
+    assert load_package(tmp_path / "again").films == known
+    assert load_package(folder).films == {}, "a package without the list loads as before"
+    (tmp_path / "again" / FILMS).write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"films\.csv does not have the columns"):
+        load_package(tmp_path / "again")
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path, model, folder):

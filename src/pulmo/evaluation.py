@@ -18,7 +18,7 @@ from pulmo.decisions import (
     evaluate_abstention,
     is_answered,
 )
-from pulmo.manifest import read_name
+from pulmo.manifest import SPLITS, read_name
 from pulmo.metrics import Flags, Floats, bootstrap, discriminate, estimate, evaluate_subgroups, ranking
 
 COLUMNS = ("path", "split", "patient", "label", "subtype", "logit")
@@ -207,6 +207,13 @@ def subgroup_masks(table: pd.DataFrame) -> dict[str, Flags]:
     if "mode" in table.columns and table["mode"].nunique() > 1:
         masks |= {f"mode {name}": (table["mode"] == name).to_numpy() for name in sorted(table["mode"].unique())}
     return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def known_films(films: pd.DataFrame, splits: pd.DataFrame) -> dict[str, str]:
+    """Split by pixel hash, from films.csv and splits.csv; of a film in two splits, that nearest to the training."""
+    table = splits.merge(films[["path", "pixel_sha256"]], on="path")
+    table = table[table.pixel_sha256 != ""].sort_values("split", key=lambda split: split.map(SPLITS[::-1].index))
+    return dict(zip(table.pixel_sha256, table.split, strict=True))  # the last of a key stays
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:

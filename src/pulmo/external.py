@@ -1,10 +1,12 @@
 """A locked model on films that the pipeline has never seen: the same report, with the threshold it already has."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from pulmo import figures
@@ -13,8 +15,8 @@ from pulmo.card import write_external_report
 from pulmo.decisions import Abstention, OperatingPoint
 from pulmo.evaluation import Locked, report_split
 from pulmo.files import whole_folder, write_csv, write_json
-from pulmo.images import read_image
-from pulmo.manifest import describe_films
+from pulmo.images import ImageError, read_image
+from pulmo.manifest import SPLITS, describe_films
 from pulmo.predictor import Predictor
 from pulmo.sources import fetch_source
 
@@ -25,7 +27,8 @@ def evaluate_folder(
     """Score the labelled films of a folder or archive (as source `folder` takes them) and write report.html,
     report.md, evaluation.json, predictions.csv and plots/ into `folder`.
 
-    Returns the report of `evaluation.report_split`.
+    Returns the report of `evaluation.report_split`, with `known` as `recognise` returns it. A film that cannot be
+    decoded is a ValueError that names it.
     """
     kept = predictor.package.info.locked
     locked = Locked(
@@ -36,7 +39,14 @@ def evaluate_folder(
         listed, provenance = fetch_source("folder", {"path": films, "labels": labels}, raw)
         table = describe_films(raw, listed)
         info = predictor.package.info
-        images = np.stack([read_image(raw / path, info.size, info.fit) for path in tqdm(table.path, unit="film")])
+
+        def read(path: str) -> np.ndarray:
+            try:
+                return read_image(raw / path, info.size, info.fit)
+            except ImageError as error:
+                raise ValueError(f"{films}: {path}: {error}; remove this film or store it anew") from None
+
+        images = np.stack([read(path) for path in tqdm(table.path, unit="film", disable=None)])
         table = table.assign(
             row=range(len(table)),
             split="external",
@@ -46,6 +56,7 @@ def evaluate_folder(
         probability, called = locked.decide(table.logit.to_numpy())
         table = table.assign(prob_pneumonia=probability, called=called.astype(int))
         report, _ = report_split(table, locked, resamples, seed)
+        report["known"] = recognise(table.pixel_sha256, predictor.package.films)
         (out / "plots").mkdir()
         figures.draw_splits({"external": report}, locked.operating_point.threshold, out / "plots")
         figures.draw_films(table, images, locked.operating_point.threshold, out / "plots", seed)
@@ -62,3 +73,19 @@ def evaluate_folder(
             folder=out,
         )
     return report
+
+
+def recognise(pixels: pd.Series, known: Mapping[str, str]) -> dict[str, Any]:
+    """How many films, given by the hash of their pixels, are among those `known` to the model: {films: by split, or
+    None where the package does not tell; text: one line that says so}."""
+    if not known:
+        text = "The package does not list the films that the model was made with, so these may be among them."
+        return {"films": None, "text": text}
+    found = pixels.map(known).value_counts()
+    films = {split: int(found.get(split, 0)) for split in SPLITS}
+    if count := sum(films.values()):
+        of = ", ".join(f"{films[split]} {split}" for split in SPLITS if films[split])
+        text = f"Warning: {count} of {len(pixels)} films are the model's own ({of}), so this is no external test."
+    else:
+        text = "None of these films is, pixel for pixel, one that the model was trained, validated or tested on."
+    return {"films": films, "text": text}

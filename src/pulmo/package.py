@@ -1,19 +1,24 @@
-"""The model package: a folder with weights.safetensors and model.json, all that prediction needs; never a pickle."""
+"""The model package: a folder with weights.safetensors and model.json, all that prediction needs; never a pickle.
+
+Beside them films.csv lists the films that the model was made with, so that it knows them again among others.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from pulmo.files import read_json, sha256_file, whole_folder, write_bytes, write_json
+from pulmo.files import read_json, sha256_file, whole_folder, write_bytes, write_csv, write_json
 from pulmo.model import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS, build_model, predict_logits, read_state
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
+FILMS = "films.csv"  # columns pixel_sha256, split
 
 Triple = tuple[float, float, float]
 
@@ -44,10 +49,14 @@ class PackageInfo(BaseModel):
 
 @dataclass(frozen=True)
 class Package:
-    """A loaded package: the network in eval mode on the CPU, and what is known about it."""
+    """A loaded package: the network in eval mode on the CPU, and what is known about it.
+
+    `films`: split (train, val, test) by the pixel hash of each film that it was made with; empty where it does not say.
+    """
 
     model: nn.Module
     info: PackageInfo
+    films: Mapping[str, str] = field(default_factory=dict)
 
     def score(
         self, images: np.ndarray, batch_size: int = 64, device: str = "auto", precision: str = "auto"
@@ -57,8 +66,13 @@ class Package:
         return predict_logits(self.model, images, batch_size, device, precision, info.mean, info.std, info.tta_views)
 
 
-def save_package(folder: Path, state: Mapping[str, Tensor], info: PackageInfo) -> PackageInfo:
-    """Write the package, whole or not at all, in place of an earlier one; returns `info` with the weights' hash."""
+def save_package(
+    folder: Path, state: Mapping[str, Tensor], info: PackageInfo, films: Mapping[str, str] | None = None
+) -> PackageInfo:
+    """Write the package, whole or not at all, in place of an earlier one; returns `info` with the weights' hash.
+
+    `films` as in `Package`.
+    """
     from safetensors.torch import save
 
     with whole_folder(folder) as temporary:
@@ -66,6 +80,8 @@ def save_package(folder: Path, state: Mapping[str, Tensor], info: PackageInfo) -
         write_bytes(temporary / WEIGHTS, save(whole))
         info = info.model_copy(update={"weights_sha256": sha256_file(temporary / WEIGHTS)})
         write_json(temporary / CARD, info.model_dump(mode="json"))
+        if films:
+            write_csv(temporary / FILMS, pd.DataFrame(sorted(films.items()), columns=["pixel_sha256", "split"]))
     return info
 
 
@@ -96,4 +112,13 @@ def load_package(folder: Path) -> Package:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ValueError(f"{file} does not fit {info.arch} with {info.head} outputs: {reason[:200]}") from None
-    return Package(model.eval(), info)
+    return Package(model.eval(), info, _read_known(folder / FILMS))
+
+
+def _read_known(file: Path) -> dict[str, str]:
+    if not file.is_file():
+        return {}  # a package of an earlier version, or one that was trained but not evaluated
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    if list(table.columns) != ["pixel_sha256", "split"]:
+        raise ValueError(f"{file} does not have the columns pixel_sha256,split; copy the package again")
+    return dict(zip(table.pixel_sha256, table.split, strict=True))

@@ -70,7 +70,7 @@ def measure_robustness(
         return {"auroc": estimate(float(values["auroc"]), replicates["auroc"], patient)} | shares | counts
 
     rows: list[dict[str, Any]] = []
-    for change in tqdm(CHANGES, desc="robustness", unit="change"):
+    for change in tqdm(CHANGES, desc="robustness", unit="change", disable=None):
         severities = []
         for severity, (level, scores) in enumerate(_scores(change, subset, clean, predict, seed), start=1):
             severities.append({"severity": severity, "level": level} | measure(scores))

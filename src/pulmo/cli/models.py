@@ -37,6 +37,7 @@ def evaluate(
     print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
     for name, found in report["metrics"].items():
         print(f"  {name:18} {estimate_text(found)}")
+    print(report["known"]["text"])
     print(f"->  {out}")
 
 
