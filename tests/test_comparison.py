@@ -5,7 +5,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 
-from pulmo.comparison import compare_models, delong_test, mcnemar_test, pair_predictions
+from pulmo.comparison import compare_models, delong_test, mcnemar_test, pair_predictions, read_predictions
 from pulmo.metrics import METRICS, discriminate
 
 
@@ -106,3 +106,11 @@ def test_tables_are_paired_by_path_and_refused_when_they_differ():
         pair_predictions(a, a.assign(path=["w", "y", "z"]))
     with pytest.raises(ValueError, match="1 films differently, such as y"):
         pair_predictions(a, a.assign(label=[0, 0, 1]))
+
+
+def test_names_of_predictions_stay_text():
+    text = "path,split,patient,label,logit\n1,test,NA,1,0.5\n2,test,007,0,-1\n3,test,7,0,-2.5\n"
+    table = read_predictions(text)
+    assert table.patient.tolist() == ["NA", "007", "7"]
+    assert table.path.tolist() == ["1", "2", "3"]
+    assert table.logit.tolist() == [0.5, -1, -2.5]

@@ -1,5 +1,6 @@
 """Two models on the same films: what differs beyond chance, and on which films."""
 
+import io
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pulmo.metrics import METRICS, Floats, bootstrap, check_films, discrimination, estimate
+
+
+def read_predictions(text: str) -> pd.DataFrame:
+    """The table of reports/predictions.csv; names stay text, be they NA or 007."""
+    return pd.read_csv(io.StringIO(text), dtype={"path": str, "patient": str}, keep_default_na=False)
 
 
 def pair_predictions(a: pd.DataFrame, b: pd.DataFrame, kind: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,7 +3,6 @@
 Nothing here looks at test: a number that decides which model is kept is no longer a fair estimate.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pulmo.comparison import compare_models, pair_predictions
+from pulmo.comparison import compare_models, pair_predictions, read_predictions
 from pulmo.metrics import Estimate, estimate_text
 from pulmo.package import load_package
 from pulmo.paths import EVALUATION, MLFLOW_RUN, PACKAGE
@@ -134,7 +133,7 @@ def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) 
         return Verdict(gates, None)
     texts = [read_artifact(root, run_id, "predictions.csv") for run_id in (champion.run_id, candidate.run_id)]
     try:
-        tables = [pd.read_csv(io.StringIO(text)) for text in texts if text is not None]
+        tables = [read_predictions(text) for text in texts if text is not None]
         if len(tables) < 2:
             raise ValueError("the predictions of one of them are no longer in the store")
         return Verdict(gates, champion, compare_on_validation(*tables))

@@ -40,17 +40,13 @@ def compare(
     second: Annotated[str, typer.Argument(help="the same; differences are second less first")],
 ) -> None:
     """Two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree, and a page."""
-    import io
-
-    import pandas as pd
-
     from pulmo import paths
-    from pulmo.comparison import pair_predictions
+    from pulmo.comparison import pair_predictions, read_predictions
     from pulmo.comparison_report import format_comparison, write_comparison
     from pulmo.revisions import read_output
 
     root = paths.project_root()
-    a, b = (pd.read_csv(io.StringIO(read_output(root, str(paths.PREDICTIONS), name))) for name in (first, second))
+    a, b = (read_predictions(read_output(root, str(paths.PREDICTIONS), name)) for name in (first, second))
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
     print(format_comparison(write_comparison(paths.COMPARISON, (first, second), pair)))
     print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
