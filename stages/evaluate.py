@@ -11,6 +11,7 @@ from pulmo.evaluation import evaluate_predictions, headline, known_films
 from pulmo.files import read_json, whole_folder, write_csv, write_json
 from pulmo.inspection import inspect_model, score_films, score_renderings
 from pulmo.manifest import read_films
+from pulmo.metrics import probability_text
 from pulmo.package import load_package, save_package
 from pulmo.params import load_params
 from pulmo.stage import run_stage, take_seconds
@@ -25,7 +26,8 @@ def main() -> None:
     trained, trained_in = load_package(paths.TRAINED), read_json(paths.MLFLOW_RUN)
     info = trained.info.model_copy(update={"tta_views": params.tta_views})
     trained, epochs = replace(trained, info=info), history.to_dict("records")
-    splits, index = (pd.read_csv(path, keep_default_na=False) for path in (paths.SPLITS, paths.INDEX))
+    splits = pd.read_csv(paths.SPLITS, dtype=str, keep_default_na=False)
+    index = pd.read_csv(paths.INDEX, dtype={"path": str}, keep_default_na=False)
     tables = (read_films(paths.FILMS), splits, index)
     train, val, test = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val", "test"))
     films = pd.concat([val, test], ignore_index=True).merge(tables[0][["path", "width", "height", "mode"]], on="path")
@@ -44,7 +46,7 @@ def main() -> None:
         probability, called = locked.decide(films.logit.to_numpy())
         films = films.assign(prob_pneumonia=probability, called=called.astype(int))
         threshold = locked.operating_point.threshold
-        print(f"{len(films)} films scored, threshold {threshold:.3f} locked on validation")
+        print(f"{len(films)} films scored, threshold {probability_text(threshold)} locked on validation")
         with whole_folder(paths.PLOTS) as folder:
             asked = params.model_dump(include={"robustness_films", "explain_films", "batch_size"})
             report |= inspect_model(trained, locked, films, tables, images, folder, **asked, **resampling)

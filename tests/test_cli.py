@@ -103,6 +103,9 @@ def test_an_external_film_that_cannot_be_read_is_named(inside):
 
 @pytest.mark.slow
 def test_external_films_that_are_missing_leave_no_report(inside):
+    (inside / "broken.png").write_bytes(b"no film")
+    with pytest.raises(ValueError, match=r"broken\.png: not an image"):
+        call("predict", inside / "broken.png")
     with pytest.raises(ValueError, match="nowhere not found"):
         call("evaluate", "--films", inside / "nowhere", "--out", inside / "out")
     assert not (inside / "out").exists()
@@ -114,6 +117,7 @@ def test_compare_reads_the_workspace_and_a_run(inside, monkeypatch):
     films = pd.read_csv("reports/predictions.csv")
     films["logit"] = -films.logit
     films["called"] = 1 - films.called
+    films.loc[films.split == "test", "patient"] = ["NA", "null", *films.patient[films.split == "test"][2:]]
     write_csv(inside / "reports/predictions.csv", films)
     text = call("compare", "workspace", name)
     report = read_json(inside / "reports/comparison.json")

@@ -6,7 +6,16 @@ from sklearn import metrics as sk
 from statsmodels.stats.proportion import proportion_confint
 
 from pulmo import metrics
-from pulmo.metrics import METRICS, bootstrap, discriminate, discrimination, estimate_text, evaluate_subgroups, resample
+from pulmo.metrics import (
+    METRICS,
+    bootstrap,
+    discriminate,
+    discrimination,
+    estimate_text,
+    evaluate_subgroups,
+    probability_text,
+    resample,
+)
 
 
 def films(n=624, seed=0, ties=False):
@@ -236,3 +245,20 @@ def test_estimates_read_like_in_a_paper():
     assert estimate_text({"value": 0.97689, "low": 0.0, "high": 0.9893}) == "0.977 (0.000–0.989)"
     assert estimate_text({"value": 1.0, "low": None, "high": None}, digits=2) == "1.00"
     assert estimate_text({"value": None, "low": None, "high": None}) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.6874, 3, "0.687"),
+        (0.6874, 2, "0.69"),
+        (0.99996, 3, "0.99996"),
+        (0.9996, 2, "0.9996"),
+        (0.00004, 3, "0.00004"),
+        (1.0, 3, "1.000"),
+        (0.0, 2, "0.00"),
+        (1 - 2**-53, 3, "0.9999999999999999"),
+    ],
+)
+def test_a_probability_is_never_rounded_to_certainty(value, digits, text):
+    assert probability_text(value, digits) == text

@@ -76,7 +76,7 @@ def drawings(films):
         ),
         "robust": (p.draw_robustness, (robust, estimate(0.95)), ["polarity", "share of decisions flipped", "50"]),
         "training": (g.draw_training, (history,), ["AUROC (best val 0.9123)", "best epoch (2)"]),
-        "balance": (g.draw_class_balance, (counts,), ["1,105", "viral", "unknown"]),
+        "balance": (g.draw_class_balance, (counts,), ["1,105", "viral", "PNEUMONIA, type unknown"]),
         "films": (g.draw_films, (images, captions, [True] * 8, "Wrong ones"), ["film 7", "Wrong ones"]),
         "heat": (g.draw_heat_maps, (images, heats, captions, "Grad-CAM"), ["film 7", "Grad-CAM"]),
     }

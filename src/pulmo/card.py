@@ -12,7 +12,7 @@ from typing import Any
 
 from pulmo.files import write_bytes
 from pulmo.manifest import LABELS
-from pulmo.metrics import METRICS, estimate_text
+from pulmo.metrics import METRICS, estimate_text, probability_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 SEVERITIES = (2, 3, 5)  # shown of robustness; the first is mild: few decisions should flip
@@ -130,6 +130,7 @@ def _render(template: str, folder: Path, **values: Any) -> str:
     environment.filters |= {
         "estimate": estimate_text,
         "number": lambda value: "–" if value is None else f"{value:.3f}",
+        "probability": probability_text,
         "count": lambda value: f"{value:,.0f}",
         "percent": lambda value: f"{100 * value:.3g}%",
         "share": lambda value: f"{value:.1%}",

@@ -11,7 +11,7 @@ from pulmo.comparison import compare_models
 from pulmo.curves import roc_curve
 from pulmo.files import write_bytes, write_json
 from pulmo.manifest import LABELS
-from pulmo.metrics import METRICS, discriminate, estimate_text
+from pulmo.metrics import METRICS, discriminate, estimate_text, probability_text
 from pulmo.plots import draw_comparison
 
 _LISTED = 100  # films on the page; the JSON file has all
@@ -109,7 +109,10 @@ def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
             [
                 f"| film | is | probability by {first} | by {second} |",
                 "|---|---|---|---|",
-                *(f"| `{path}` | {label} | {one:.3f} | {other:.3f} |" for path, label, one, other in films),
+                *(
+                    f"| `{path}` | {label} | {probability_text(one)} | {probability_text(other)} |"
+                    for path, label, one, other in films
+                ),
             ]
         ),
     ]

@@ -20,12 +20,13 @@ from pulmo.galleries import draw_heat_maps
 from pulmo.gradcam import enlarge, find_feature_map, grad_cam
 from pulmo.lungs import HOW, find_lungs
 from pulmo.manifest import LABELS
-from pulmo.metrics import Estimate, Floats, bootstrap, estimate
+from pulmo.metrics import Estimate, Floats, bootstrap, estimate, probability_text
 from pulmo.model import IMAGENET_MEAN, IMAGENET_STD
 
 STEPS = {"last layer": 0.0, "last quarter": 0.25, "last half": 0.5, "last three quarters": 0.75, "all layers": 1.0}
 ALIKE = 0.5  # mean rank correlation above which the maps of a network without knowledge count as the same maps
 SHUFFLED_FILMS = 24
+TITLE = "Grad-CAM: what speaks for the decision made; under each film, what it is and its probability of PNEUMONIA"
 
 
 def explain_films(
@@ -68,7 +69,7 @@ def explain_films(
     rows = np.concatenate(list(chosen.values()))
     heats = [enlarge(heat, images.shape[1]) for heat in heat_of(model, rows)]
     captions = [_caption(kind, film) for kind, films_ in shown.items() for film in films_]
-    draw_heat_maps(gallery, list(images[rows]), heats, captions, "Grad-CAM: what speaks for the decision made", 4)
+    draw_heat_maps(gallery, list(images[rows]), heats, captions, TITLE, 4)
 
     drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:films])
     maps = heat_of(model, drawn)
@@ -156,4 +157,4 @@ def _mean(values: Floats, labels: np.ndarray, patients: np.ndarray, resamples: i
 
 
 def _caption(kind: str, film: dict[str, Any]) -> str:
-    return f"{kind}: {LABELS[film['label']]},\nprobability {film['prob_pneumonia']:.2f}"
+    return f"{kind}: {LABELS[film['label']]},\nprobability {probability_text(film['prob_pneumonia'], 2)}"

@@ -11,6 +11,7 @@ from pulmo import galleries, plots
 from pulmo.decisions import confidence
 from pulmo.files import write_csv
 from pulmo.manifest import LABELS, SPLITS
+from pulmo.metrics import probability_text
 
 SHOWN = 18  # films in the grid of predictions
 
@@ -79,7 +80,9 @@ def draw_splits(splits: Mapping[str, Mapping[str, Any]], threshold: float, folde
             {name: part["prevalence"] for name, part in splits.items()},
             points("sensitivity", "ppv"),
         )
-    plots.draw_confusion(folder / "confusion.png", test["confusion"], f"{name}, threshold {threshold:.3f}")
+    plots.draw_confusion(
+        folder / "confusion.png", test["confusion"], f"{name}, threshold {probability_text(threshold)}"
+    )
     bins = {when: test["calibration"][when]["bins"] for when in ("before", "after")}
     plots.draw_reliability(folder / "reliability.png", bins, f"Reliability on {name}, before and after temperature")
     plots.draw_decision_curve(folder / "decision_curve.png", test["curves"]["decision"], threshold)
@@ -102,8 +105,9 @@ def draw_splits(splits: Mapping[str, Mapping[str, Any]], threshold: float, folde
 def draw_films(test: pd.DataFrame, images: np.ndarray, threshold: float, folder: Path, seed: int) -> None:
     """A grid of films with what they are and what the model says, wrong answers framed.
 
-    `test` has columns subtype, label and prob_pneumonia, and the film's row of `images` in column row. Half of the grid
-    shows the wrong answers that the model is surest of, as far as there are any; the rest is drawn at random.
+    `test` has columns subtype, label (0 or 1) and prob_pneumonia, and the film's row of `images` in column row. Half of
+    the grid shows the wrong answers that the model is surest of, as far as there are any; the rest are right answers
+    drawn at random.
     """
     wrong = (test.prob_pneumonia >= threshold) != (test.label == 1)
     sure = pd.Series(confidence(test.prob_pneumonia, threshold), test.index)
@@ -111,9 +115,10 @@ def draw_films(test: pd.DataFrame, images: np.ndarray, threshold: float, folder:
     rest = test[~wrong]
     drawn = rest.sample(min(SHOWN - len(surest), len(rest)), random_state=seed).index
     shown = test.loc[[*surest, *drawn]]
-    captions = [f"{row.subtype}\nprobability {row.prob_pneumonia:.2f}" for row in shown.itertuples()]
+    films = zip(_kinds(shown), shown.prob_pneumonia, strict=True)
+    captions = [f"{kind}\nprobability {probability_text(probability, 2)}" for kind, probability in films]
     pictures = [images[row] for row in shown.row]
-    title = "Films and answers; framed: wrong ones, the surest first"
+    title = "Films, what they are and their probability of PNEUMONIA; framed: wrong answers, the surest first"
     galleries.draw_films(folder / "predictions.png", pictures, captions, wrong[shown.index].tolist(), title)
 
 
@@ -128,14 +133,18 @@ def draw_samples(films: pd.DataFrame, images: np.ndarray, changes: Mapping[str, 
 
     shown = films.sample(min(6, len(films)), random_state=seed).sort_values("label")
     plain = np.ascontiguousarray(images[shown.row])
-    pictures, captions = list(plain), list(shown.subtype)
+    pictures, captions = list(plain), _kinds(shown)
     for again in range(2):
         generator = make_generator(torch.device("cpu"), seed, "samples", again)
         pictures += list(augment(torch.from_numpy(plain), Augmentation(**changes), generator).numpy())
-        captions += [f"{subtype}, augmented" for subtype in shown.subtype]
+        captions += [f"{kind}, augmented" for kind in _kinds(shown)]
     galleries.draw_films(
         folder / "samples.png", pictures, captions, [False] * len(pictures), "Train films, and as training saw them"
     )
+
+
+def _kinds(films: pd.DataFrame) -> list[str]:
+    return [LABELS[1] if subtype == "unknown" else subtype for subtype in films.subtype]  # NORMAL films are all known
 
 
 def draw_data(leakage: Mapping[str, Any], folder: Path) -> None:

@@ -19,8 +19,9 @@ def draw_class_balance(path: Path, counts: Mapping[str, Mapping[str, int]]) -> N
         left = np.zeros(len(splits))
         for subtype, (colour, hatch) in _SUBTYPES.items():
             films = np.array([counts[split].get(subtype, 0) for split in splits])
+            label = "PNEUMONIA, type unknown" if subtype == "unknown" else subtype
             if films.any():
-                axes.barh(splits, films, left=left, color=colour, hatch=hatch, edgecolor="white", label=subtype)
+                axes.barh(splits, films, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
             left += films
         for row, count in enumerate(total):
             axes.text(count + 0.01 * max(total), row, f"{count:,}", va="center")

@@ -179,6 +179,13 @@ def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
     return value if estimate["low"] is None else f"{value} ({low}{between}{high})"
 
 
+def probability_text(value: float, digits: int = 3) -> str:
+    """A probability or threshold with as many digits more as it takes to tell it from 0 or 1 that it is not."""
+    while 0 < value < 1 and digits < 16 and float(f"{value:.{digits}f}") in (0, 1):
+        digits += 1
+    return f"{value:.{digits}f}"
+
+
 def discriminate(
     labels: ArrayLike, scores: ArrayLike, decisions: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
 ) -> tuple[dict[str, Estimate], dict[str, Floats]]:

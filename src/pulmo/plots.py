@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from pulmo.files import whole_file
-from pulmo.metrics import Estimate, estimate_text
+from pulmo.metrics import Estimate, estimate_text, probability_text
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, GRAY = "#E69F00", "#56B4E9", "#7F7F7F"
@@ -132,7 +132,7 @@ def draw_decision_curve(path: Path, curve: Mapping[str, Sequence[float]], thresh
         axes.plot(curve["threshold"], curve["model"], color=BLUE, label="treat by the model (95% band)")
         axes.plot(curve["threshold"], curve["treat_all"], "--", color=VERMILLION, label="treat all")
         axes.axhline(0, color="black", linestyle=":", label="treat none")
-        axes.axvline(threshold, color=GRAY, linewidth=1, label=f"operating point ({threshold:.2f})")
+        axes.axvline(threshold, color=GRAY, linewidth=1, label=f"operating point ({probability_text(threshold, 2)})")
         top = max(*curve["high"], 0.05)
         axes.set(xlim=(0, 1), ylim=(-0.12 * top, 1.05 * top), title="Decision curve")
         axes.set(xlabel="threshold probability for treating", ylabel="net benefit")

@@ -14,12 +14,18 @@ def predict(
     package: Package = None,
 ) -> None:
     """Answer for single films. Not a medical device."""
+    from pulmo.images import ImageError
+    from pulmo.metrics import probability_text
     from pulmo.predictor import Predictor
 
     predictor = Predictor.load(_choose(package))
     for film in films:
-        answer = predictor.predict([film])[0]
-        print(f"{film}: {answer.label}  prob_pneumonia {answer.prob_pneumonia:.3f}  threshold {answer.threshold:.3f}")
+        try:
+            answer = predictor.predict([film])[0]
+        except ImageError as error:
+            raise ValueError(f"{film}: {error}") from None
+        probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
+        print(f"{film}: {answer.label}  prob_pneumonia {probability}  threshold {threshold}")
 
 
 def evaluate(
