@@ -87,14 +87,14 @@ def test_bins_equal_scikit_learn_and_statsmodels():
     labels, logits, _ = films()
     probability = to_probability(logits)
     edges = np.linspace(0, 1, 16)
-    rows = reliability_bins(labels, probability, edges)
+    rows = reliability_bins(labels, probability, edges, np.arange(800))
     observed, mean = calibration_curve(labels, probability, n_bins=15)
     assert [row["observed"] for row in rows] == pytest.approx(observed)
     assert [row["probability"] for row in rows] == pytest.approx(mean)
     assert sum(row["films"] for row in rows) == 800
     for row in rows:
         expected = proportion_confint(round(row["observed"] * row["films"]), row["films"], method="wilson")
-        assert (row["low"], row["high"]) == pytest.approx(expected)
+        assert (row["low"], row["high"]) == pytest.approx(expected, abs=0.06)  # films resampled, not Wilson's formula
         assert row["from"] < row["probability"] <= row["to"]
     total = sum(row["films"] * abs(row["observed"] - row["probability"]) for row in rows) / 800
     assert expected_calibration_error(labels, probability, edges) == pytest.approx(total)
@@ -105,8 +105,22 @@ def test_the_report_bins_by_fifteen_equal_widths():
     for name, temperature in (("before", 1), ("after", 2)):
         found = evaluate_calibration(labels, logits, 2, patients, resamples=5)[name]
         probability, edges = to_probability(logits, temperature), np.linspace(0, 1, 16)
-        assert found["bins"] == reliability_bins(labels, probability, edges)
+        assert found["bins"] == reliability_bins(labels, probability, edges, patients, 5)
         assert found["ece"]["value"] == expected_calibration_error(labels, probability, edges)
+
+
+def test_bins_and_chance_count_patients():
+    """Four films each of 100 patients, as sure as the children are ill: more films, but no more is known."""
+    labels, logits, _ = films(100, sharpness=1)
+    labels, logits, patients = (np.repeat(values, 4) for values in (labels, logits, np.arange(100)))
+    together, apart = (
+        evaluate_calibration(labels, logits, 1.0, groups, resamples=300)["after"]
+        for groups in (patients, np.arange(400))
+    )
+    assert together["ece"]["chance_high"] == pytest.approx(2 * apart["ece"]["chance_high"], rel=0.25)
+    for row, alone in zip(together["bins"], apart["bins"], strict=True):
+        assert (row["films"], row["patients"]) == (alone["films"], alone["films"] // 4)
+        assert row["high"] - row["low"] > 1.2 * (alone["high"] - alone["low"])
 
 
 def test_equal_mass_ece_equals_scikit_learns_quantile_bins():

@@ -55,21 +55,33 @@ def test_predictive_values_follow_bayes_and_meet_the_films_own():
     labels, scores, patients = films()
     estimates, replicates = discriminate(labels, scores, scores > 0.5, patients, resamples=500)
     sensitivity, specificity = estimates["sensitivity"]["value"], estimates["specificity"]["value"]
-    curve = prevalence_curve(sensitivity, specificity, replicates, [0.01, labels.mean()])
+    curve = prevalence_curve(estimates, replicates, [0.01, labels.mean()])
     assert curve["ppv"][0] == pytest.approx(sensitivity * 0.01 / (sensitivity * 0.01 + (1 - specificity) * 0.99))
     for name in ("ppv", "npv"):
         assert curve[name][1] == pytest.approx(estimates[name]["value"])
         assert curve[f"{name}_low"][1] == pytest.approx(estimates[name]["low"], abs=0.02)
         assert curve[f"{name}_high"][1] == pytest.approx(estimates[name]["high"], abs=0.02)
-    whole = prevalence_curve(sensitivity, specificity, replicates)
+    whole = prevalence_curve(estimates, replicates)
     assert (len(whole["ppv"]), whole["prevalence"][0], whole["prevalence"][-1]) == (60, 0.01, 0.6)
     assert np.all(np.diff(whole["ppv"]) > 0)
     assert np.all(np.diff(whole["npv"]) < 0)
 
 
 def test_predictive_values_without_one_class_are_undefined():
-    _, replicates = discriminate([1, 1], [0.1, 0.9], [False, True], [1, 2], resamples=20)
-    assert np.isnan(prevalence_curve(0.5, np.nan, replicates)["ppv_low"]).all()
+    curve = prevalence_curve(*discriminate([1, 1], [0.1, 0.9], [False, True], [1, 2], resamples=20))
+    assert np.isnan(curve["ppv"]).all()
+    assert np.isnan(curve["ppv_low"]).all()
+
+
+def test_a_sensitivity_of_one_makes_no_predictive_value_certain():
+    labels = np.repeat([1, 0], 30)
+    called = (labels == 1) | (np.arange(60) > 50)
+    estimates, replicates = discriminate(labels, called, called, np.arange(60), resamples=300)
+    curve, sensitivity = prevalence_curve(estimates, replicates, [0.3]), estimates["sensitivity"]
+    assert (sensitivity["value"], curve["npv"], curve["npv_high"]) == (1, [1], [1])
+    assert 0.9 < curve["npv_low"][0] < 0.97
+    certain = prevalence_curve(estimates | {"sensitivity": sensitivity | {"low": 1.0}}, replicates, [0.3])
+    assert certain["npv_low"] == [1]
 
 
 def test_net_benefit_by_its_definition():

@@ -103,7 +103,7 @@ def test_the_locked_values_keep_what_they_promise_on_val(table, evaluated):
 def test_val_and_test_are_resampled_independently(table, evaluated):
     report, locked = evaluated
     for seed, split in enumerate(("val", "test")):
-        alone, _ = report_split(table[table.split == split], locked, 200, seed)
+        alone = report_split(table[table.split == split], locked, 200, seed)
         assert alone == report[split]
 
 
@@ -115,8 +115,17 @@ def test_the_gap_is_test_less_val_with_an_interval(evaluated):
         assert gap["value"] == pytest.approx(test["value"] - val["value"])
         assert gap["low"] < gap["value"] < gap["high"]
         widths = [estimate["high"] - estimate["low"] for estimate in (val, test)]
-        assert gap["high"] - gap["low"] == pytest.approx(np.hypot(*widths), rel=0.25)  # independent resamples
+        assert gap["high"] - gap["low"] == pytest.approx(np.hypot(*widths), rel=0.25)  # independent patients
     assert report["gap"]["specificity"]["high"] < 0
+
+
+def test_a_sensitivity_of_one_on_val_is_not_taken_as_certain_by_the_gap(table):
+    sure = table.assign(logit=table.logit.where((table.split == "test") | (table.label == 0), 9.0))
+    report = evaluate_predictions(sure, policy="fixed", resamples=100)[0]
+    val, test = (report[split]["metrics"]["sensitivity"] for split in ("val", "test"))
+    assert val["value"] == 1 > test["value"]
+    gap = report["gap"]["sensitivity"]
+    assert gap["high"] - gap["value"] == pytest.approx(np.hypot(test["high"] - test["value"], 1 - val["low"]))
 
 
 def test_settings_reach_the_operating_point(table):
@@ -184,7 +193,7 @@ def test_headline_is_small_and_leaves_out_what_is_undefined(table, evaluated):
 
 def test_an_outside_set_is_judged_by_what_was_locked(table, evaluated):
     outside = table[table.split == "test"].drop(columns=["width", "height", "mode"])
-    report, _ = report_split(outside, evaluated[1], resamples=100)
+    report = report_split(outside, evaluated[1], resamples=100)
     assert report["confusion"] == evaluated[0]["test"]["confusion"]
 
 

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 from sklearn import metrics as sk
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from pulmo import metrics
 from pulmo.metrics import (
@@ -11,6 +11,7 @@ from pulmo.metrics import (
     bootstrap,
     discriminate,
     discrimination,
+    estimate_difference,
     estimate_text,
     evaluate_subgroups,
     probability_text,
@@ -166,6 +167,34 @@ def test_a_proportion_of_one_gets_a_wilson_interval_over_patients():
     assert estimates["mcc"]["low"] is None
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_auroc_of_one_or_zero_gets_the_interval_of_as_many_pairs_as_the_smaller_class_has_patients(sign):
+    labels, patients = np.array([1] * 30 + [0] * 5), np.array([f"p{i // 3}" for i in range(30)] + list("aabcc"))
+    auroc = discriminate(labels, sign * labels.astype(float), labels == 1, patients, resamples=50)[0]["auroc"]
+    expected = proportion_confint(3 if sign > 0 else 0, 3, method="wilson")
+    assert (auroc["low"], auroc["high"]) == pytest.approx(expected)
+    assert "Wilson interval over 3 patients" in auroc["note"]
+
+
+@pytest.mark.parametrize(("first", "second"), [((45, 50), (30, 40)), ((50, 50), (38, 40)), ((0, 20), (20, 20))])
+def test_a_difference_is_that_of_newcombe(first, second):
+    def share(right, films):
+        low, high = metrics.wilson(right, films)
+        return {"value": right / films, "low": low, "high": high, "films": films, "patients": films - 1}
+
+    found = estimate_difference(share(*first), share(*second))
+    expected = confint_proportions_2indep(*second, *first, method="newcomb")
+    assert (found["low"], found["high"]) == pytest.approx(expected)
+    assert found["value"] == pytest.approx(second[0] / second[1] - first[0] / first[1])
+    assert (found["films"], found["patients"]) == (first[1] + second[1], first[1] + second[1] - 2)
+
+
+def test_a_difference_with_nothing_is_undefined():
+    known, nothing = ({"value": v, "low": None, "high": None, "films": 2, "patients": 1} for v in (0.5, None))
+    assert estimate_difference(known, nothing)["value"] is estimate_difference(known, known)["low"] is None
+    assert estimate_difference(known, known)["value"] == 0
+
+
 def test_resamples_without_a_value_are_dropped_and_counted():
     labels = np.array([1, 1, 1, 0, 0, 0])
     called = np.array([True, False, False, True, False, False])
@@ -220,6 +249,13 @@ def test_subgroups_of_one_class_are_ranked_against_all_of_the_other():
     assert rows[0]["specificity"]["value"] is None
     assert (rows[1]["films"], rows[1]["pneumonia"], rows[1]["against"]) == (3, 2, "its own films")
     assert rows[1]["auroc"]["value"] == pytest.approx(sk.roc_auc_score(labels[tiny], scores[tiny]))
+    gap, others = rows[0]["gap"]["sensitivity"], (labels == 1) & ~viral
+    assert gap["value"] == pytest.approx(called[viral].mean() - called[others].mean())
+    assert gap["low"] < gap["value"] < gap["high"]
+    assert gap["films"] == (labels == 1).sum()
+    assert rows[0]["gap"]["specificity"]["value"] is None
+    (whole,) = evaluate_subgroups(labels, scores, called, patients, {"all": np.ones(624, dtype=bool)}, resamples=10)
+    assert whole["gap"]["sensitivity"]["value"] is None
     with pytest.raises(ValueError, match="empty holds no film"):
         evaluate_subgroups(labels, scores, called, patients, {"empty": np.zeros(624, dtype=bool)})
 

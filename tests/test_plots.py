@@ -33,11 +33,11 @@ def drawings(films):
     """Every figure: what it draws, and words that must be in it."""
     labels, scores, patients = films
     called = scores > 0.5
-    _, replicates = discriminate(labels, scores, called, patients, 50)
+    estimates, replicates = discriminate(labels, scores, called, patients, 50)
     roc = roc_curve(labels, scores, patients, 50)
     recall = precision_recall_curve(labels, scores)
     risk = risk_coverage(labels, called, np.abs(scores - 0.5), patients, 50)
-    decision, prevalence = decision_curve(labels, scores, patients, 50), prevalence_curve(0.9, 0.8, replicates)
+    decision, prevalence = decision_curve(labels, scores, patients, 50), prevalence_curve(estimates, replicates)
     two = {"test": estimate(0.91), "val": estimate(0.97, None)}
     points = {"test": (0.8, 0.9)}
     bins = [

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from pulmo.metrics import Floats, Statistic, bootstrap, check_films, estimate, wilson
+from pulmo.metrics import Floats, Statistic, bootstrap, check_films, estimate, estimate_proportion
 
 BINS = 15
 BOUNDS = (0.1, 10.0)
@@ -56,9 +56,10 @@ def evaluate_calibration(
     """{"before": …, "after": …} the temperature, each with estimates of the Brier score, the negative log-likelihood,
     slope and intercept of the logistic regression of the label on the log-odds (ideal: 1 and 0), both ECEs, and bins.
 
-    ECE, on the probability of PNEUMONIA: `ece` over 15 bins of equal width, `ece_mass` over 15 of equal count.
-    Resampling inflates an ECE, so instead of an interval each has `chance_high`: what a perfectly calibrated model with
-    these probabilities stays below 95% of the time on as many films.
+    ECE, on the probability of PNEUMONIA: `ece` over 15 bins of equal width, `ece_mass` over 15 of equal count. Even
+    perfect calibration has an ECE above 0, the more so the fewer the films of a bin, and resampling adds to it. So
+    instead of an interval each has `chance_high`: labels are drawn 500 times from these probabilities, alike for the
+    films of a patient, and binned as the films are; 95% of these ECEs lie below it.
     """
     label, logit, patient = check_films(labels, logits, groups)
     report: dict[str, Any] = {}
@@ -71,8 +72,8 @@ def evaluate_calibration(
         report[name] = {key: estimate(float(value[key]), replicates[key], patient) for key in value}
         edges, quantiles = np.linspace(0, 1, BINS + 1), np.quantile(probability, np.linspace(0, 1, BINS + 1))
         for key, bounds in (("ece", edges), ("ece_mass", np.unique(quantiles))):
-            report[name][key] = _ece_with_chance(label, probability, bounds, seed)
-        report[name]["bins"] = reliability_bins(label, probability, edges)
+            report[name][key] = _ece_with_chance(label, probability, patient, bounds, seed)
+        report[name]["bins"] = reliability_bins(label, probability, edges, patient, resamples, seed)
     return report
 
 
@@ -86,27 +87,36 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, edge
     return float(np.abs(gaps).sum() / len(label))
 
 
-def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, edges: ArrayLike) -> list[dict[str, float]]:
-    """The bins that hold films: from, to, films, mean probability, observed share of PNEUMONIA with its Wilson interval
-    (films taken as independent)."""
-    label, probability, _ = check_films(labels, probabilities, np.zeros(len(np.asarray(labels))))
+def reliability_bins(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    edges: ArrayLike,
+    groups: ArrayLike,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The bins that hold films: from, to, films, patients, mean probability, and the observed share of PNEUMONIA with
+    its 95% interval (observed, low, high)."""
+    label, probability, patient = check_films(labels, probabilities, groups)
     bounds = np.asarray(edges, dtype=float)
     where = _bin(probability, bounds)
+    filled = np.unique(where)
+    inside = where[:, None] == filled
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        with np.errstate(invalid="ignore"):
+            return {"observed": (weights @ (inside & label[:, None])) / (weights @ inside)}
+
+    values, replicates = bootstrap(statistic, label, patient, resamples, seed)
     rows = []
-    for index in np.unique(where):
-        inside = where == index
-        low, high = wilson(label[inside].sum(), inside.sum())
-        rows.append(
-            {
-                "from": float(bounds[index]),
-                "to": float(bounds[index + 1]),
-                "films": int(inside.sum()),
-                "probability": float(probability[inside].mean()),
-                "observed": float(label[inside].mean()),
-                "low": low,
-                "high": high,
-            }
+    for column, index in enumerate(filled):
+        films = inside[:, column]
+        share = estimate_proportion(
+            float(values["observed"][column]), replicates["observed"][:, column], patient[films]
         )
+        row = {"from": float(bounds[index]), "to": float(bounds[index + 1]), "observed": share["value"]}
+        row |= {key: share[key] for key in ("low", "high", "films", "patients")}
+        rows.append(row | {"probability": float(probability[films].mean())})
     return rows
 
 
@@ -149,10 +159,12 @@ def _regression(label: np.ndarray, logit: Floats) -> Statistic:
     return statistic
 
 
-def _ece_with_chance(label: np.ndarray, probability: Floats, edges: Floats, seed: int) -> dict[str, float]:
+def _ece_with_chance(
+    label: np.ndarray, probability: Floats, patient: np.ndarray, edges: Floats, seed: int
+) -> dict[str, float]:
     where = _bin(probability, edges)
     membership = np.eye(where.max() + 1)[where]
-    drawn = np.random.default_rng(seed).random((500, len(label))) < probability
+    drawn = np.random.default_rng(seed).random((500, patient.max() + 1))[:, patient] < probability
     by_chance = np.abs((drawn - probability) @ membership).sum(axis=1) / len(label)
     return {
         "value": expected_calibration_error(label, probability, edges),

@@ -4,7 +4,7 @@ Every function returns lists of equal length under plain names; low and high are
 patients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,24 +46,31 @@ def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> Curve:
 
 
 def prevalence_curve(
-    sensitivity: float, specificity: float, replicates: dict[str, Floats], prevalences: Sequence[float] | None = None
+    estimates: Mapping[str, Estimate], replicates: Mapping[str, Floats], prevalences: Sequence[float] | None = None
 ) -> Curve:
     """PPV and NPV that this sensitivity and specificity mean where PNEUMONIA is rarer or commoner (default 1 to 60%).
 
-    `replicates` is what `metrics.discriminate` returns; an undefined value is NaN.
+    `estimates` and `replicates` are what `metrics.discriminate` returns. A sensitivity or specificity of exactly 0 or
+    1, alike in every resample, enters the band with the ends of its own interval instead. Undefined values are NaN.
     """
     prevalence = np.linspace(0.01, 0.60, 60) if prevalences is None else np.asarray(prevalences, dtype=float)
-    sens, spec = (
-        np.append(value, replicates[name])[:, None]
-        for name, value in zip(("sensitivity", "specificity"), (sensitivity, specificity), strict=True)
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ppv = sens * prevalence / (sens * prevalence + (1 - spec) * (1 - prevalence))
-        npv = spec * (1 - prevalence) / (spec * (1 - prevalence) + (1 - sens) * prevalence)
-    bands: dict[str, Floats] = {}
-    for name, values in (("ppv", ppv), ("npv", npv)):
-        bands |= {name: values[0]} | dict(zip((f"{name}_low", f"{name}_high"), _band(values[1:]), strict=True))
-    return _lists(prevalence=prevalence, **bands)
+
+    def predict(end: str) -> tuple[Floats, Floats]:
+        sens, spec = (
+            np.array([estimates[name][end]], dtype=float)[:, None]
+            if end == "value" or estimates[name]["value"] in (0, 1)
+            else replicates[name][:, None]
+            for name in ("sensitivity", "specificity")
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ppv = sens * prevalence / (sens * prevalence + (1 - spec) * (1 - prevalence))
+            npv = spec * (1 - prevalence) / (spec * (1 - prevalence) + (1 - sens) * prevalence)
+        return ppv, npv
+
+    curve = {"prevalence": prevalence}
+    for name, value, low, high in zip(("ppv", "npv"), *(predict(end) for end in ("value", "low", "high")), strict=True):
+        curve |= {name: value[0], f"{name}_low": _band(low)[0], f"{name}_high": _band(high)[1]}
+    return _lists(**curve)
 
 
 def decision_curve(

@@ -19,7 +19,16 @@ from pulmo.decisions import (
     is_answered,
 )
 from pulmo.manifest import SPLITS, read_name
-from pulmo.metrics import Flags, Floats, bootstrap, discriminate, estimate, evaluate_subgroups, ranking
+from pulmo.metrics import (
+    Flags,
+    Floats,
+    bootstrap,
+    discriminate,
+    estimate_auroc,
+    estimate_difference,
+    evaluate_subgroups,
+    ranking,
+)
 
 COLUMNS = ("path", "split", "patient", "label", "subtype", "logit")
 HEADLINE = ("auroc", "accuracy", "sensitivity", "specificity", "f1")
@@ -109,17 +118,13 @@ def evaluate_predictions(
         seed=seed,
     )
     report: dict[str, Any] = {"locked": asdict(locked)}
-    replicates = {}
-    for shift, (name, table) in enumerate(splits.items()):  # one seed for both would couple their resamples
-        report[name], replicates[name] = report_split(table, locked, resamples, seed + shift)
+    for shift, (name, table) in enumerate(splits.items()):  # a seed each: neither's resamples are the other's
+        report[name] = report_split(table, locked, resamples, seed + shift)
     if rendered is not None:
         report["val"]["renderings"] = evaluate_renderings(rendered, resamples, seed)
         report["val"]["metrics"]["auroc_rendered"] = report["val"]["renderings"].pop("mean")
-    report["gap"] = {}
-    for name in ("sensitivity", "specificity"):
-        val, test = (_number(report[split]["metrics"][name]) for split in ("val", "test"))
-        patients = pd.concat(splits.values()).patient.to_numpy()
-        report["gap"][name] = estimate(test - val, replicates["test"][name] - replicates["val"][name], patients)
+    val, test = (report[name]["metrics"] for name in ("val", "test"))
+    report["gap"] = {name: estimate_difference(val[name], test[name]) for name in ("sensitivity", "specificity")}
     return report, locked
 
 
@@ -135,14 +140,11 @@ def evaluate_renderings(rendered: pd.DataFrame, resamples: int = 2000, seed: int
         return each | {"mean": np.mean(list(each.values()), axis=0)}
 
     values, replicates = bootstrap(statistic, label, patient, resamples, seed)
-    return {name: estimate(float(values[name]), replicates[name], patient) for name in values}
+    return {name: estimate_auroc(float(values[name]), replicates[name], label, patient) for name in values}
 
 
-def report_split(
-    table: pd.DataFrame, locked: Locked, resamples: int = 2000, seed: int = 0
-) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Everything about one set of films (val, test or an external folder) under the locked threshold, for JSON, and the
-    bootstrap replicates of the metrics.
+def report_split(table: pd.DataFrame, locked: Locked, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Everything about one set of films (val, test or an external folder) under the locked threshold, for JSON.
 
     An estimate is {value, low, high, films, patients} and maybe a note; None where undefined. The report holds
     - films, patients, pneumonia, prevalence, confusion {tp, fp, fn, tn};
@@ -161,7 +163,7 @@ def report_split(
         name: int(((label == truth) & (called == decision)).sum())
         for name, truth, decision in (("tp", 1, True), ("fp", 0, True), ("fn", 1, False), ("tn", 0, False))
     }
-    report = {
+    return {
         "films": len(label),
         "patients": len(np.unique(patient)),
         "pneumonia": int(label.sum()),
@@ -172,9 +174,7 @@ def report_split(
         "curves": {
             "roc": roc_curve(label, logit, patient, resamples, seed) if both else None,
             "precision_recall": precision_recall_curve(label, logit) if both else None,
-            "prevalence": prevalence_curve(
-                _number(metrics["sensitivity"]), _number(metrics["specificity"]), replicates
-            ),
+            "prevalence": prevalence_curve(metrics, replicates),
             "decision": decision_curve(label, probability, patient, resamples, seed),
             "risk_coverage": risk_coverage(label, called, sure, patient, resamples, seed),
         },
@@ -183,7 +183,6 @@ def report_split(
         ),
         "subgroups": evaluate_subgroups(label, logit, called, patient, subgroup_masks(table), resamples, seed),
     }
-    return report, replicates
 
 
 def subgroup_masks(table: pd.DataFrame) -> dict[str, Flags]:
@@ -225,7 +224,3 @@ def headline(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         for split, names in chosen.items()
     }
     return {split: {name: value for name, value in of.items() if value is not None} for split, of in values.items()}
-
-
-def _number(estimated: Mapping[str, Any]) -> float:
-    return np.nan if estimated["value"] is None else float(estimated["value"])

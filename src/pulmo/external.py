@@ -55,7 +55,7 @@ def evaluate_folder(
         )
         probability, called = locked.decide(table.logit.to_numpy())
         table = table.assign(prob_pneumonia=probability, called=called.astype(int))
-        report, _ = report_split(table, locked, resamples, seed)
+        report = report_split(table, locked, resamples, seed)
         report["known"] = recognise(table.pixel_sha256, predictor.package.films)
         (out / "plots").mkdir()
         figures.draw_splits({"external": report}, locked.operating_point.threshold, out / "plots")

@@ -155,14 +155,43 @@ def estimate(value: float, replicates: Floats, patients: NDArray[Any]) -> Estima
     return result
 
 
-def estimate_proportion(value: float, replicates: Floats, patients: NDArray[Any]) -> Estimate:
-    """`estimate`, but exactly 0 or 1, which no resample can widen, gets a Wilson interval that counts patients."""
+def estimate_proportion(
+    value: float, replicates: Floats, patients: NDArray[Any], trials: int | None = None
+) -> Estimate:
+    """`estimate`, but exactly 0 or 1, which no resample can widen, gets a Wilson interval over `trials`, or else over
+    the patients."""
     result = estimate(value, replicates, patients)
     if value in (0, 1):
-        low, high = wilson(value * result["patients"], result["patients"])
-        note = "every resample gives the same value: Wilson interval over patients"
+        trials = result["patients"] if trials is None else trials
+        low, high = wilson(value * trials, trials)
+        note = f"every resample gives the same value: Wilson interval over {trials} patients"
         result |= {"low": low, "high": high, "note": note}
     return result
+
+
+def estimate_auroc(value: float, replicates: Floats, labels: Flags, patients: NDArray[Any]) -> Estimate:
+    """`estimate_proportion` of an AUROC; exactly 0 or 1 counts pairs of patients that have no patient in common.
+
+    As many such pairs as there are patients in the smaller class are independent trials, each of which a model with an
+    AUROC of A ranks rightly with probability A; that all pairs are ranked rightly is no likelier than that these are.
+    """
+    pairs = min(len(np.unique(patients[chosen])) for chosen in (labels, ~labels))
+    return estimate_proportion(value, replicates, patients, pairs)
+
+
+def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
+    """Second less first, of two sets without a patient in common, with a 95% interval from both of theirs (Newcombe's
+    square-and-add, 1998), so that a value of exactly 0 or 1 does not count as certain."""
+    result: Estimate = {"value": None, "low": None, "high": None}
+    result |= {key: first[key] + second[key] for key in ("films", "patients")}
+    if first["value"] is None or second["value"] is None:
+        return result | {"note": "one of the two is undefined"}
+    result["value"] = second["value"] - first["value"]
+    if first["low"] is None or second["low"] is None:
+        return result | {"note": "no interval: one of the two has none"}
+    down = math.hypot(second["value"] - second["low"], first["high"] - first["value"])
+    up = math.hypot(second["high"] - second["value"], first["value"] - first["low"])
+    return result | {"low": result["value"] - down, "high": result["value"] + up}
 
 
 def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
@@ -192,7 +221,7 @@ def discriminate(
     """Estimates of every metric of METRICS, and their replicates (resamples,) for whoever needs a function of them.
 
     `films` and `patients` count what the metric speaks about: for sensitivity the PNEUMONIA films, for PPV the films
-    called PNEUMONIA. A proportion of exactly 0 or 1 gets a Wilson interval over its patients instead.
+    called PNEUMONIA. A proportion or AUROC of exactly 0 or 1 gets a Wilson interval over its patients instead.
     """
     label, score, patient = check_films(labels, scores, groups)
     decided = np.asarray(decisions, dtype=bool)
@@ -203,8 +232,11 @@ def discriminate(
     estimates = {}
     for name in METRICS:
         about_patients = patient[about.get(name, np.ones_like(label))]
-        measure = estimate_proportion if name in _PROPORTIONS else estimate
-        estimates[name] = measure(float(values[name]), replicates[name], about_patients)
+        if name == "auroc":
+            estimates[name] = estimate_auroc(float(values[name]), replicates[name], label, patient)
+        else:
+            measure = estimate_proportion if name in _PROPORTIONS else estimate
+            estimates[name] = measure(float(values[name]), replicates[name], about_patients)
         if math.isnan(values[name]):
             estimates[name]["note"] = _NEEDS[name]
     return estimates, replicates
@@ -222,9 +254,20 @@ def evaluate_subgroups(
     """Sensitivity, specificity and AUROC within each named mask, however few its films.
 
     The AUROC of a subgroup of one class (all bacterial, say) is against every film of the other class; `against` says.
+    `gap` has sensitivity and specificity less those of all other films.
     """
     label, score, patient = check_films(labels, scores, groups)
     decided = np.asarray(decisions, dtype=bool)
+
+    def decide(part: Flags) -> dict[str, Estimate]:
+        if not part.any():
+            return {name: {"value": None, "films": 0, "patients": 0} for name in ("sensitivity", "specificity")}
+        values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
+        about = {"sensitivity": part & label, "specificity": part & ~label}
+        return {
+            name: estimate_proportion(float(values[name]), replicates[name], patient[about[name]]) for name in about
+        }
+
     rows = []
     for name, chosen in masks.items():
         mask = np.asarray(chosen, dtype=bool)
@@ -232,7 +275,7 @@ def evaluate_subgroups(
             raise ValueError(f"subgroup {name} holds no film")
         classes = np.unique(label[mask])
         own = discriminate(label[mask], score[mask], decided[mask], patient[mask], resamples, seed)[0]
-        auroc = own["auroc"]
+        auroc, others = own["auroc"], decide(~mask)
         if len(classes) == 1:
             wider = mask | (label != classes[0])
             auroc = discriminate(label[wider], score[wider], decided[wider], patient[wider], resamples, seed)[0][
@@ -247,6 +290,7 @@ def evaluate_subgroups(
                 "sensitivity": own["sensitivity"],
                 "specificity": own["specificity"],
                 "auroc": auroc,
+                "gap": {name: estimate_difference(others[name], own[name]) for name in others},
                 "against": "its own films" if len(classes) == 2 else f"all {'NORMAL' if classes[0] else 'PNEUMONIA'}",
             }
         )

@@ -105,13 +105,13 @@ def draw_confusion(path: Path, counts: Mapping[str, int], title: str) -> None:
 
 
 def draw_reliability(path: Path, bins: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> None:
-    """Observed share of PNEUMONIA against mean probability with Wilson intervals, and how many films each bin holds;
+    """Observed share of PNEUMONIA against mean probability with 95% intervals, and how many films each bin holds;
     one line per name (before, after the temperature), bins as in `calibration.reliability_bins`."""
     keys = ("probability", "observed", "low", "high")
     with drawing(path, 5.2, 6.0, rows=2, sharex=True, height_ratios=[3, 1]) as (upper, lower):
         upper.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED, label="perfect")
         for index, (name, rows, colour, style) in enumerate(_styled(bins)):
-            x, y, low, high = (np.array([row[key] for row in rows]) for key in keys)
+            x, y, low, high = (np.array([row[key] for row in rows], dtype=float) for key in keys)
             look = {"color": colour, "linestyle": style, "marker": "os"[index % 2], "markersize": 5, "linewidth": 1.3}
             upper.errorbar(x, y, np.clip([y - low, high - y], 0, None), elinewidth=1, capsize=2, label=name, **look)
             width = (rows[0]["to"] - rows[0]["from"]) / (len(bins) + 0.5)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from pulmo.metrics import Floats, bootstrap, check_films, estimate, estimate_proportion, ranking, rates
+from pulmo.metrics import Floats, bootstrap, check_films, estimate_auroc, estimate_proportion, ranking, rates
 
 Change = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]  # one film (S, S), strength, its dice
 
@@ -67,7 +67,7 @@ def measure_robustness(
         about = {"sensitivity": patient[label], "specificity": patient[~label], "flipped": patient}
         shares = {n: estimate_proportion(float(values[n]), replicates[n], who) for n, who in about.items()}
         counts = {"to_pneumonia": int((flipped & called).sum()), "to_normal": int((flipped & before).sum())}
-        return {"auroc": estimate(float(values["auroc"]), replicates["auroc"], patient)} | shares | counts
+        return {"auroc": estimate_auroc(float(values["auroc"]), replicates["auroc"], label, patient)} | shares | counts
 
     rows: list[dict[str, Any]] = []
     for change in tqdm(CHANGES, desc="robustness", unit="change", disable=None):

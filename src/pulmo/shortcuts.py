@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy import fft
 
 from pulmo.manifest import LABELS
-from pulmo.metrics import Flags, Floats, bootstrap, check_films, estimate, estimate_text, ranking
+from pulmo.metrics import Flags, Floats, bootstrap, check_films, estimate, estimate_auroc, estimate_text, ranking
 
 MARGIN = 0.03
 FALL = 0.1
@@ -195,7 +195,7 @@ def _fit(columns: Floats, label: Flags) -> Callable[[Floats], Floats]:
 def _auroc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, resamples: int, seed: int) -> dict[str, Any]:
     label, score, patient = check_films(labels, scores, groups)
     values, replicates = bootstrap(ranking(label, score), label, patient, resamples, seed)
-    return estimate(float(values["auroc"]), replicates["auroc"], patient)
+    return estimate_auroc(float(values["auroc"]), replicates["auroc"], label, patient)
 
 
 def _win(difference: Floats) -> Floats:
