@@ -289,6 +289,7 @@ def test_git_state_ignores_what_dvc_rewrites(tmp_path):
 
     assert tracking.git_state(tmp_path) == ("no commit", False)
     git("init")
+    assert tracking.git_state(tmp_path) == ("no commit", False)
     for name in ("code.py", "params.yaml", "dvc.lock"):
         (tmp_path / name).write_text("1")
     git("add", ".")

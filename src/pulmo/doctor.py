@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from pulmo import tracking
 from pulmo.experiments import run_dvc
 from pulmo.params import load_params
+from pulmo.tracking import run_git
 
 _GIB = 2**30
 _NEEDED, _ENOUGH = 1, 5  # GiB: the phantom run, the real films with cache and a few experiments
@@ -44,13 +44,13 @@ def check_git(root: Path) -> Finding:
     """DVC keeps experiments as commits, so it needs git, a repository, a commit, and the history they start from."""
     if not shutil.which("git"):
         return Finding("error", "git is not installed", "install git (apt install git, brew install git)")
-    if _git(root, "rev-parse", "--show-toplevel") is None:
+    if not run_git(root, "rev-parse", "--show-toplevel"):
         return Finding("error", f"{root} is no git repository", "clone with git; an unpacked .zip has no history")
-    if (head := _git(root, "rev-parse", "--short", "HEAD")) is None:
+    if not (head := run_git(root, "rev-parse", "--verify", "--quiet", "--short", "HEAD")):
         return Finding("error", "the repository has no commit", "git add -A && git commit -m start")
-    if _git(root, "rev-parse", "--is-shallow-repository") == "true":
+    if run_git(root, "rev-parse", "--is-shallow-repository") == "true":
         return Finding("error", "shallow clone: queued experiments record nothing", "git fetch --unshallow")
-    if not _git(root, "config", "user.email"):
+    if not run_git(root, "config", "user.email"):
         return Finding("warning", "git does not know who you are", "git config --global user.email YOU@EXAMPLE.ORG")
     return Finding("ok", f"at commit {head}, whole history")
 
@@ -183,11 +183,6 @@ CHECKS: dict[str, Callable[[Path], Finding]] = {
     "compute": check_compute,
     "disk": check_disk,
 }
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    return None if done.returncode else done.stdout.strip()
 
 
 def _store_cure(error: str, given: str) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pulmo.tracking import flatten
+from pulmo.tracking import flatten, run_git
 
 SHOWN = ("val.auroc", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity", "test.f1")
 _SHORT = {"auroc_rendered": "rend", "accuracy": "acc", "sensitivity": "sens", "specificity": "spec"}
@@ -101,12 +101,12 @@ def format_experiments(
 
 def find_baselines(root: Path) -> list[str]:
     """HEAD and every commit that an experiment, finished, queued or failed, starts from."""
-    refs = _git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    refs = run_git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()
     told = [f"{match[1]}{match[2]}" for ref in refs if (match := re.match(r"refs/exps/(..)/(.{38})/", ref))]
     for stash in ("refs/exps/celery/stash", "refs/exps/celery/failed"):
         if stash in refs:
-            told += re.findall(r"dvc-exp:\w+:(\w+):", _git(root, "log", "--walk-reflogs", "--format=%gs", stash))
-    known = [commit for commit in dict.fromkeys(told) if _git(root, "cat-file", "-t", commit)]
+            told += re.findall(r"dvc-exp:\w+:(\w+):", run_git(root, "log", "--walk-reflogs", "--format=%gs", stash))
+    known = [commit for commit in dict.fromkeys(told) if run_git(root, "cat-file", "-t", commit)]
     return ["HEAD", *known]
 
 
@@ -197,7 +197,3 @@ def _read_entry(entry: dict[str, Any], baseline: str) -> Experiment:
 def _flat(files: dict[str, Any] | None) -> dict[str, Any]:
     """Contents of all files of a kind, flat; a file that the revision lacks holds nothing."""
     return {key: value for file in (files or {}).values() for key, value in flatten(file.get("data") or {}).items()}
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout

@@ -16,8 +16,7 @@ from pulmo.metrics import Estimate, estimate_text
 from pulmo.package import load_package
 from pulmo.paths import EVALUATION, MLFLOW_RUN, PACKAGE
 from pulmo.revisions import read_output
-from pulmo.tracking import read_artifact, registry
-from pulmo.tracking.store import run_git
+from pulmo.tracking import read_artifact, registry, run_git
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def promote(root: Path, candidate: registry.Candidate, verdict: Verdict, reason:
     tags = {
         "experiment": candidate.name,
         "replaced": f"version {verdict.champion.number}, {verdict.champion.name}" if verdict.champion else "",
-        "by": run_git(root, "config", "user.name").strip() or "unknown",
+        "by": run_git(root, "config", "user.name") or "unknown",
         "why": f"forced: {reason}" if objections else why,
         "objections": objections,
     }

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
@@ -53,7 +52,7 @@ def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:
         "dvc.baseline": experiment.baseline,
         "git.revision": experiment.baseline,
         "mlflow.source.git.commit": experiment.baseline,
-        "mlflow.user": _author(root, experiment.revision),
+        "mlflow.user": tracking.run_git(root, "log", "-1", "--format=%an", experiment.revision) or "unknown",
         "pulmo.backfilled": date.today().isoformat(),
         "pulmo.error": experiment.error,
         "data_sha256": json.loads(read(paths.PACKAGE / "model.json") or "{}").get("data_sha256"),
@@ -106,8 +105,3 @@ def _bounds(report: dict[str, Any], metrics: dict[str, float]) -> dict[str, floa
         estimate = report.get(split, {}).get("metrics", {}).get(name, {})
         found |= {f"{key}.{bound}": estimate.get(bound) for bound in ("low", "high")}
     return found
-
-
-def _author(root: Path, revision: str) -> str:
-    command = ["git", "log", "-1", "--format=%an", revision]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip() or "unknown"

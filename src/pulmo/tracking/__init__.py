@@ -7,7 +7,7 @@ cache, and evaluate opens a run of its own, complete with parameters and the tra
 
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import EXPERIMENT_TAG, HOST, evaluate_run, train_run
-from pulmo.tracking.store import EXPERIMENT, flatten, git_state, open_store, read_artifact, store_uri
+from pulmo.tracking.store import EXPERIMENT, flatten, git_state, open_store, read_artifact, run_git, store_uri
 from pulmo.tracking.upkeep import (
     add_run,
     close_run,
@@ -35,6 +35,7 @@ __all__ = [
     "process_lives",
     "read_artifact",
     "recorded_experiments",
+    "run_git",
     "store_uri",
     "train_run",
 ]

@@ -77,7 +77,7 @@ def _create_run(client: Any, root: Path, params: Mapping[str, Any], tags: Mappin
     own = {
         "mlflow.source.git.commit": revision,
         "mlflow.source.name": "dvc",
-        "mlflow.user": run_git(root, "config", "user.name").strip() or "unknown",
+        "mlflow.user": run_git(root, "config", "user.name") or "unknown",
         "git.revision": revision,
         "git.dirty": dirty,
         EXPERIMENT_TAG: experiment,

@@ -72,7 +72,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def git_state(folder: Path) -> tuple[str, bool]:
     """Commit hash and whether tracked files differ from it; what DVC itself rewrites aside."""
-    head = run_git(folder, "rev-parse", "HEAD").strip()
+    head = run_git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     changed = {line[3:].strip('"') for line in run_git(folder, "status", "--porcelain", "-uno").splitlines()}
     return head or "no commit", bool(changed - _DVC_WRITES)
 
@@ -84,7 +84,8 @@ def _ensure_experiment(client: Any, artifacts_at: Path | None) -> None:
 
 
 def run_git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True).stdout
+    """What a git command prints, without the last line break; nothing where it fails."""
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True).stdout.rstrip("\n")
 
 
 def load_mlflow() -> Any:
