@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_project import commit, run
-from toy_project import make_toy
+from toy_project import PIPELINE, make_toy
 from typer.testing import CliRunner
 
 from pulmo import cli, queue, tracking
@@ -176,6 +176,28 @@ def test_sync_gives_every_ended_experiment_one_run(toy, tmp_path):
     client.delete_run(runs["good"].info.run_id)
     (line,) = sync_store(folder)
     assert line.split()[:2] == ["added", "good"]
+
+
+TWO_STAGES = PIPELINE.replace(
+    "  evaluate:",
+    """  train:
+    cmd: mkdir -p models && grep lr params.yaml > models/trained
+    params: [train.lr]
+    outs: [models/trained]
+  evaluate:""",
+).replace("deps: [stage.py]\n    params: [train]", "deps: [stage.py, models/trained]\n    params: [train.arch]")
+
+
+@pytest.mark.slow
+def test_an_experiment_of_a_part_of_the_stages_has_no_metrics_of_its_own(tmp_path):
+    folder = make_toy(tmp_path / "toy", pipeline=TWO_STAGES)
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "whole", "-S", "train.lr=0.00002")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "trained", "-S", "train.lr=0.2", "train")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "not-evaluated", "-S", "train.arch=large", "train")
+    found = {item.name: (item.state, bool(item.metrics), item.error) for item in read_experiments(folder)}
+    part = ("Unfinished", False, "only a part of the stages ran")
+    assert found == {"whole": ("Success", True, None), "trained": part, "not-evaluated": part}
+    assert [line.split()[1] for line in sync_store(folder)] == ["whole"]
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ class Experiment:
     revision: str  # commit that holds it; of a queued or failed one the stash entry
     baseline: str  # full hash of the commit it varies
     created: str  # ISO 8601, local time; empty while DVC does not tell
-    state: str  # Success | Failed | Queued | Running | Commit
+    state: str  # Success | Unfinished (some stages ran) | Failed | Queued | Running | Commit
     params: dict[str, Any]  # flat, such as train.lr
     metrics: dict[str, float]  # flat, such as test.auroc
     error: str | None  # what went wrong, in one line
@@ -46,9 +46,9 @@ def read_experiments(root: Path, commits: bool = False) -> list[Experiment]:
     for baseline in shown:
         if commits and baseline["name"] and baseline["rev"] != "workspace":
             tip = {"name": baseline["name"], "revs": [baseline], "executor": {"state": "commit"}}
-            found[baseline["rev"], ""] = _read_entry(tip, baseline["rev"])
+            found[baseline["rev"], ""] = _read_entry(root, tip, baseline["rev"])
         for entry in baseline["experiments"] or []:
-            experiment = _read_entry(entry, baseline["rev"])
+            experiment = _read_entry(root, entry, baseline["rev"])
             # A running experiment is told twice when an earlier one of its name is being replaced: the first is it.
             found.setdefault((experiment.baseline, experiment.name), experiment)
     return list(found.values())
@@ -172,7 +172,7 @@ def _age(created: str, now: datetime) -> str:
     return ""
 
 
-def _read_entry(entry: dict[str, Any], baseline: str) -> Experiment:
+def _read_entry(root: Path, entry: dict[str, Any], baseline: str) -> Experiment:
     tip, executor = entry["revs"][0], entry["executor"] or {}
     data = tip["data"] or {}
     log = (executor.get("local") or {}).get("log")
@@ -180,6 +180,9 @@ def _read_entry(entry: dict[str, Any], baseline: str) -> Experiment:
     error = (tip["error"] or {}).get("msg")
     if state == "Failed" and log and Path(log).is_file():
         error = failure_reason(Path(log).read_text(encoding="utf-8", errors="replace"))
+    params = _flat(data.get("params"))
+    if state == "Success" and not (data.get("metrics") and _is_whole(root, tip["rev"], params)):
+        state, error = "Unfinished", "only a part of the stages ran"
     # The metrics file that git carries is there, unchanged, in what has not come to its end: those are not its own.
     metrics = _flat(data.get("metrics")) if state in ("Success", "Commit") else {}
     return Experiment(
@@ -188,9 +191,26 @@ def _read_entry(entry: dict[str, Any], baseline: str) -> Experiment:
         baseline=baseline,
         created=data.get("timestamp") or "",
         state=state,
-        params=_flat(data.get("params")),
+        params=params,
         metrics={key: float(value) for key, value in metrics.items() if isinstance(value, int | float)},
         error=error,
+    )
+
+
+def _is_whole(root: Path, revision: str, params: Mapping[str, Any]) -> bool:
+    """Whether each stage of an experiment ran with its params and on what the stages before it left.
+
+    `dvc exp run train` leaves evaluate, and thereby the metrics, as they were in the baseline; its dvc.lock tells.
+    """
+    from dvc.utils.serialize import parse_yaml
+
+    lock = parse_yaml(run_git(root, "show", f"{revision}:./dvc.lock"), "dvc.lock") or {}
+    stages = lock.get("stages", {}).values()
+    left = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
+    return bool(stages) and all(
+        all(left.get(dep["path"], dep.get("md5")) == dep.get("md5") for dep in stage.get("deps", []))
+        and _flat({file: {"data": used} for file, used in stage.get("params", {}).items()}).items() <= params.items()
+        for stage in stages
     )
 
 

@@ -70,7 +70,9 @@ def _start_workers(root: Path, jobs: int) -> None:
 
 
 def _raise_failures(root: Path, tasks: Tasks, report: Callable[[str], None]) -> None:
-    recorded = {experiment.name for experiment in read_experiments(root) if experiment.state == "Success"}
+    recorded = {
+        experiment.name for experiment in read_experiments(root) if experiment.state in ("Success", "Unfinished")
+    }
     reasons = {}
     for name, state in tasks.values():
         if state == "Failed":
