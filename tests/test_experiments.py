@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_project import commit, run
-from toy_project import PIPELINE, make_toy
+from toy_project import PARAMS, PIPELINE, make_toy
 from typer.testing import CliRunner
 
 from pulmo import cli, queue, tracking
@@ -182,7 +182,7 @@ TWO_STAGES = PIPELINE.replace(
     "  evaluate:",
     """  train:
     cmd: mkdir -p models && grep lr params.yaml > models/trained
-    params: [train.lr]
+    params: [train.lr, train.decay]
     outs: [models/trained]
   evaluate:""",
 ).replace("deps: [stage.py]\n    params: [train]", "deps: [stage.py, models/trained]\n    params: [train.arch]")
@@ -190,8 +190,8 @@ TWO_STAGES = PIPELINE.replace(
 
 @pytest.mark.slow
 def test_an_experiment_of_a_part_of_the_stages_has_no_metrics_of_its_own(tmp_path):
-    folder = make_toy(tmp_path / "toy", pipeline=TWO_STAGES)
-    run(folder, "dvc", "exp", "run", "--temp", "-n", "whole", "-S", "train.lr=0.00002")
+    folder = make_toy(tmp_path / "toy", pipeline=TWO_STAGES, params=PARAMS + "  decay: 0.00002\n")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "whole", "-S", "train.lr=0.3")
     run(folder, "dvc", "exp", "run", "--temp", "-n", "trained", "-S", "train.lr=0.2", "train")
     run(folder, "dvc", "exp", "run", "--temp", "-n", "not-evaluated", "-S", "train.arch=large", "train")
     found = {item.name: (item.state, bool(item.metrics), item.error) for item in read_experiments(folder)}
