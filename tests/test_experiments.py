@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from small_project import commit, run
 from toy_project import PARAMS, PIPELINE, make_toy
 from typer.testing import CliRunner
 
-from pulmo import cli, queue, tracking
+from pulmo import cli, queue, sync, tracking
 from pulmo.comparison_report import format_comparison, write_comparison
 from pulmo.experiments import Experiment, failure_reason, format_experiments, read_experiments
 from pulmo.sync import sync_store
@@ -248,6 +249,52 @@ def test_only_runs_that_are_surely_dead_are_closed(tmp_path):
     closed = client.get_run(ids[0])
     assert closed.info.status == "KILLED"
     assert closed.info.end_time >= client.get_metric_history(ids[0], "loss")[0].timestamp
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch, empty_store):
+    """A project with a store, in which DVC knows the experiments of the list that is given."""
+    shutil.copy(empty_store, tmp_path)
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    experiments: list[Experiment] = []
+    monkeypatch.setattr(sync, "read_experiments", lambda root: experiments)
+    return tmp_path, experiments
+
+
+def trained(root: Path, monkeypatch, name: str, pid: int = 2**22 - 1) -> str:
+    """Id of a run that train ended well, and whose process is gone."""
+    monkeypatch.setenv("DVC_EXP_NAME", name)
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "b" * 40)
+    with tracking.train_run(root, {"a": 1}, {}) as run:
+        run.set_tags({"pulmo.pid": pid, "pulmo.pid_started": 1})
+    return run.run_id
+
+
+def evaluated(root: Path, monkeypatch, name: str, metrics: dict[str, float]) -> str:
+    record = {"run_id": trained(root, monkeypatch, name), "environment": {}}
+    with tracking.evaluate_run(root, record, {"a": 1}, {}, []) as run:
+        run.log_metrics(metrics)
+    return run.run_id
+
+
+def test_a_run_whose_evaluate_broke_or_never_began_does_not_stay_finished(known, monkeypatch):
+    root, experiments = known
+    states = {"broke": "Failed", "stopped": "", "part": "Unfinished", "between": "Running", "lost": "Running", "": ""}
+    ids = {name: trained(root, monkeypatch, name) for name in states}
+    ids["whole"] = evaluated(root, monkeypatch, "whole", {})
+    experiments += [experiment(name, None, state) for name, state in states.items() if state]
+    client = tracking.open_store(root)
+    client.set_terminated(ids["lost"], "FINISHED", int((time.time() - 3600) * 1000))
+    lines = list(sync.sync_store(root))
+    assert sorted(line.split()[2:4] for line in lines) == [
+        ["FAILED", "broke"],
+        ["KILLED", "lost"],
+        ["KILLED", "stopped"],
+    ]
+    assert list(sync.sync_store(root)) == []
+    found = {name: client.get_run(run_id).info.status for name, run_id in ids.items()}
+    ended = {"broke": "FAILED", "stopped": "KILLED", "lost": "KILLED"}
+    assert found == {**dict.fromkeys(ids, "FINISHED"), **ended}
 
 
 class Script:

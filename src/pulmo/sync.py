@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from pulmo.revisions import read_output
 
 _TEXTS = (paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
 
+_PAUSE = 600  # seconds that DVC may take between two stages; what is killed may be Running for ever in its eyes
+
 
 def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
     """Repair the store of the project at `root`, telling each change in a line; a second time there is none.
@@ -22,6 +25,7 @@ def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
     Closes what is surely dead as KILLED (`older_than`: see tracking.list_left_open), then adds the runs of finished and
     failed experiments that have none. Runs of experiments that were removed from DVC stay.
     """
+    experiments = read_experiments(root)
     gone, unknown = tracking.list_left_open(root, older_than)
     for run in gone:
         tracking.close_run(root, run)
@@ -29,14 +33,34 @@ def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
     for run in unknown:
         where = run.data.tags.get(tracking.HOST, "a machine that left no name")
         yield f"left as RUNNING    {run.info.run_name}  (started on {where}; `--older-than HOURS` closes it)"
-    recorded = tracking.recorded_experiments(root)
-    for experiment in read_experiments(root):
-        evaluated = experiment.state == "Success"
-        has_run = recorded.get((experiment.name, experiment.baseline))
-        if experiment.state not in ("Success", "Failed") or has_run or (has_run is not None and not evaluated):
+    recorded = tracking.find_experiment_runs(root)
+    states = {(experiment.name, experiment.baseline): experiment.state for experiment in experiments}
+    for key, runs in recorded.items():
+        for run in runs:
+            if run.info.status == "FINISHED" and not _is_whole(run) and _broke_off(run, states.get(key), older_than):
+                status = "FAILED" if states.get(key) == "Failed" else "KILLED"
+                tracking.close_run(root, run, status)
+                yield f"closed as {status:8} {run.info.run_name}  (its process is gone, and it was not evaluated)"
+    for experiment in experiments:
+        evaluated, runs = experiment.state == "Success", recorded.get((experiment.name, experiment.baseline), [])
+        if (
+            experiment.state not in ("Success", "Failed")
+            or any(_is_whole(run) for run in runs)
+            or (runs and not evaluated)
+        ):
             continue
         held = _add(root, experiment, evaluated)
         yield f"added              {experiment.name}  ({experiment.state.lower()}; {held})"
+
+
+def _is_whole(run: Any) -> bool:
+    return tracking.EVALUATED in run.data.tags
+
+
+def _broke_off(run: Any, state: str | None, older_than: float | None) -> bool:
+    """Whether a run that train ended well is one that evaluate will not go on in: it broke first, or never began."""
+    between_stages = state == "Running" and time.time() - run.info.end_time / 1000 < _PAUSE
+    return state != "Unfinished" and not between_stages and bool(tracking.is_gone(run, older_than))
 
 
 def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:

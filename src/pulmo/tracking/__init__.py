@@ -6,19 +6,21 @@ cache, and evaluate opens a run of its own, complete with parameters and the tra
 """
 
 from pulmo.tracking.contents import Run
-from pulmo.tracking.runs import EXPERIMENT_TAG, HOST, evaluate_run, train_run
+from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST, evaluate_run, train_run
 from pulmo.tracking.store import EXPERIMENT, flatten, git_state, open_store, read_artifact, run_git, store_uri
 from pulmo.tracking.upkeep import (
     add_run,
     close_run,
+    find_experiment_runs,
     find_runs,
+    is_gone,
     list_left_open,
     probe_store,
     process_lives,
-    recorded_experiments,
 )
 
 __all__ = [
+    "EVALUATED",
     "EXPERIMENT",
     "EXPERIMENT_TAG",
     "HOST",
@@ -26,15 +28,16 @@ __all__ = [
     "add_run",
     "close_run",
     "evaluate_run",
+    "find_experiment_runs",
     "find_runs",
     "flatten",
     "git_state",
+    "is_gone",
     "list_left_open",
     "open_store",
     "probe_store",
     "process_lives",
     "read_artifact",
-    "recorded_experiments",
     "run_git",
     "store_uri",
     "train_run",

@@ -16,7 +16,7 @@ import psutil
 
 from pulmo.tracking.contents import Run
 from pulmo.tracking.models import log_model
-from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
+from pulmo.tracking.runs import BASELINE_TAG, EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
 from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, store_uri
 
 _PORTS = {"https": 443, "postgresql": 5432, "mysql": 3306}
@@ -71,15 +71,12 @@ def find_runs(root: Path, condition: str = "") -> list[Any]:
             return found
 
 
-def recorded_experiments(root: Path) -> dict[tuple[str, str], bool]:
-    """(name, baseline) of the experiments that have a run, and whether one of their runs was evaluated."""
-    recorded: dict[tuple[str, str], bool] = {}
-    for run in find_runs(root):
-        tags = run.data.tags
-        if tags.get(EXPERIMENT_TAG):
-            key = (tags[EXPERIMENT_TAG], tags.get("dvc.baseline", ""))
-            recorded[key] = recorded.get(key, False) or EVALUATED in tags
-    return recorded
+def find_experiment_runs(root: Path) -> dict[tuple[str, str], list[Any]]:
+    """The runs of each experiment by its name and baseline, the last one first."""
+    found: dict[tuple[str, str], list[Any]] = {}
+    for run in find_runs(root, f"tags.`{EXPERIMENT_TAG}` != ''"):
+        found.setdefault((run.data.tags[EXPERIMENT_TAG], run.data.tags.get(BASELINE_TAG, "")), []).append(run)
+    return found
 
 
 def list_left_open(root: Path, older_than: float | None = None) -> tuple[list[Any], list[Any]]:
@@ -88,25 +85,25 @@ def list_left_open(root: Path, older_than: float | None = None) -> tuple[list[An
     A process of this machine is looked up by its number and start; a run of another machine counts as gone where
     `older_than` is given and it was started more than so many hours ago.
     """
-    gone, unknown = [], []
-    for run in find_runs(root, "attributes.status = 'RUNNING'"):
-        tags = run.data.tags
-        started = float(tags.get(PID_STARTED, 0))
-        if tags.get(HOST) == socket.gethostname() and PID in tags:
-            if not process_lives(int(tags[PID]), started):
-                gone.append(run)
-        elif older_than is not None and time.time() - max(started, run.info.start_time / 1000) > older_than * 3600:
-            gone.append(run)
-        else:
-            unknown.append(run)
-    return gone, unknown
+    told = [(run, is_gone(run, older_than)) for run in find_runs(root, "attributes.status = 'RUNNING'")]
+    return [run for run, gone in told if gone], [run for run, gone in told if gone is None]
 
 
-def close_run(root: Path, run: Any) -> None:
-    """End a run as KILLED, at the time of its last metric."""
+def is_gone(run: Any, older_than: float | None = None) -> bool | None:
+    """Whether the process that wrote a run last is gone, as in `list_left_open`; None where none can tell."""
+    tags = run.data.tags
+    started = float(tags.get(PID_STARTED, 0))
+    if tags.get(HOST) == socket.gethostname() and PID in tags:
+        return not process_lives(int(tags[PID]), started)
+    old = older_than is not None and time.time() - max(started, run.info.start_time / 1000) > older_than * 3600
+    return True if old else None
+
+
+def close_run(root: Path, run: Any, status: str = "KILLED") -> None:
+    """End a run as KILLED, or FAILED, at the time of its last metric."""
     client = open_store(root)
     points = [client.get_metric_history(run.info.run_id, key)[-1].timestamp for key in run.data.metrics]
-    client.set_terminated(run.info.run_id, "KILLED", max(points, default=run.info.start_time))
+    client.set_terminated(run.info.run_id, status, max(points, default=run.info.start_time))
 
 
 def add_run(
