@@ -224,6 +224,7 @@ def fake(tmp_path, monkeypatch):
     class Fake:
         trial: sweeps.Trial | None = None
         pruned = False
+        commit = ""
 
         def __init__(self) -> None:
             self.stopping = Event()
@@ -244,10 +245,15 @@ def fake(tmp_path, monkeypatch):
     subprocess.run(
         ["git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty"], cwd=tmp_path
     )
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    dvc = {"cwd": tmp_path, "env": dict(os.environ)}
+    monkeypatch.setattr(
+        trials, "dvc_command", lambda root, *arguments: dvc | {"args": [str(tmp_path / "bin/dvc"), *arguments]}
+    )
     monkeypatch.setattr(trials, "POLL", 0.05)
     monkeypatch.setattr(trials, "LOST", 3.0)
-    monkeypatch.setattr(trials, "read_output", lambda root, path, name: '{"val": {"auroc": 0.75}}')
+    told.commit = run(tmp_path, "git", "rev-parse", "HEAD").strip()
+    results = {told.commit: '{"val": {"auroc": 0.75}}'}
+    monkeypatch.setattr(trials, "read_output", lambda root, path, commit: results[commit])
     monkeypatch.setattr(sweeps, "read_trial", lambda sweep, name: told.trial)
     monkeypatch.setattr(sweeps, "mark_pruned", lambda sweep, trial: setattr(told, "pruned", True))
     return told
@@ -261,6 +267,13 @@ def test_a_trial_is_an_experiment_below_the_sweep(fake, tmp_path):
     assert fake.run() == 0.75
     settings = "-S train.lr=1e-05 -S split.drop_duplicates=true"
     assert (tmp_path / "said").read_text().strip() == f"--wait-for-lock exp run --temp -n toy-0 {settings} parent"
+
+
+def test_a_trial_never_takes_the_result_of_an_earlier_experiment_of_its_name(fake, tmp_path):
+    run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.commit)
+    fake.write("echo 'ERROR: Experiment conflicts with existing experiment'; exit 255")
+    with pytest.raises(trials.TrialError, match="conflicts with existing experiment"):
+        fake.run()
 
 
 def test_a_failed_trial_says_why_at_once(fake, monkeypatch):
@@ -379,7 +392,9 @@ def test_poor_trials_are_pruned_and_a_failing_one_does_not_end_the_sweep(toy, mo
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    here = str(Path(sys.executable).parent)  # an environment that is not activated: neither dvc nor python in the path
+    elsewhere = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != here]
+    monkeypatch.setenv("PATH", os.pathsep.join(elsewhere))
     file = sweep_file(toy, trials=3, prune={"after_trials": 1, "after_epochs": 0}, fixed={"train.pace": 0.0})
     study = open_study(read_sweep(file, toy / "params.yaml"), f"sqlite:///{toy / 'optuna.db'}")
     for lr in (0.8, 0.2, -1.0):

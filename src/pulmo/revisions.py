@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pulmo.tracking import read_artifact
+from pulmo.tracking.store import run_git
 
 WORKSPACE = "workspace"
 
@@ -34,3 +35,8 @@ def read_output(root: Path, path: str, revision: str) -> str:
             "`dvc exp show` lists the experiments, `dvc pull` brings their outputs"
         )
     return text
+
+
+def find_commits(root: Path, name: str) -> set[str]:
+    """Commits of the experiments called `name` (`toy-*` are several names), whatever commit they vary."""
+    return set(run_git(root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split())

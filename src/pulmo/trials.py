@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 
 from pulmo import paths
-from pulmo.experiments import to_arguments
+from pulmo.experiments import dvc_command, to_arguments
 from pulmo.files import read_json
-from pulmo.revisions import read_output
+from pulmo.revisions import find_commits, read_output
 from pulmo.tracking import Run, sweeps
 from pulmo.tracking.runs import PARENT_RUN
 
@@ -45,11 +45,12 @@ def run_trial(
     What the stages print goes to `log`. TrialError where the experiment failed, or `stopping` was set meanwhile.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    earlier = find_commits(root, name)
+    command = dvc_command(root, "--wait-for-lock", "exp", "run", "--temp", "-n", name, *to_arguments(settings))
+    command["env"] = {**command["env"], PARENT_RUN: sweep.run_id}
     with log.open("w") as output:
         process = subprocess.Popen(
-            ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-n", name, *to_arguments(settings)],
-            cwd=root,
-            env={**os.environ, PARENT_RUN: sweep.run_id},
+            **command,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the sweep, which then stops its trials one by one
@@ -62,8 +63,8 @@ def run_trial(
             trial = sweeps.read_trial(sweep, name)
             if not ended or (trial and trial.status == "RUNNING"):
                 alive = time.monotonic()
-            if ended and _exists(root, name):
-                metrics = json.loads(read_output(root, str(paths.METRICS), name))
+            if ended and (commits := find_commits(root, name) - earlier):
+                metrics = json.loads(read_output(root, str(paths.METRICS), commits.pop()))
                 if "auroc" not in metrics["val"]:
                     raise TrialError("its AUROC on validation is undefined")
                 return float(metrics["val"]["auroc"])
@@ -73,7 +74,7 @@ def run_trial(
             for epoch, auroc in sorted(trial.val_auroc.items()) if trial else ():
                 if trial and epoch not in epochs and is_poor(epoch, auroc):
                     _stop(process, trial.pid)
-                    if not _exists(root, name):  # else it was over before it could be stopped
+                    if not find_commits(root, name) - earlier:  # else it was over before it could be stopped
                         sweeps.mark_pruned(sweep, trial)
                         _forget(root, trial.run_id)
                         return None
@@ -82,11 +83,6 @@ def run_trial(
                 raise TrialError("the sweep was stopped")
     finally:
         _stop(process)
-
-
-def _exists(root: Path, name: str) -> bool:
-    listed = subprocess.run(["git", "for-each-ref", f"refs/exps/*/*/{name}"], cwd=root, capture_output=True, text=True)
-    return bool(listed.stdout.strip())
 
 
 def _stop(process: subprocess.Popen[bytes], pid: int | None = None) -> None:
