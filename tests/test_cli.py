@@ -1,17 +1,17 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from small_project import ROOT, copy_project
+from small_project import ROOT, copy_project, run
 from typer.testing import CliRunner
 
 from pulmo import cli, recipes
 from pulmo.experiments import to_arguments
 from pulmo.files import read_json, write_csv
 from pulmo.params import load_params
+from pulmo.sweep import run_sweep
 
 
 def call(*arguments: object) -> str:
@@ -180,21 +180,72 @@ def test_a_recipe_sets_every_key_of_training():
         assert keys - set(recipe["params"]["train"]) == {"precision", "device", "seed"}, name
 
 
-def test_a_recipe_that_is_honest_itself_runs_once(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports/recipes.md").write_text("")
+def copy_recipes(folder: Path) -> None:
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    shutil.copy(ROOT / "params.yaml", folder)
+
+
+def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_end_the_others(tmp_path, monkeypatch):
+    copy_recipes(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     ran: list[tuple[str, bool]] = []
-    monkeypatch.setattr(recipes, "run_recipe", lambda root, name, honest, settings: ran.append((name, honest)))
-    call("recipe", "run", "ours", "resnet50-head")
-    assert ran == [("ours", True), ("resnet50-head", False), ("resnet50-head", True)]
+
+    def record(root: Path, name: str, honest: bool, settings: list[str]) -> None:
+        ran.append((name, honest))
+        if name == "resnet50-head" and not honest:
+            raise recipes.RunError("experiment resnet50-head failed, see above")
+
+    monkeypatch.setattr(recipes, "run_recipe", record)
+    with pytest.raises(ValueError, match=r"no recipe 'our'"):
+        call("recipe", "run", "resnet50-head", "our")
+    assert ran == [], "a name is looked up before anything runs"
+    with pytest.raises(ValueError, match=r"1 of 4 runs failed: experiment resnet50-head failed, see above"):
+        call("recipe", "run", "resnet50-head", "ours", "ours")
+    assert ran == [("resnet50-head", False), ("resnet50-head", True), ("ours", True), ("ours", True)]
 
 
 def test_an_unknown_recipe_names_the_known_ones():
     with pytest.raises(ValueError, match=r"no recipe 'resnet'.*resnet18-layer4"):
         recipes.read_recipe(ROOT / "recipes", "resnet", honest=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("published: {}\nparams: {}", r"mine\.yaml: key protocol is missing"),
+        ("protocol: honest\nparams: {}", r"mine\.yaml: key published is missing"),
+        ("protocol: honest\npublished: {}", r"mine\.yaml: key params is missing"),
+        ("protocol: honest\npublished: {}\nparams: {train: 3}", r"mine\.yaml: params\.train: input should be a valid"),
+        ("protocol: honest\npublished: {test: {auc: 1}}\nparams: {}", r"mine\.yaml: published\.test\.auc.*'auroc'"),
+        ("protocol: own\npublished: {}\nparams: {}", r"mine\.yaml: protocol 'own' is not in .*; there are .*honest"),
+        ("protocol: honest\npublished: {}\nparams: {train: {rate: 1}}", r"mine\.yaml: train\.rate is no key of params"),
+        ("protocol: [", r"mine\.yaml is not valid YAML"),
+        ("- 3", r"mine\.yaml must hold one mapping"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(tmp_path, content, message):
+    copy_recipes(tmp_path)
+    (tmp_path / "recipes/mine.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        recipes.read_recipe(tmp_path / "recipes", "mine", honest=False)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("honest: {draws: 0}", r"protocols\.yaml: honest\.draws: input should be greater than 0"),
+        ("honest: {split: 3}", r"protocols\.yaml: honest\.split: input should be a valid dict"),
+        ("honest: {split: {by: patient}}", r"split\.by is no key of params"),
+    ],
+)
+def test_a_wrong_protocol_is_one_line(tmp_path, content, message):
+    copy_recipes(tmp_path)
+    (tmp_path / "recipes/protocols.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        recipes.read_recipe(tmp_path / "recipes", "ours", honest=False)
+    assert "\n" not in str(error.value)
 
 
 def entry(
@@ -233,63 +284,162 @@ def test_leaderboard_sets_published_numbers_above_ours():
     assert lines[2].endswith("| 12 | 2 |")
 
 
+def test_films_of_different_sources_are_never_in_one_table():
+    entries = {
+        "a": entry("a", "random", {}, 0.9),
+        "a-phantom": entry("a", "random", {}, 0.8) | {"source": "phantom"},
+        "b": {"source": "phantom", "times_test_opened": 1},  # no draw series came to its end
+    }
+    lines = [line.split(" | ")[:3] for line in recipes.format_leaderboard(entries).splitlines() if line[:3] != "|--"]
+    head = ["| recipe", "protocol", "AUROC"]
+    rows = [["| a", "random", f"{value:.3f} ({value - 0.1:.3f}–{min(1, value + 0.1):.3f})"] for value in (0.9, 0.8)]
+    assert lines == [["### kaggle"], [""], head, rows[0], [""], ["### phantom"], [""], head, rows[1]]
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_leaderboard_is_folded_to_the_terminal_and_loses_nothing(width):
+    board = recipes.format_leaderboard(read_json(ROOT / "reports/recipes.json"))
+    folded = recipes.fold_leaderboard(board, width)
+    assert max(map(len, folded.splitlines())) <= width
+    told = " ".join(folded.split())
+    for line in board.splitlines()[2:]:
+        assert all(cell.strip() in told for cell in line.strip("|").split("|"))
+
+
 def test_the_readme_shows_the_leaderboard_that_was_run():
     board = recipes.format_leaderboard(read_json(ROOT / "reports/recipes.json"))
     assert (ROOT / "reports/recipes.md").read_text(encoding="utf-8") == board
     assert board in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def recorded(tmp_path, monkeypatch) -> tuple[list[list[str]], list[int]]:
-    """The commands that recipes run in `tmp_path`, none of which happens, and their exit status; results are made up,
-    an AUROC of .70 in the first experiment, .71 in the next ..."""
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    commands: list[list[str]] = []
-    status = [0]
+class Recorded:
+    """The commands that recipes run in a folder, none of which happens; experiments of the names in `broken` fail.
+    Results are made up, an AUROC of .70 in the first experiment, .71 in the next ..."""
 
-    def run(command: list[str], cwd: Path, capture_output: bool = False) -> SimpleNamespace:
-        commands.append(command)
-        return SimpleNamespace(returncode=status[0])
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.broken: set[str] = set()
+        self.commits: dict[str, str] = {}  # of the experiments that there are, by name
 
-    def read(root: Path, path: str, revision: str) -> str:
-        found = {"value": 0.69 + sum("run" in command for command in commands) / 100, "low": 0.5, "high": 1.0}
+    def call(self, root: Path, *args: str, shown: bool = False) -> int:
+        self.commands.append(list(args))
+        match args:
+            case ["exp", "run", "--temp", "-n", name, *_]:
+                if name in self.broken or name in self.commits:
+                    return 1
+                self.commits[name] = str(len(self.ran()))
+            case ["exp", "rename", *_] if args[-2] in self.commits:
+                self.commits[args[-1]] = self.commits.pop(args[-2])
+            case ["exp", "remove", name]:
+                self.commits.pop(name, None)
+        return 0
+
+    def ran(self) -> list[list[str]]:
+        return [command for command in self.commands if "run" in command]
+
+    def read(self, root: Path, path: str, commit: str) -> str:
+        found = {"value": 0.69 + int(commit) / 100, "low": 0.5, "high": 1.0}
         metrics = {"metrics": dict.fromkeys(recipes.SHOWN, found)}
         report = {split: metrics | {"calibration": {"before": {"log_loss": found}}} for split in ("val", "test")}
         model = {"training": {"weights": "none"}, "data_sha256": "d", "git_revision": "g"}
         return json.dumps({"reports/evaluation.json": report, "models/trained/model.json": model}[path])
 
-    monkeypatch.setattr(recipes.subprocess, "run", run)
-    monkeypatch.setattr(recipes, "read_output", read)
-    return commands, status
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch) -> Recorded:
+    copy_recipes(tmp_path)
+    told = Recorded()
+    monkeypatch.setattr(recipes, "_call_dvc", told.call)
+    monkeypatch.setattr(recipes, "read_output", told.read)
+    monkeypatch.setattr(recipes, "check_history", lambda root: None)
+    monkeypatch.setattr(
+        recipes, "find_commits", lambda root, name: {told.commits[name]} if name in told.commits else set()
+    )
+    return told
 
 
 def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
-    commands, status = recorded
     for _ in range(2):
         recipes.run_recipe(tmp_path, "resnet18-layer4", honest=True, settings=["train.head=2", "train.weights=none"])
-    assert commands[0] == ["dvc", "exp", "remove", "resnet18-layer4-honest"]
-    assert commands[1][:6] == ["dvc", "exp", "run", "--temp", "-n", "resnet18-layer4-honest"]
-    assert commands[1][-1] == "train.weights=none"
+    assert recorded.ran()[0][:5] == ["exp", "run", "--temp", "-n", "resnet18-layer4-honest"]
+    assert recorded.ran()[0][-1] == "train.weights=none"
+    assert recorded.commits == {"resnet18-layer4-honest": "2"}, "the second run in the place of the first"
     kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
-    assert kept["times_test_opened"] == 2
+    assert (kept["source"], kept["times_test_opened"]) == ("phantom", 2)
     assert kept["settings"] == ["train.weights=none"], "what the recipe says itself is no change"
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
     assert kept["test"]["loss"] == {"value": 0.71, "low": 0.5, "high": 1.0}, "the second run, with its interval"
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
-    status[0] = 1
-    with pytest.raises(ValueError, match="experiment resnet18-layer4 failed"):
-        recipes.run_recipe(tmp_path, "resnet18-layer4", honest=False)
+
+
+def test_a_run_that_fails_leaves_the_earlier_experiment_of_its_name(tmp_path, recorded):
+    recipes.run_recipe(tmp_path, "ours", honest=True)
+    recorded.broken.add("ours")
+    with pytest.raises(recipes.RunError, match="experiment ours failed"):
+        recipes.run_recipe(tmp_path, "ours", honest=True)
+    assert recorded.commits == {"ours": "1"}
+    kept = read_json(tmp_path / "reports/recipes.json")["ours"]
+    assert (kept["times_test_opened"], kept["test"]["auroc"]["value"]) == (1, 0.7)
+
+
+def test_draws_before_the_one_that_fails_have_opened_the_test_set(tmp_path, recorded):
+    recorded.broken.add("resnet18-head-3epochs-draw-3")
+    with pytest.raises(recipes.RunError, match="draw-3 failed"):
+        recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False)
+    assert read_json(tmp_path / "reports/recipes.json")["resnet18-head-3epochs"]["times_test_opened"] == 2
+    recorded.broken.clear()
+    assert recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False)["times_test_opened"] == 12
+
+
+def test_films_of_another_source_make_a_row_and_an_experiment_of_their_own(tmp_path, recorded):
+    (tmp_path / "reports").mkdir()
+    shutil.copy(ROOT / "reports/recipes.json", tmp_path / "reports")
+    shipped = read_json(ROOT / "reports/recipes.json")
+    recipes.run_recipe(tmp_path, "ours", honest=True)
+    entries = read_json(tmp_path / "reports/recipes.json")
+    assert entries["ours"] == shipped["ours"]
+    assert entries["ours-phantom"]["source"] == "phantom"
+    assert set(recorded.commits) == {"ours-phantom"}
+    real = ["data.source=folder", "data.folder.path='/films/chest_xray.zip'"]
+    kept = recipes.run_recipe(tmp_path, "ours", honest=True, settings=real)
+    assert (kept["source"], kept["times_test_opened"]) == ("folder chest_xray.zip", 8)
+
+
+def test_a_shallow_clone_is_refused_with_the_cure(tmp_path):
+    first, clone = tmp_path / "first", tmp_path / "clone"
+    first.mkdir()
+    copy_recipes(first)
+    run(first, "git", "init", "--quiet")
+    for message in ("One", "Two"):
+        (first / "note").write_text(message)
+        run(first, "git", "add", "--all")
+        run(first, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "--message", message)
+    run(tmp_path, "git", "clone", "--quiet", "--depth", "1", first.as_uri(), str(clone))
+    for start in (
+        lambda: recipes.run_recipe(clone, "ours", honest=True),
+        lambda: run_sweep(clone, clone / "recipes/sweep.yaml"),
+    ):
+        with pytest.raises(ValueError, match=r"is a shallow clone.*git fetch --unshallow"):
+            start()
+
+
+def test_a_setting_of_no_key_is_refused_before_anything_runs(tmp_path, recorded):
+    with pytest.raises(ValueError, match=r"-S train\.rate is no key of params\.yaml"):
+        recipes.run_recipe(tmp_path, "ours", honest=True, settings=["train.rate=0.1"])
+    assert not recorded.commands
 
 
 def test_a_protocol_of_several_draws_is_run_on_each_and_told_by_mean_and_range(tmp_path, recorded):
-    commands, _ = recorded
-    kept = recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False)
-    ran = [command for command in commands if "run" in command]
-    assert [command[5] for command in ran] == [
+    settings = ["train.lr=0.1", "split.seed=7"]
+    kept = recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False, settings=settings)
+    ran = recorded.ran()
+    assert [command[4] for command in ran] == [
         "resnet18-head-3epochs",
         *(f"resnet18-head-3epochs-draw-{draw}" for draw in range(2, 11)),
     ]
-    assert [command[-1] for command in ran] == [f"split.seed={seed}" for seed in range(42, 52)]
+    assert [command[-1] for command in ran] == [f"split.seed={seed}" for seed in range(42, 52)], "whatever is set"
+    assert ran[0].index("train.lr=0.01") < ran[0].index("train.lr=0.1"), "what is set comes after the recipe"
+    assert kept["settings"] == ["train.lr=0.1"]
     assert kept["test"]["auroc"] == pytest.approx({"value": 0.745, "low": 0.7, "high": 0.79})
     assert (kept["draws"], kept["times_test_opened"]) == (10, 10)
     board = (tmp_path / "reports/recipes.md").read_text()

@@ -5,11 +5,12 @@ Every key is explained where people edit it, in params.yaml; here stand the type
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+Kind = TypeVar("Kind", bound=BaseModel)
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -175,11 +176,17 @@ class Params(Section):
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate params.yaml; anything wrong is a ValueError of one line that names the key and the cure."""
+    return read_section(path, Params, "; copy it from the params.yaml of the repository")
+
+
+def read_section(path: Path, model: type[Kind], cure: str = "") -> Kind:
+    """A YAML file as `model` tells it; ValueError of one line that names file and keys, with the `cure` for a missing
+    one."""
     content = read_yaml(path)
     try:
-        return Params.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        raise ValueError(f"{path}: " + "; ".join(_explain(item, cure) for item in error.errors())) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -213,13 +220,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, cure: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     match error["type"]:
         case "extra_forbidden":
             return f"unknown key {key}; remove it or correct its spelling"
         case "missing":
-            return f"key {key} is missing; copy it from the params.yaml of the repository"
+            return f"key {key} is missing{cure}"
         case "value_error":
             return str(error["ctx"]["error"])
         case "model_type" if error["input"] is None:

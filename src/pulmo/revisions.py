@@ -40,3 +40,9 @@ def read_output(root: Path, path: str, revision: str) -> str:
 def find_commits(root: Path, name: str) -> set[str]:
     """Commits of the experiments called `name` (`toy-*` are several names), whatever commit they vary."""
     return set(run_git(root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split())
+
+
+def check_history(root: Path) -> None:
+    """ValueError in a shallow clone, in which DVC runs experiments without a word and records none."""
+    if run_git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
+        raise ValueError(f"{root} is a shallow clone, in which DVC records no experiment; run `git fetch --unshallow`")

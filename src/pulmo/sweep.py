@@ -24,6 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 from pulmo import paths, plots, tracking
 from pulmo.files import write_json
 from pulmo.params import Count, Positive, Section, read_yaml
+from pulmo.revisions import check_history
 from pulmo.tracking import sweeps
 from pulmo.trials import TrialError, run_trial
 
@@ -135,6 +136,7 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
     came to an end.
     """
     sweep = read_sweep(file, root / paths.PARAMS)
+    check_history(root)
     here = f"{socket.gethostname()}:{root}"
     study = open_study(sweep, storage or f"sqlite:///{root / 'optuna.db'}", here if storage else "")
     parent = sweeps.open_sweep(root, sweep.name)

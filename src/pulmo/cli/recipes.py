@@ -1,5 +1,7 @@
 """Commands that run published recipes."""
 
+import shutil
+import sys
 from typing import Annotated
 
 import typer
@@ -29,8 +31,22 @@ def run_recipe(
     if protocol not in ("published", "honest", "both"):
         raise ValueError(f"--protocol {protocol}: choose published, honest or both")
     root = paths.project_root()
-    for name in names or recipes.list_recipes(root / "recipes"):
-        wanted = {"both": (False, True), "published": (False,), "honest": (True,)}[protocol]
-        for honest in wanted[-1:] if recipes.is_honest(root / "recipes", name) else wanted:
+    folder = root / "recipes"
+    wanted = {"both": (False, True), "published": (False,), "honest": (True,)}[protocol]
+    chosen = [
+        (name, honest)
+        for name in names or recipes.list_recipes(folder)
+        for honest in (wanted[-1:] if recipes.is_honest(folder, name) else wanted)
+    ]
+    failed = []
+    for name, honest in chosen:
+        try:
             recipes.run_recipe(root, name, honest, settings or [])
-    print((root / "reports" / "recipes.md").read_text(encoding="utf-8"))
+        except recipes.RunError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed.append(str(error))
+    if (board := root / recipes.LEADERBOARD).exists():
+        width = shutil.get_terminal_size((100, 24)).columns
+        print(f"\n{recipes.fold_leaderboard(board.read_text(encoding='utf-8'), width)}\n\n->  {recipes.LEADERBOARD}")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(chosen)} runs failed: {'; '.join(failed)}")
