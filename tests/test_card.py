@@ -1,6 +1,7 @@
 import copy
 import html
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pulmo.card import SOURCES, list_doubts, write_card
+from pulmo.card import SOURCES, list_doubts, to_html, write_card
 from pulmo.evaluation import evaluate_predictions
 from pulmo.explain import explain_films
 from pulmo.files import read_json, write_json
@@ -171,6 +172,39 @@ def test_what_was_not_measured_is_said(report, tmp_path):
     assert "No heat maps: it ends in tokens." in write(tmp_path, report | {"explanation": unexplained})[0]
 
 
+def test_the_sentences_fit_what_was_decided(report, tmp_path):
+    chosen = write(tmp_path, report)[0]
+    assert "a threshold fixed on validation" in chosen
+    assert "then the temperature, the threshold and the abstention band" in chosen
+    other = copy.deepcopy(report)
+    other["locked"]["operating_point"] |= {"policy": "fixed", "threshold": 0.99996, "low": 0.99996, "high": 0.99996}
+    other["locked"]["abstention"] |= {"reached": True, "low": 0.99996, "high": 0.99996}
+    other["locked"]["temperature"] = {"value": 1.0, "note": "kept at 1: it is told by no film"}
+    del other["explanation"]["gallery"]["surest wrong"]
+    given = write(tmp_path, other)[0]
+    assert "Cut at 0.99996, a threshold set beforehand, it has" in given
+    assert "The threshold was set beforehand (`evaluate.threshold`). From validation" in given
+    assert "then the temperature and the abstention band" in given
+    assert "no film is left to a person" in given
+    assert "temperature of 1.000 (kept at 1: it is told by no film). On test" in given
+    assert "It was surest of these errors" not in given
+
+
+def test_test_films_of_one_class_are_said_to_be_so(report, tmp_path):
+    one = copy.deepcopy(report)
+    one["test"]["curves"]["roc"] = None
+    nothing = {"value": None, "low": None, "high": None, "films": 0, "patients": 0}
+    one["test"]["metrics"] |= {"auroc": nothing, "specificity": nothing}
+    markdown = write(tmp_path, one)[0]
+    assert "the model sees one class alone, so that no AUROC is defined. Cut at" in markdown
+    assert "Patients in the smaller class of test: only 0" in markdown
+
+
+def test_the_title_of_a_page_is_text():
+    page = to_html("# External test on </title><script>\n\nText\n", Path())
+    assert "<title>External test on &lt;/title&gt;&lt;script&gt;</title>" in page
+
+
 def test_a_file_name_cannot_write_the_page(report, tmp_path):
     hostile = copy.deepcopy(report)
     hostile["explanation"]["gallery"]["surest wrong"][0]["path"] = "`<script>alert(1)</script>`|x.png"
@@ -189,11 +223,10 @@ def blameless(report):
     good["shortcuts"]["explains"] = "little"
     good["test"]["calibration"]["after"]["ece"] = {"value": 0.01, "chance_high": 0.02}
     for row in good["test"]["subgroups"]:
-        row["sensitivity"]["high"] = row["specificity"]["high"] = 1.0
+        row["gap"]["sensitivity"]["high"] = row["gap"]["specificity"]["high"] = 0.1
     for row in good["robustness"]["changes"]:
         row["severities"][1]["flipped"]["value"] = 0.01
-    good["explanation"]["lungs"]["all"]["heat"] |= {"value": 0.5, "low": 0.4, "high": 0.6}
-    good["explanation"]["lungs"]["all"]["area"]["value"] = 0.3
+    good["explanation"]["lungs"]["all"]["excess"]["low"] = 0.1
     good["explanation"]["randomisation"]["passes"] = True
     for name in ("sensitivity", "specificity"):
         good["test"]["metrics"][name]["patients"] = 100
@@ -203,15 +236,16 @@ def blameless(report):
 @pytest.mark.parametrize(
     ("keys", "value", "doubt"),
     [
+        (("test", "metrics", "auroc", "low"), 0.5, "better than chance is not shown"),
         (("gap", "specificity", "high"), -0.02, "Specificity changes by"),
         (("test", "selective", "error", "low"), 0.03, "more often than the 0.02 aimed at"),
         (("shortcuts", "explains"), "part", "AUROC"),
         (("test", "calibration", "after", "ece", "value"), 0.03, "0.030, while perfect calibration"),
-        (("test", "subgroups", 0, "sensitivity", "high"), 0.01, "Sensitivity is"),
+        (("test", "subgroups", 0, "gap", "sensitivity", "high"), -0.01, "Sensitivity on test is lower"),
         (("robustness", "changes", 1, "severities", 1, "flipped", "value"), 0.2, "blur (20%)"),
-        (("explanation", "lungs", "all", "heat", "low"), 0.25, "no more than chance"),
+        (("explanation", "lungs", "all", "excess", "low"), -0.01, "is not shown"),
         (("explanation", "randomisation", "passes"), False, "do not read them"),
-        (("test", "metrics", "specificity", "patients"), 99, "only 99 patients"),
+        (("test", "metrics", "specificity", "patients"), 99, "only 99, so"),
     ],
 )
 def test_every_check_can_raise_its_doubt(report, tmp_path, keys, value, doubt):
@@ -236,5 +270,11 @@ def test_a_loss_from_validation_to_test_is_a_doubt(report):
 
 
 def test_a_leak_is_a_doubt(report):
-    (doubt,) = list_doubts(blameless(report), LEAKAGE | {"patients_across_splits": ["p1", "p2"]})
-    assert doubt.startswith("2 patients stand in more than one split")
+    for key, value, start in (
+        ("patients_across_splits", ["p1", "p2"], "Patients in more than one split: 2, "),
+        ("exact_duplicates_across_splits", ["a" * 64], "Pixel-identical films in more than one split: 1, "),
+        ("films_of_unknown_patients", 1200, "Films that name no patient: 1,200"),
+    ):
+        (doubt,) = list_doubts(blameless(report), LEAKAGE | {key: value})
+        assert doubt.startswith(start)
+    assert not list_doubts(blameless(report), LEAKAGE | {"films_of_unknown_patients": 0})

@@ -132,6 +132,9 @@ def test_the_report_of_a_network(films, tmp_path):
     assert lungs["all"]["area"]["films"] == 8
     assert lungs["called PNEUMONIA"]["area"]["films"] + lungs["called NORMAL"]["area"]["films"] == 8
     assert 0 < lungs["all"]["area"]["value"] < 0.6
+    heat, area, excess = (lungs["all"][key]["value"] for key in ("heat", "area", "excess"))
+    assert excess == pytest.approx(heat - area)
+    assert lungs["all"]["area"]["films"] == lungs["all"]["heat"]["films"]
     assert list(report["randomisation"]["steps"]) == list(STEPS)
     assert report["randomisation"]["passes"] in (True, False)
     assert {row["path"] for rows in report["gallery"].values() for row in rows} <= set(films[1].path)

@@ -47,7 +47,7 @@ def drawings(films):
     ]
     rows = [("bacterial (10)", {"auroc": estimate(0.9), "specificity": UNDEFINED})] * 3
     robust = {
-        name: [{"level": 10 * i, "auroc": estimate(0.9 - 0.1 * i), "flipped": 0.1 * i} for i in range(1, 6)]
+        name: [{"level": 10 * i, "auroc": estimate(0.9 - 0.1 * i), "flipped": estimate(0.1 * i)} for i in range(1, 6)]
         for name in ("blur", "noise", "gamma", "crop", "rotation", "polarity")
     }
     robust["blur"][0]["auroc"] = UNDEFINED
@@ -74,7 +74,11 @@ def drawings(films):
             (rows, ["auroc", "specificity"], "Groups", references),
             ["AUROC", "bacterial (10)", "–"],
         ),
-        "robust": (p.draw_robustness, (robust, estimate(0.95)), ["polarity", "share of decisions flipped", "50"]),
+        "robust": (
+            p.draw_robustness,
+            (robust, estimate(0.95)),
+            ["polarity", "share of decisions flipped (95% band)", "50"],
+        ),
         "training": (g.draw_training, (history,), ["AUROC (best val 0.9123)", "best epoch (2)"]),
         "balance": (g.draw_class_balance, (counts,), ["1,105", "viral", "PNEUMONIA, type unknown"]),
         "films": (g.draw_films, (images, captions, [True] * 8, "Wrong ones"), ["film 7", "Wrong ones"]),

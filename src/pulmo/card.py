@@ -7,6 +7,7 @@ of the training or the leakage audit.
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ PREVALENCES = (0.05, 0.2, 0.5)
 _NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
 _KERMANY = (
     "Frontal films of children one to five years old, taken in routine care at one hospital (Guangzhou Women and "
-    "Children's Medical Center), graded by two physicians, those of the test set checked by a third "
+    "Children's Medical Center), graded by two physicians, those of the published test set checked by a third "
     "([Kermany et al. 2018](https://doi.org/10.17632/rscbjbr9sj), CC BY 4.0)."
 )
 _KERMANY_LIMITS = (
     "One centre, one age group; neither age nor sex of a child is published, nor the date of a film.",
     "A film is either normal or shows pneumonia: every other disease of the chest is missing.",
-    "NORMAL and PNEUMONIA films passed through different software: size, format and compression alone tell much.",
+    "NORMAL and PNEUMONIA films passed through different software: what it left in the originals alone tells much.",
     "File names tell the patient of a PNEUMONIA film; those of NORMAL films group films but prove no patient.",
 )
 SOURCES: dict[str, tuple[str, Sequence[str]]] = {
@@ -149,8 +150,19 @@ def _write(text: str, file: Path) -> None:
 def list_doubts(report: Mapping[str, Any], leakage: Mapping[str, Any]) -> list[str]:
     """What the checks of the report found against the model, one sentence each; empty where they found nothing."""
     test, doubts = report["test"], []
-    if crossing := leakage["patients_across_splits"]:
-        doubts.append(f"{len(crossing)} patients stand in more than one split, which makes every result too good.")
+    for key, what in (("patients", "Patients"), ("exact_duplicates", "Pixel-identical films")):
+        if crossing := leakage[f"{key}_across_splits"]:
+            doubts.append(f"{what} in more than one split: {len(crossing):,}, which makes results too good.")
+    if unknown := leakage.get("films_of_unknown_patients"):
+        doubts.append(
+            f"Films that name no patient: {unknown:,}. A patient may stand in more than one split, and the intervals "
+            "take each of these films for a patient."
+        )
+    auroc = test["metrics"]["auroc"]
+    if auroc["value"] is not None and (auroc["low"] is None or auroc["low"] <= 0.5):
+        doubts.append(
+            f"That it tells the classes better than chance is not shown: AUROC {estimate_text(auroc)} on test."
+        )
     for name, gap in report["gap"].items():
         if gap["high"] is not None and gap["high"] < 0:
             doubts.append(f"{name.capitalize()} changes by {estimate_text(gap)} from validation to test.")
@@ -166,31 +178,32 @@ def list_doubts(report: Mapping[str, Any], leakage: Mapping[str, Any]) -> list[s
     if ece["value"] > ece["chance_high"]:
         doubts.append(
             f"Probabilities are off on test: the calibration error (ECE) is {ece['value']:.3f}, while perfect "
-            f"calibration would stay below {ece['chance_high']:.3f}."
+            f"calibration would stay below {ece['chance_high']:.3f} in 19 of 20 such tests."
         )
     for name in ("sensitivity", "specificity"):
-        whole = test["metrics"][name]["value"]
-        parts = [row for row in test["subgroups"] if row[name]["high"] is not None and row[name]["high"] < whole]
-        if parts:
-            weak = ", ".join(f"{row['name']} ({estimate_text(row[name])})" for row in parts)
-            doubts.append(f"{name.capitalize()} is {whole:.3f} on test as a whole, but lower for {weak}.")
+        gaps = {row["name"]: row["gap"][name] for row in test["subgroups"] if row["gap"][name]["high"] is not None}
+        if weak := [f"{group} ({estimate_text(gap)})" for group, gap in gaps.items() if gap["high"] < 0]:
+            doubts.append(
+                f"{name.capitalize()} on test is lower than among the other films for {', '.join(weak)}; by chance "
+                f"alone, one in 40 of such comparisons says so, and there are {len(gaps)}."
+            )
     if robustness := report.get("robustness"):
         mild = {row["name"]: row["severities"][SEVERITIES[0] - 1]["flipped"]["value"] for row in robustness["changes"]}
         if shaken := [f"{name} ({share:.0%})" for name, share in mild.items() if share > MANY_FLIPS]:
             doubts.append(f"Mild changes of the image flip many decisions: {', '.join(shaken)}.")
     explanation = report.get("explanation")
     if explanation and explanation["lungs"]:
-        heat, area = (explanation["lungs"]["all"][key] for key in ("heat", "area"))
-        if heat["low"] is not None and heat["low"] <= area["value"]:
+        heat, area, excess = (explanation["lungs"]["all"][key] for key in ("heat", "area", "excess"))
+        if excess["low"] is not None and excess["low"] <= 0:
             doubts.append(
-                f"It looks at the lungs no more than chance would: {estimate_text(heat)} of the heat lies in them, and "
-                f"they are {area['value']:.3f} of the film."
+                f"That it looks at the lungs more than chance would is not shown: {estimate_text(heat)} of the heat "
+                f"lies in them, and they are {area['value']:.3f} of the film, a difference of {estimate_text(excess)}."
             )
         if not explanation["randomisation"]["passes"]:
             doubts.append("Its heat maps hardly change when the network forgets what it learnt: do not read them.")
     patients = min(test["metrics"][name]["patients"] for name in ("sensitivity", "specificity"))
     if patients < FEW_PATIENTS:
-        doubts.append(f"The smaller class of test has only {patients} patients, so the intervals are wide.")
+        doubts.append(f"Patients in the smaller class of test: only {patients}, so the intervals are wide.")
     return doubts
 
 
@@ -201,12 +214,13 @@ def to_html(text: str, folder: Path) -> str:
     def embed(link: re.Match[str]) -> str:
         return f'src="data:image/png;base64,{base64.b64encode((folder / link[1]).read_bytes()).decode()}"'
 
+    title = escape(text.lstrip().splitlines()[0].lstrip("# "))
     body = re.sub(r'src="([^":]+\.png)"', embed, MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
     style = (TEMPLATES / "model_card.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text.splitlines()[0].lstrip('# ')}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n"
         f"<body>\n{body}</body>\n</html>\n"
     )
 

@@ -87,7 +87,7 @@ def _tests(report: dict[str, Any]) -> list[str]:
     lines = [f"McNemar: {right}, p = {told['p']:.3g}", f"{len(report['disagreements'])} films are called differently"]
     if delong := report["delong"]:
         lines.insert(0, f"DeLong: AUROC {delong['difference']:+.4f}, p = {delong['p']:.3g}")
-    return lines
+    return [*lines, "the tests take every film as independent; the intervals count patients"]
 
 
 def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:

@@ -46,7 +46,8 @@ def explain_films(
 
     Returns, for JSON: note (why there is no heat map, else empty); gallery: the films of each kind of `choose_gallery`;
     layer and grid (h, w) of the maps; and, of at most `films` films drawn by lot, lungs {how, all, called PNEUMONIA,
-    called NORMAL}, of which the latter three are {heat, area}: mean share of the heat, and of the film, in the lungs;
+    called NORMAL}, of which the latter three are {heat, area, excess}: mean share of the heat, and of the film, in the
+    lungs, and how much greater the first is, over the films that have heat;
     randomisation {steps: by name of STEPS, the mean rank correlation of a map with the one after those layers were
     shuffled; between_films: the same between maps of different films; alike: the limit; passes}.
     """
@@ -80,7 +81,9 @@ def explain_films(
         return _mean(values, truth[some], patient[some], resamples, seed)
 
     masks = {"all": np.ones_like(called), f"called {LABELS[1]}": called, f"called {LABELS[0]}": ~called}
-    lungs = {name: {"heat": average(heat[m], m), "area": average(area[m], m)} for name, m in masks.items()}
+    area[np.isnan(heat)] = np.nan
+    shares = {"heat": heat, "area": area, "excess": heat - area}
+    lungs = {name: {key: average(share[m], m) for key, share in shares.items()} for name, m in masks.items()}
     few = np.arange(min(SHUFFLED_FILMS, len(drawn)))
     steps = {}
     for name, share in STEPS.items():

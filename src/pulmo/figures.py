@@ -50,10 +50,7 @@ def draw_report(report: Mapping[str, Any], history: pd.DataFrame, folder: Path) 
                 folder / "shortcuts.png", rows, names, "Shortcuts on test (dashed: the model on all films)", model
             )
     if robustness := report.get("robustness"):
-        changes = {
-            row["name"]: [level | {"flipped": level["flipped"]["value"]} for level in row["severities"]]
-            for row in robustness["changes"]
-        }
+        changes = {row["name"]: row["severities"] for row in robustness["changes"]}
         plots.draw_robustness(folder / "robustness.png", changes, robustness["clean"]["auroc"])
 
 

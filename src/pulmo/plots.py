@@ -193,24 +193,27 @@ def draw_forest(
 
 
 def draw_robustness(path: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]], clean: Estimate) -> None:
-    """A panel per perturbation: AUROC (an estimate) and share of flipped decisions at each of its severities, which
-    are {level: a short text or number, auroc, flipped}; `clean` is the AUROC on untouched films."""
+    """A panel per perturbation: AUROC and share of flipped decisions (estimates) at each of its severities, which are
+    {level: a short text or number, auroc, flipped}; `clean` is the AUROC on untouched films."""
+    none = {"value": 0, "low": 0, "high": 0}
     columns = min(5, len(curves))
     rows = -(-len(curves) // columns)
     with drawing(path, 2.5 * columns + 0.4, 2.3 * rows + 0.5, rows, columns, sharey=True) as panels:
         for panel, (name, levels) in zip(panels, curves.items(), strict=False):
-            estimates = [clean, *(level["auroc"] for level in levels)]
-            value, low, high = (np.array([e[key] for e in estimates], dtype=float) for key in ("value", "low", "high"))
-            x, flipped = range(len(estimates)), [0, *(level["flipped"] for level in levels)]
-            panel.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0)
-            panel.plot(x, value, "-o", color=BLUE, markersize=4)
-            panel.plot(x, flipped, "--s", color=VERMILLION, markersize=3.5, linewidth=1.2)
+            x = range(len(levels) + 1)
+            for key, first, colour, style in (("auroc", clean, BLUE, "-o"), ("flipped", none, VERMILLION, "--s")):
+                estimates = [first, *(level[key] for level in levels)]
+                value, low, high = (np.array([e[end] for e in estimates], dtype=float) for end in none)
+                panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+                panel.plot(x, value, style, color=colour, markersize=3.5, linewidth=1.2 if key == "flipped" else 1.8)
             panel.set(title=name, ylim=(0, 1.03), xticks=x)
             panel.set_xticklabels(["clean", *(str(level["level"]) for level in levels)], fontsize=7.5, rotation=45)
         for empty in panels[len(curves) :]:
             empty.set_axis_off()
         auroc = Line2D([], [], color=BLUE, marker="o", label="AUROC (95% band)")
-        flips = Line2D([], [], color=VERMILLION, marker="s", linestyle="--", label="share of decisions flipped")
+        flips = Line2D(
+            [], [], color=VERMILLION, marker="s", linestyle="--", label="share of decisions flipped (95% band)"
+        )
         panels[0].figure.legend(handles=[auroc, flips], loc="outside lower center", ncols=2)
 
 
