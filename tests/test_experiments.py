@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from small_project import commit, run
 from toy_project import PARAMS, PIPELINE, make_toy
 from typer.testing import CliRunner
@@ -295,6 +297,40 @@ def test_a_run_whose_evaluate_broke_or_never_began_does_not_stay_finished(known,
     found = {name: client.get_run(run_id).info.status for name, run_id in ids.items()}
     ended = {"broke": "FAILED", "stopped": "KILLED", "lost": "KILLED"}
     assert found == {**dict.fromkeys(ids, "FINISHED"), **ended}
+
+
+def test_a_replaced_experiment_gets_the_run_that_is_its_own(known, monkeypatch):
+    root, experiments = known
+    ids = {auroc: evaluated(root, monkeypatch, "x", experiment("x", auroc).metrics) for auroc in (0.7, 0.8)}
+    theirs = evaluated(root, monkeypatch, "x", experiment("x", 0.6).metrics)
+    client = tracking.open_store(root)
+    client.set_tag(theirs, "pulmo.host", "another")
+    monkeypatch.setattr(sync, "_add", lambda root, experiment, evaluated: "from the cache")
+
+    def marked() -> set[str]:
+        return {run.info.run_id for run in tracking.find_runs(root, "tags.`pulmo.replaced` = 'true'")}
+
+    experiments[:] = [experiment("x", 0.8)]
+    assert [line.split()[:2] for line in sync.sync_store(root)] == [["replaced", "x"]]
+    assert marked() == {ids[0.7]}
+    assert list(sync.sync_store(root)) == []
+    experiments[:] = [experiment("x", 0.7)]  # a colleague's, pulled over ours
+    assert sorted(line.split()[0] for line in sync.sync_store(root)) == ["is", "replaced"]
+    assert marked() == {ids[0.8]}
+    experiments[:] = [experiment("x", 0.9)]
+    assert [line.split()[0] for line in sync.sync_store(root)] == ["replaced", "added"]
+    assert marked() == set(ids.values())
+
+
+def test_a_second_sync_waits_for_the_first(known):
+    root, _ = known
+    second = threading.Thread(target=lambda: list(sync.sync_store(root)))
+    with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+    second.join(60)
+    assert not second.is_alive()
 
 
 class Script:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import math
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +12,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from pulmo import paths, tracking
 from pulmo.experiments import Experiment, read_experiments
 from pulmo.revisions import read_output
 
 _TEXTS = (paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
-
 _PAUSE = 600  # seconds that DVC may take between two stages; what is killed may be Running for ever in its eyes
 
 
@@ -23,9 +26,27 @@ def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
     """Repair the store of the project at `root`, telling each change in a line; a second time there is none.
 
     Closes what is surely dead as KILLED (`older_than`: see tracking.list_left_open), then adds the runs of finished and
-    failed experiments that have none. Runs of experiments that were removed from DVC stay.
+    failed experiments that have none. Runs of experiments that were removed from DVC stay; those of an experiment that
+    another one of its name replaced (`dvc exp run -f`) are marked.
     """
     experiments = read_experiments(root)
+    states = {(experiment.name, experiment.baseline): experiment.state for experiment in experiments}
+    with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):  # two at once would both add what is missing
+        yield from _close_dead(root, states, older_than)
+        recorded = tracking.find_experiment_runs(root)
+        for experiment in experiments:
+            runs = recorded.get((experiment.name, experiment.baseline), [])
+            if evaluated := experiment.state == "Success":
+                whole = [run for run in runs if tracking.EVALUATED in run.data.tags]
+                runs = [run for run in whole if _agrees(run, experiment)]
+                yield from _mark_replaced(root, whole, runs)
+            if not runs and experiment.state in ("Success", "Failed"):
+                held = _add(root, experiment, evaluated)
+                yield f"added              {experiment.name}  ({experiment.state.lower()}; {held})"
+
+
+def _close_dead(root: Path, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
+    """End the runs that a kill left open, and those that train ended well but no evaluate will go on in."""
     gone, unknown = tracking.list_left_open(root, older_than)
     for run in gone:
         tracking.close_run(root, run)
@@ -33,34 +54,33 @@ def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
     for run in unknown:
         where = run.data.tags.get(tracking.HOST, "a machine that left no name")
         yield f"left as RUNNING    {run.info.run_name}  (started on {where}; `--older-than HOURS` closes it)"
-    recorded = tracking.find_experiment_runs(root)
-    states = {(experiment.name, experiment.baseline): experiment.state for experiment in experiments}
-    for key, runs in recorded.items():
+    for key, runs in tracking.find_experiment_runs(root).items():
+        state = states.get(key)
         for run in runs:
-            if run.info.status == "FINISHED" and not _is_whole(run) and _broke_off(run, states.get(key), older_than):
-                status = "FAILED" if states.get(key) == "Failed" else "KILLED"
+            if run.info.status != "FINISHED" or tracking.EVALUATED in run.data.tags or state == "Unfinished":
+                continue
+            between_stages = state == "Running" and time.time() - run.info.end_time / 1000 < _PAUSE
+            if not between_stages and tracking.is_gone(run, older_than):
+                status = "FAILED" if state == "Failed" else "KILLED"
                 tracking.close_run(root, run, status)
-                yield f"closed as {status:8} {run.info.run_name}  (its process is gone, and it was not evaluated)"
-    for experiment in experiments:
-        evaluated, runs = experiment.state == "Success", recorded.get((experiment.name, experiment.baseline), [])
-        if (
-            experiment.state not in ("Success", "Failed")
-            or any(_is_whole(run) for run in runs)
-            or (runs and not evaluated)
-        ):
-            continue
-        held = _add(root, experiment, evaluated)
-        yield f"added              {experiment.name}  ({experiment.state.lower()}; {held})"
+                yield f"closed as {status}   {run.info.run_name}  (its process is gone, and it was not evaluated)"
 
 
-def _is_whole(run: Any) -> bool:
-    return tracking.EVALUATED in run.data.tags
+def _mark_replaced(root: Path, runs: list[Any], own: list[Any]) -> Iterator[str]:
+    """Mark those `runs` of an experiment that are not its `own`, and those alone."""
+    for run in runs:
+        # Not another machine's: a store that is shared may hold a colleague's experiment of that name.
+        here, marked = run.data.tags.get(tracking.HOST) == socket.gethostname(), tracking.REPLACED in run.data.tags
+        if here and (run in own) == marked:
+            tracking.mark_replaced(root, run, not marked)
+            change = "is its own again" if marked else "replaced"
+            yield f"{change:18} {run.info.run_name}  (run {run.info.run_id})"
 
 
-def _broke_off(run: Any, state: str | None, older_than: float | None) -> bool:
-    """Whether a run that train ended well is one that evaluate will not go on in: it broke first, or never began."""
-    between_stages = state == "Running" and time.time() - run.info.end_time / 1000 < _PAUSE
-    return state != "Unfinished" and not between_stages and bool(tracking.is_gone(run, older_than))
+def _agrees(run: Any, experiment: Experiment) -> bool:
+    """Whether a run is that of the experiment as it is now, and not of one that `dvc exp run -f` replaced."""
+    kept = run.data.metrics
+    return all(math.isclose(kept.get(key, math.nan), value) for key, value in experiment.metrics.items())
 
 
 def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:

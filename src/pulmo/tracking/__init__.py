@@ -9,12 +9,14 @@ from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST, evaluate_run, train_run
 from pulmo.tracking.store import EXPERIMENT, flatten, git_state, open_store, read_artifact, run_git, store_uri
 from pulmo.tracking.upkeep import (
+    REPLACED,
     add_run,
     close_run,
     find_experiment_runs,
     find_runs,
     is_gone,
     list_left_open,
+    mark_replaced,
     probe_store,
     process_lives,
 )
@@ -24,6 +26,7 @@ __all__ = [
     "EXPERIMENT",
     "EXPERIMENT_TAG",
     "HOST",
+    "REPLACED",
     "Run",
     "add_run",
     "close_run",
@@ -34,6 +37,7 @@ __all__ = [
     "git_state",
     "is_gone",
     "list_left_open",
+    "mark_replaced",
     "open_store",
     "probe_store",
     "process_lives",

@@ -20,6 +20,7 @@ from pulmo.tracking.runs import BASELINE_TAG, EVALUATED, EXPERIMENT_TAG, HOST, P
 from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, store_uri
 
 _PORTS = {"https": 443, "postgresql": 5432, "mysql": 3306}
+REPLACED = "pulmo.replaced"  # a run of an experiment whose name another one bears now
 _SAME_START = 60  # seconds: the clock that start times are read from may have been set since
 
 
@@ -104,6 +105,15 @@ def close_run(root: Path, run: Any, status: str = "KILLED") -> None:
     client = open_store(root)
     points = [client.get_metric_history(run.info.run_id, key)[-1].timestamp for key in run.data.metrics]
     client.set_terminated(run.info.run_id, status, max(points, default=run.info.start_time))
+
+
+def mark_replaced(root: Path, run: Any, replaced: bool) -> None:
+    """Tag a run whose experiment another one of its name replaced, or take the tag from it."""
+    client = open_store(root)
+    if replaced:
+        client.set_tag(run.info.run_id, REPLACED, "true")
+    else:
+        client.delete_tag(run.info.run_id, REPLACED)
 
 
 def add_run(
