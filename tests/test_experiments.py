@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from small_project import commit, run
-from toy_project import PARAMS, PIPELINE, make_toy
+from toy_project import PARAMS, PIPELINE, STAGE, make_toy
 from typer.testing import CliRunner
 
 from pulmo import cli, queue, sync, tracking
@@ -201,6 +201,18 @@ def test_an_experiment_of_a_part_of_the_stages_has_no_metrics_of_its_own(tmp_pat
     part = ("Unfinished", False, "only a part of the stages ran")
     assert found == {"whole": ("Success", True, None), "trained": part, "not-evaluated": part}
     assert [line.split()[1] for line in sync_store(folder)] == ["whole"]
+
+
+@pytest.mark.slow
+def test_an_experiment_whose_model_is_not_in_the_cache_waits_for_it(tmp_path):
+    package = "\nimport os\nos.makedirs('models/package', exist_ok=True)\nopen('models/package/w', 'w').write('w')\n"
+    pipeline = PIPELINE.replace("outs:", "outs:\n      - models/package")
+    folder = make_toy(tmp_path / "toy", STAGE + package, pipeline)
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "theirs", "-S", "train.lr=0.2")
+    (folder / ".dvc/cache").rename(tmp_path / "cache")
+    (line,) = sync_store(folder)
+    assert line.startswith("left out           theirs  (its model is not in the cache; `dvc exp pull REMOTE theirs`")
+    assert not tracking.find_runs(folder)
 
 
 @pytest.mark.slow

@@ -41,8 +41,7 @@ def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
                 runs = [run for run in whole if _agrees(run, experiment)]
                 yield from _mark_replaced(root, whole, runs)
             if not runs and experiment.state in ("Success", "Failed"):
-                held = _add(root, experiment, evaluated)
-                yield f"added              {experiment.name}  ({experiment.state.lower()}; {held})"
+                yield _add(root, experiment, evaluated)
 
 
 def _close_dead(root: Path, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
@@ -84,6 +83,9 @@ def _agrees(run: Any, experiment: Experiment) -> bool:
 
 
 def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+
     read = _reader(root, experiment.revision) if evaluated else lambda path: None
     texts = {path.name: text for path in _TEXTS if (text := read(path)) is not None}
     history = [
@@ -103,7 +105,11 @@ def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:
         "train_run_id": json.loads(read(paths.MLFLOW_RUN) or "{}").get("run_id"),
     }
     with tempfile.TemporaryDirectory() as temporary:
-        package = _fetch_package(root, experiment.revision, Path(temporary) / "package") if evaluated else None
+        try:
+            package = _fetch_package(root, experiment.revision, Path(temporary) / "package") if evaluated else None
+        except (DvcException, DataIndexDirError, OSError):
+            cure = f"`dvc exp pull REMOTE {experiment.name}` or `dvc pull` brings it"
+            return f"left out           {experiment.name}  (its model is not in the cache; {cure})"
         tracking.add_run(
             root,
             experiment.name,
@@ -117,7 +123,8 @@ def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:
             package=package,
         )
     held = f"{len(history)} epochs, {len(experiment.metrics)} metrics, {len(texts)} files"
-    return f"{held}, {'the' if package else 'no'} model"
+    held = f"{experiment.state.lower()}; {held}, {'the' if package else 'no'} model"
+    return f"added              {experiment.name}  ({held})"
 
 
 def _reader(root: Path, revision: str) -> Callable[[Path], str | None]:
@@ -132,12 +139,11 @@ def _reader(root: Path, revision: str) -> Callable[[Path], str | None]:
 
 def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:
     from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
 
-    try:
-        DVCFileSystem(str(root), rev=revision).get(str(paths.PACKAGE), str(target), recursive=True)
-    except (DvcException, OSError):  # in no cache at hand
+    outputs = DVCFileSystem(str(root), rev=revision)
+    if not outputs.exists(str(paths.PACKAGE)):  # in the pipeline as it was then
         return None
+    outputs.get(str(paths.PACKAGE), str(target), recursive=True)
     return target
 
 
