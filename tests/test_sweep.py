@@ -92,15 +92,22 @@ def test_the_shipped_sweep_gives_valid_params_at_both_ends_of_its_space(tmp_path
     [
         ({"space": {"train.rate": {"float": [0, 1]}}}, r"sweep\.yaml: train\.rate is no key of params\.yaml"),
         ({"fixed": {"lr": 1}}, "lr is no key"),
-        ({"space": {"train.lr": {"float": [1, 0]}}}, r"space\.train\.lr: write one of"),
-        ({"space": {"train.lr": {"float": [0]}}}, r"space\.train\.lr: write one of"),
+        ({"space": {"train.lr": {"float": [1, 0]}}}, r"sweep\.yaml: space\.train\.lr: float needs .*lower one first"),
+        ({"space": {"train.lr": {"float": [0]}}}, r"space\.train\.lr: float needs two numbers"),
+        ({"space": {"train.lr": {"float": [0, float("inf")]}}}, r"space\.train\.lr: float needs two numbers"),
+        ({"space": {"train.lr": {"float": [False, True]}}}, r"space\.train\.lr: float needs two numbers"),
+        ({"space": {"train.lr": {"log": [0, 1]}}}, r"space\.train\.lr: log needs two numbers above 0.*, got \[0, 1\]"),
+        ({"space": {"train.epochs": {"int": [1, 2.5]}}}, r"space\.train\.epochs: int needs two whole numbers"),
+        ({"space": {"train.lr": {"choice": [1, 1]}}}, r"space\.train\.lr: choice needs two different values or more"),
+        ({"fixed": {"train.lr": 1}}, r"space\.train\.lr is in fixed too"),
+        ({"space": {}}, "space: .*at least 1 item"),
         ({"space": {"train.lr": {"uniform": [0, 1]}}}, r"space\.train\.lr: write one of"),
-        ({"space": {"train.lr": {"choice": []}}}, r"space\.train\.lr: write one of"),
-        ({"space": {"train.lr": {"log": [0.1, "fast"]}}}, r"space\.train\.lr: write one of"),
-        ({"space": None}, "space: Field required"),
+        ({"space": {"train.lr": {"choice": []}}}, r"space\.train\.lr: choice needs"),
+        ({"space": {"train.lr": {"log": [0.1, "fast"]}}}, r"space\.train\.lr: log needs"),
+        ({"space": None}, "key space is missing"),
         ({"trials": 0}, "trials and hours are both 0"),
         ({"jobs": 0}, "jobs: .*greater than 0"),
-        ({"trial": 3}, "trial: Extra inputs"),
+        ({"trial": 3}, "unknown key trial"),
         ({"name": "a b"}, "name: "),
     ],
 )
@@ -171,9 +178,32 @@ def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(tmp_p
     file = sweep_file(tmp_path, jobs=2)
     with pytest.raises(ValueError, match="sweep toy ended after 1 of 2 trials; the same command goes on"):
         run_sweep(tmp_path, file)
+    assert tracking.find_runs(tmp_path)[0].info.status == "FAILED"
     run_sweep(tmp_path, file)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(OSError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_store, monkeypatch, error, status):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path)
+
+    def break_off(*_: object) -> None:
+        raise error("no space left on device")
+
+    monkeypatch.setattr("pulmo.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
+    monkeypatch.setattr("pulmo.sweep._report", break_off)
+    with pytest.raises(error):
+        run_sweep(tmp_path, sweep_file(tmp_path))
+    assert tracking.find_runs(tmp_path)[0].info.status == status
+
+
+def test_a_new_study_with_the_name_of_earlier_experiments_is_refused(fake, tmp_path, params):
+    run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.commit)
+    with pytest.raises(ValueError, match=r"sweep\.yaml: name: experiments of another study toy are there"):
+        run_sweep(tmp_path, sweep_file(tmp_path))
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
@@ -188,15 +218,15 @@ def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
     assert sweeps.read_trial(first, "toy-0") is None
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(tmp_path, params, empty_store, monkeypatch, capsys, jobs):
+@pytest.mark.parametrize(("jobs", "told"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP)])
+def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(tmp_path, params, empty_store, monkeypatch, capsys, jobs, told):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
     begun = Barrier(jobs)
 
     def interrupt(root, name, settings, sweep, log, is_poor, stopping):
         begun.wait(10)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), told)
         assert stopping.wait(10)
         raise trials.TrialError("the sweep was stopped")
 

@@ -4,6 +4,7 @@ Trials are judged by their AUROC on validation alone. The study lives in a datab
 was, and several workers, on one machine or many, share one study.
 """
 
+import math
 import signal
 import socket
 import time
@@ -19,12 +20,12 @@ import optuna
 import psutil
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pulmo import paths, plots, tracking
 from pulmo.files import write_json
-from pulmo.params import Count, Positive, Section, read_yaml
-from pulmo.revisions import check_history
+from pulmo.params import Count, Positive, Section, read_section, read_yaml
+from pulmo.revisions import check_history, find_commits
 from pulmo.tracking import sweeps
 from pulmo.trials import TrialError, run_trial
 
@@ -33,6 +34,12 @@ SUGGEST: dict[str, Callable[[optuna.Trial, str, list[Any]], Any]] = {
     "log": lambda trial, key, span: trial.suggest_float(key, *span, log=True),
     "int": lambda trial, key, span: trial.suggest_int(key, *span),
     "choice": lambda trial, key, values: trial.suggest_categorical(key, values),
+}
+NEEDED = {
+    "float": "two numbers, the lower one first",
+    "log": "two numbers above 0, the lower one first",
+    "int": "two whole numbers, the lower one first",
+    "choice": "two different values or more",
 }
 HEARTBEAT = 10  # seconds; a trial of another machine that was silent for three of them is tried again
 
@@ -54,7 +61,7 @@ class Sweep(Section):
     seed: Count = 0
     prune: PruneParams | None = None
     fixed: Annotated[dict[str, Any], Field(default_factory=dict)]
-    space: dict[str, dict[str, list[Any]]]
+    space: Annotated[dict[str, dict[str, list[Any]]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -62,22 +69,20 @@ class Sweep(Section):
             raise ValueError("trials and hours are both 0: bound the sweep by one of them")
         for key, dimension in self.space.items():
             kind, values = next(iter(dimension.items()), ("", []))
-            numbers = kind == "choice" or (
-                len(values) == 2 and all(isinstance(value, int | float) for value in values) and values[0] < values[1]
-            )
-            if len(dimension) != 1 or kind not in SUGGEST or not values or not numbers:
+            if len(dimension) != 1 or kind not in SUGGEST:
                 raise ValueError(f"space.{key}: write one of {{float: [low, high]}}, log, int, or {{choice: [a, b]}}")
+            numbers = all(type(value) is int or (type(value) is float and kind != "int") for value in values)
+            ordered = numbers and len(values) == 2 and (0 if kind == "log" else -math.inf) < values[0] < values[1]
+            if not (len(set(map(repr, values))) > 1 if kind == "choice" else ordered and values[1] < math.inf):
+                raise ValueError(f"space.{key}: {kind} needs {NEEDED[kind]}, got {values}")
+            if key in self.fixed:
+                raise ValueError(f"space.{key} is in fixed too; remove it there or here")
         return self
 
 
 def read_sweep(file: Path, params: Path) -> Sweep:
     """Read a sweep and check its keys against params.yaml; ValueError of one line that names file and key."""
-    try:
-        sweep = Sweep.model_validate(read_yaml(file))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise ValueError(f"{file}: {where}{first['msg']}") from None
+    sweep = read_section(file, Sweep)
     known = tracking.flatten(read_yaml(params))
     if unknown := [key for key in (*sweep.fixed, *sweep.space) if key not in known]:
         raise ValueError(f"{file}: {unknown[0]} is no key of params.yaml; write it as train.lr")
@@ -139,6 +144,11 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
     check_history(root)
     here = f"{socket.gethostname()}:{root}"
     study = open_study(sweep, storage or f"sqlite:///{root / 'optuna.db'}", here if storage else "")
+    if not study.trials and find_commits(root, f"{sweep.name}-[0-9]*"):
+        raise ValueError(
+            f"{file}: name: experiments of another study {sweep.name} are there; take a new name, or remove them with "
+            "`dvc exp remove`"
+        )
     parent = sweeps.open_sweep(root, sweep.name)
     folder = root / paths.REPORTS / "sweeps" / sweep.name
     stopping = Event()
@@ -181,26 +191,35 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
             study.stop()
 
     left = max(0, sweep.trials - _count_used(study)) if sweep.trials else None
-    with _on_signals(lambda *_: stopping.set()):
-        study.optimize(
-            objective,
-            n_trials=left,
-            timeout=sweep.hours * 3600 or None,
-            n_jobs=sweep.jobs if left is None else max(1, min(sweep.jobs, left)),
-            catch=(TrialError,),
-            callbacks=[stop_in_time],
-        )
-    ended = study.get_trials(states=(TrialState.COMPLETE,))
-    status = "KILLED" if stopping.is_set() else "FINISHED" if ended else "FAILED"
-    if ended:
-        _report(study, parent, folder)
-    parent.client.set_terminated(parent.run_id, status)
-    if stopping.is_set():
-        raise ValueError(f"sweep {sweep.name} was stopped; the same command goes on with it")
-    if not ended:
-        raise ValueError(f"no trial of sweep {sweep.name} came to an end; the logs are in {folder}")
-    if (used := _count_used(study)) < sweep.trials and not sweep.hours:  # Optuna swallows an error of its last jobs
-        raise ValueError(f"sweep {sweep.name} ended after {used} of {sweep.trials} trials; the same command goes on")
+    status = "FAILED"
+    try:
+        with _on_signals(lambda *_: stopping.set()):
+            study.optimize(
+                objective,
+                n_trials=left,
+                timeout=sweep.hours * 3600 or None,
+                n_jobs=sweep.jobs if left is None else max(1, min(sweep.jobs, left)),
+                catch=(TrialError,),
+                callbacks=[stop_in_time],
+            )
+        if ended := study.get_trials(states=(TrialState.COMPLETE,)):
+            _report(study, parent, folder)
+        if stopping.is_set():
+            status = "KILLED"
+            raise ValueError(f"sweep {sweep.name} was stopped; the same command goes on with it")
+        if not ended:
+            raise ValueError(f"no trial of sweep {sweep.name} came to an end; the logs are in {folder}")
+        used = _count_used(study)
+        if used < sweep.trials and not sweep.hours:  # Optuna swallows an error of its last jobs
+            raise ValueError(
+                f"sweep {sweep.name} ended after {used} of {sweep.trials} trials; the same command goes on"
+            )
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        parent.client.set_terminated(parent.run_id, status)
     return folder
 
 
@@ -240,8 +259,13 @@ def _report(study: optuna.Study, parent: tracking.Run, folder: Path) -> None:
 
 @contextmanager
 def _on_signals(handler: Callable[..., None]) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM call `handler` instead of ending this process."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Have Ctrl-C, SIGTERM and a closed terminal call `handler` instead of ending this process; nohup stays nohup."""
+    ends = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, handler) for number in ends}
     try:
         yield
     finally:
