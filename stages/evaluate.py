@@ -55,7 +55,9 @@ def main() -> None:
         with whole_folder(paths.CURVES) as folder:
             figures.write_plot_tables(report, films, leakage, folder)
         decided = {"threshold": threshold, "temperature": locked.temperature.value, "locked": report["locked"]}
-        info = info.model_copy(update=decided | {"metrics": headline(report)})
+        info = info.model_copy(
+            update=decided | {"metrics": headline(report) | {"estimates": report["test"]["metrics"]}}
+        )
         known = known_films(tables[0], splits)
         info = save_package(paths.PACKAGE, trained.model.state_dict(), info, known)
         write_csv(paths.PREDICTIONS, films[COLUMNS])

@@ -69,6 +69,13 @@ def test_external_films_get_the_locked_threshold(inside):
     assert warning in text
     assert warning in (inside / "out/report.md").read_text()
     assert report["external"]["known"]["films"] == {"train": 0, "val": 0, "test": len(known)}
+    change = report["external"]["change"]["sensitivity"]
+    assert change["value"] == 0
+    assert change["low"] < 0 < change["high"]
+    assert (
+        f"| {change['value']:.3f} ({change['low']:.3f} to {change['high']:.3f}) |"
+        in (inside / "out/report.md").read_text()
+    )
     assert page.count("data:image/png;base64") >= 8
     assert 'src="http' not in page
 
@@ -106,6 +113,9 @@ def test_external_films_that_are_missing_leave_no_report(inside):
     (inside / "broken.png").write_bytes(b"no film")
     with pytest.raises(ValueError, match=r"broken\.png: not an image"):
         call("predict", inside / "broken.png")
+    with pytest.raises(ValueError, match="data holds more than an earlier report"):
+        call("evaluate", "--films", inside / "data", "--out", inside / "data")
+    assert (inside / "data/films.csv").exists()
     with pytest.raises(ValueError, match="nowhere not found"):
         call("evaluate", "--films", inside / "nowhere", "--out", inside / "out")
     assert not (inside / "out").exists()

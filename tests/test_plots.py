@@ -66,7 +66,11 @@ def drawings(films):
         "sweep": (p.draw_sweep, ([(2, 0.9), (0, 0.8)], [(1, 0.6)]), ["best so far", "stopped early, best epoch"]),
         "confusion": (p.draw_confusion, ({"tp": 1380, "fp": 42, "fn": 0, "tn": 126}, "T"), ["1,380", "75.0% of row"]),
         "reliability": (p.draw_reliability, ({"before": bins, "after": bins[1:]}, "On test"), ["On test", "before"]),
-        "decision": (p.draw_decision_curve, (decision, 0.31), ["treat none", "operating point (0.31)"]),
+        "decision": (
+            p.draw_decision_curve,
+            (decision, 0.31, 0.625),
+            ["treat none", "Decision curve, prevalence 62.5%", "operating point (0.31)"],
+        ),
         "risk": (p.draw_risk_coverage, ({"test": risk}, points), ["locked abstention band", "100%"]),
         "prevalence": (p.draw_prevalence, (prevalence, 0.625), ["these films (62.5%)", "NPV (95% band)"]),
         "forest": (

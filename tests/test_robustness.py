@@ -88,3 +88,7 @@ def test_the_subset_keeps_the_balance_of_the_classes():
     assert (rows == draw_films(label, 40, 3)).all()
     assert (rows != draw_films(label, 40, 4)).any()
     assert (draw_films(label, 200, 3) == np.arange(100)).all()
+    for rare in (np.arange(100) == 7, np.arange(100) != 7):
+        rows = draw_films(rare.astype(int), 20, 3)
+        assert len(rows) == 20
+        assert 7 in rows, "a class of one film is not lost"

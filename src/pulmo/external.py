@@ -17,6 +17,7 @@ from pulmo.evaluation import Locked, report_split
 from pulmo.files import whole_folder, write_csv, write_json
 from pulmo.images import ImageError, read_image
 from pulmo.manifest import SPLITS, describe_films
+from pulmo.metrics import estimate_difference
 from pulmo.predictor import Predictor
 from pulmo.sources import fetch_source
 
@@ -25,11 +26,17 @@ def evaluate_folder(
     predictor: Predictor, films: Path, labels: Path | None, folder: Path, resamples: int = 2000, seed: int = 42
 ) -> dict[str, Any]:
     """Score the labelled films of a folder or archive (as source `folder` takes them) and write report.html,
-    report.md, evaluation.json, predictions.csv and plots/ into `folder`.
+    report.md, evaluation.json, predictions.csv and plots/ into `folder`, in place of an earlier report; a folder that
+    holds anything else is refused.
 
-    Returns the report of `evaluation.report_split`, with `known` as `recognise` returns it. A film that cannot be
-    decoded is a ValueError that names it.
+    Returns the report of `evaluation.report_split`, with `known` as `recognise` returns it and `change`: estimates of
+    each metric less that on the model's own test films, where the package holds those. A film that cannot be decoded
+    is a ValueError that names it.
     """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "report.md").is_file():
+        raise ValueError(
+            f"{folder} holds more than an earlier report, which this one would replace; name another --out"
+        )
     kept = predictor.package.info.locked
     locked = Locked(
         Temperature(**kept["temperature"]), OperatingPoint(**kept["operating_point"]), Abstention(**kept["abstention"])
@@ -57,6 +64,8 @@ def evaluate_folder(
         table = table.assign(prob_pneumonia=probability, called=called.astype(int))
         report = report_split(table, locked, resamples, seed)
         report["known"] = recognise(table.pixel_sha256, predictor.package.films)
+        own = info.metrics.get("estimates", {})  # earlier packages have none
+        report["change"] = {name: estimate_difference(own[name], report["metrics"][name]) for name in own}
         (out / "plots").mkdir()
         figures.draw_splits({"external": report}, locked.operating_point.threshold, out / "plots")
         figures.draw_films(table, images, locked.operating_point.threshold, out / "plots", seed)

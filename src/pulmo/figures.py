@@ -82,7 +82,7 @@ def draw_splits(splits: Mapping[str, Mapping[str, Any]], threshold: float, folde
     )
     bins = {when: test["calibration"][when]["bins"] for when in ("before", "after")}
     plots.draw_reliability(folder / "reliability.png", bins, f"Reliability on {name}, before and after temperature")
-    plots.draw_decision_curve(folder / "decision_curve.png", test["curves"]["decision"], threshold)
+    plots.draw_decision_curve(folder / "decision_curve.png", test["curves"]["decision"], threshold, test["prevalence"])
     abstention = {
         name: (part["selective"]["coverage"]["value"], part["selective"]["error"]["value"])
         for name, part in splits.items()

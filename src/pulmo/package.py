@@ -41,7 +41,7 @@ class PackageInfo(BaseModel):
     temperature: Annotated[float, Field(gt=0)] | None = None  # divides the logit; None until evaluate fits it
     locked: dict[str, Any] = {}  # all that validation decided: temperature, operating point, abstention band
     training: dict[str, Any] = {}  # settings of the training, best epoch, its validation metrics
-    metrics: dict[str, Any] = {}  # of the evaluation
+    metrics: dict[str, Any] = {}  # of the evaluation: val, test, and estimates of test with their intervals
     data_sha256: str = ""  # of the films and the split that it was trained on
     git_revision: str = ""
     weights_sha256: str = ""  # of weights.safetensors; filled in when the package is saved

@@ -125,8 +125,8 @@ def draw_reliability(path: Path, bins: Mapping[str, Sequence[Mapping[str, float]
         lower.yaxis.set_major_formatter(ScalarFormatter())
 
 
-def draw_decision_curve(path: Path, curve: Mapping[str, Sequence[float]], threshold: float) -> None:
-    """Net benefit by threshold probability, with the operating point marked."""
+def draw_decision_curve(path: Path, curve: Mapping[str, Sequence[float]], threshold: float, prevalence: float) -> None:
+    """Net benefit by threshold probability at the prevalence of the films, with the operating point marked."""
     with drawing(path, 5.4, 4.6) as (axes,):
         axes.fill_between(curve["threshold"], curve["low"], curve["high"], color=BLUE, alpha=0.15, linewidth=0)
         axes.plot(curve["threshold"], curve["model"], color=BLUE, label="treat by the model (95% band)")
@@ -134,7 +134,7 @@ def draw_decision_curve(path: Path, curve: Mapping[str, Sequence[float]], thresh
         axes.axhline(0, color="black", linestyle=":", label="treat none")
         axes.axvline(threshold, color=GRAY, linewidth=1, label=f"operating point ({probability_text(threshold, 2)})")
         top = max(*curve["high"], 0.05)
-        axes.set(xlim=(0, 1), ylim=(-0.12 * top, 1.05 * top), title="Decision curve")
+        axes.set(xlim=(0, 1), ylim=(-0.12 * top, 1.05 * top), title=f"Decision curve, prevalence {prevalence:.1%}")
         axes.set(xlabel="threshold probability for treating", ylabel="net benefit")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 0.1))
 

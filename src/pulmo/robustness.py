@@ -94,6 +94,7 @@ def draw_films(labels: np.ndarray, films: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     positive, negative = (rng.permutation(np.flatnonzero(labels == value)) for value in (1, 0))
     count = round(films * len(positive) / len(labels))
+    count = min(max(count, min(1, len(positive))), films - min(1, len(negative)))  # a rare class is not lost
     return np.sort(np.concatenate([positive[:count], negative[: films - count]]))
 
 
