@@ -78,6 +78,16 @@ def ask(address: str, rows: list[list[str]]) -> dict:
         return json.loads(answer.read())
 
 
+@pytest.mark.slow
+def test_what_is_no_film_is_named(project, films):
+    predictor = Predictor.load(project / "models/package", device="cpu")
+    with pytest.raises(ValueError, match=r"^film 2: not an image"):
+        predictor.predict([films[0].read_bytes(), b"no film"])
+    with pytest.raises(ValueError, match=r"model\.json: not an image"):
+        predictor.predict([films[0], project / "models/package/model.json"])
+    assert predictor.predict([]) == []
+
+
 def test_the_requirements_name_all_that_the_model_imports():
     served = PACKAGE / "served.py"
     names = {name.split(".")[0] for file in {served} | reached_modules(served) for name in imported_names(file)}

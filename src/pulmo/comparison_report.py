@@ -47,7 +47,8 @@ def write_comparison(file: Path, names: tuple[str, str], tables: tuple[pd.DataFr
         picture.unlink(missing_ok=True)
     gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]
     films = [
-        [a.path[row], LABELS[label[row]], *_answers(names, tables, row, "prob_pneumonia").values()] for row in gaps
+        [a.path[row].replace("|", "\\|"), LABELS[label[row]], *_answers(names, tables, row, "prob_pneumonia").values()]
+        for row in gaps
     ]
     page = to_html(_page(report, films, picture), file.parent)
     write_bytes(file.with_suffix(".html"), page.encode())

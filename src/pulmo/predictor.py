@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from pulmo.calibration import to_probability
-from pulmo.images import read_image
+from pulmo.images import ImageError, read_image
 from pulmo.package import Package, load_package
 
 
@@ -38,10 +38,17 @@ class Predictor:
         return cls(load_package(folder), device)
 
     def predict(self, films: Sequence[bytes | Path]) -> list[Answer]:
-        """Answers in the order of the films, given as file contents or paths; ImageError where one is no film."""
-        info = self.package.info
-        images = np.stack([read_image(film, info.size, info.fit) for film in films])
-        return [self.answer(logit) for logit in self.score(images)]
+        """Answers in the order of the films, given as file contents or paths; ImageError where one is no film, naming
+        it by its path or its place."""
+        images = [self._read(film, place) for place, film in enumerate(films, start=1)]
+        return [self.answer(logit) for logit in self.score(np.stack(images))] if images else []
+
+    def _read(self, film: bytes | Path, place: int) -> np.ndarray:
+        try:
+            return read_image(film, self.package.info.size, self.package.info.fit)
+        except ImageError as error:
+            name = film if isinstance(film, Path) else f"film {place}"
+            raise ImageError(f"{name}: {error}") from None
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Log-odds of PNEUMONIA, float32 (N,), of fitted gray images uint8 (N, S, S)."""

@@ -14,16 +14,12 @@ def predict(
     package: Package = None,
 ) -> None:
     """Answer for single films. Not a medical device."""
-    from pulmo.images import ImageError
     from pulmo.metrics import probability_text
     from pulmo.predictor import Predictor
 
     predictor = Predictor.load(_choose(package))
     for film in films:
-        try:
-            answer = predictor.predict([film])[0]
-        except ImageError as error:
-            raise ValueError(f"{film}: {error}") from None
+        answer = predictor.predict([film])[0]
         probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
         print(f"{film}: {answer.label}  prob_pneumonia {probability}  threshold {threshold}")
 
