@@ -52,6 +52,7 @@ def drawings(films):
     }
     robust["blur"][0]["auroc"] = UNDEFINED
     history = {"epoch": [1, 2, 3], "lr": [0.1, 0.2, 0.1], "val_auroc": [0.8, 0.9123, 0.9], "val_loss": [3, 2, 1]}
+    tied = history | {"val_auroc": [1.0, 1.0, 0.9], "val_loss": [3.0, 2.0, 1.0]}
     images = [np.full((20, 30), 25 * i, dtype=np.uint8) for i in range(8)]
     heats = [np.linspace(0, 1, 600).reshape(20, 30)] * 8
     captions = [f"film {i}" for i in range(8)]
@@ -84,6 +85,7 @@ def drawings(films):
             ["polarity", "share of decisions flipped (95% band)", "50"],
         ),
         "training": (g.draw_training, (history,), ["AUROC (best val 0.9123)", "best epoch (2)"]),
+        "tied training": (g.draw_training, (tied,), ["AUROC (best val 1.0000)", "best epoch (2)"]),
         "balance": (g.draw_class_balance, (counts,), ["1,105", "viral", "PNEUMONIA, type unknown"]),
         "films": (g.draw_films, (images, captions, [True] * 8, "Wrong ones"), ["film 7", "Wrong ones"]),
         "heat": (g.draw_heat_maps, (images, heats, captions, "Grad-CAM"), ["film 7", "Grad-CAM"]),
@@ -101,6 +103,7 @@ NAMES = [
     "forest",
     "robust",
     "training",
+    "tied training",
     "balance",
     "films",
     "heat",

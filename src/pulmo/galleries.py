@@ -34,9 +34,9 @@ def draw_class_balance(path: Path, counts: Mapping[str, Mapping[str, int]]) -> N
 
 def draw_training(path: Path, history: Mapping[str, Sequence[float]]) -> None:
     """Loss, AUROC and learning rate by epoch from the columns of reports/history.csv (epoch, lr, val_auroc, train_loss,
-    …; others may be missing); the best epoch is marked."""
+    …; others may be missing); the epoch that training kept is marked: of equal AUROCs that with the lower val_loss."""
     epoch, auroc = list(history["epoch"]), np.nan_to_num(np.asarray(history["val_auroc"], dtype=float))
-    best = int(auroc.argmax())
+    best = int(np.lexsort((history.get("val_loss", auroc), -auroc))[0])
     val, train, rate = LINES[0], LINES[1], LINES[2]
     panels_of = {
         "loss": [("train_loss", "train", train), ("val_loss", "val", val)],
