@@ -62,9 +62,9 @@ def test_scores_equal_scikit_learn_and_statsmodels():
         assert found["intercept"]["value"] == pytest.approx(intercept, rel=1e-6)
         for key in ("brier", "slope", "intercept"):
             assert found[key]["low"] < found[key]["value"] < found[key]["high"]
-    errors = sm.Logit(labels, sm.add_constant(logits)).fit(disp=0).conf_int()[1]
-    slope = report["before"]["slope"]
-    assert slope["high"] - slope["low"] == pytest.approx(np.ptp(errors), rel=0.25)
+    errors = sm.Logit(labels, sm.add_constant(logits)).fit(disp=0).conf_int()
+    for key, bounds in zip(("intercept", "slope"), errors, strict=True):
+        assert report["before"][key]["high"] - report["before"][key]["low"] == pytest.approx(np.ptp(bounds), rel=0.25)
 
 
 def test_slope_and_intercept_are_undefined_where_nothing_identifies_them():
@@ -98,6 +98,12 @@ def test_bins_equal_scikit_learn_and_statsmodels():
         assert row["from"] < row["probability"] <= row["to"]
     total = sum(row["films"] * abs(row["observed"] - row["probability"]) for row in rows) / 800
     assert expected_calibration_error(labels, probability, edges) == pytest.approx(total)
+
+
+def test_a_bin_of_all_films_is_as_uncertain_as_their_labels():
+    labels = np.arange(100) % 5 > 0
+    (row,) = reliability_bins(labels, np.full(100, 0.7), [0, 0.5, 1], np.arange(100))
+    assert (row["low"], row["high"]) == pytest.approx(proportion_confint(80, 100, method="wilson"), abs=0.02)
 
 
 def test_the_report_bins_by_fifteen_equal_widths():

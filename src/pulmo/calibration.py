@@ -55,6 +55,7 @@ def evaluate_calibration(
 ) -> dict[str, Any]:
     """{"before": …, "after": …} the temperature, each with estimates of the Brier score, the negative log-likelihood,
     slope and intercept of the logistic regression of the label on the log-odds (ideal: 1 and 0), both ECEs, and bins.
+    Patients are resampled whatever their class: how many are ill is part of what calibration claims.
 
     ECE, on the probability of PNEUMONIA: `ece` over 15 bins of equal width, `ece_mass` over 15 of equal count. Even
     perfect calibration has an ECE above 0, the more so the fewer the films of a bin, and resampling adds to it. So
@@ -63,10 +64,11 @@ def evaluate_calibration(
     """
     label, logit, patient = check_films(labels, logits, groups)
     report: dict[str, Any] = {}
-    regression, regressions = bootstrap(_regression(label, logit), label, patient, resamples, seed)
+    one = np.ones_like(label)  # a single stratum
+    regression, regressions = bootstrap(_regression(label, logit), one, patient, resamples, seed)
     for name, t in (("before", 1.0), ("after", temperature)):
         probability = to_probability(logit, t)
-        value, replicates = bootstrap(_errors(label, logit / t), label, patient, resamples, seed)
+        value, replicates = bootstrap(_errors(label, logit / t), one, patient, resamples, seed)
         value |= {"slope": regression["slope"] * t, "intercept": regression["intercept"]}
         replicates |= {"slope": regressions["slope"] * t, "intercept": regressions["intercept"]}
         report[name] = {key: estimate(float(value[key]), replicates[key], patient) for key in value}
@@ -96,7 +98,7 @@ def reliability_bins(
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """The bins that hold films: from, to, films, patients, mean probability, and the observed share of PNEUMONIA with
-    its 95% interval (observed, low, high)."""
+    its 95% interval (observed, low, high) over patients of whatever class."""
     label, probability, patient = check_films(labels, probabilities, groups)
     bounds = np.asarray(edges, dtype=float)
     where = _bin(probability, bounds)
@@ -107,7 +109,7 @@ def reliability_bins(
         with np.errstate(invalid="ignore"):
             return {"observed": (weights @ (inside & label[:, None])) / (weights @ inside)}
 
-    values, replicates = bootstrap(statistic, label, patient, resamples, seed)
+    values, replicates = bootstrap(statistic, np.ones_like(label), patient, resamples, seed)
     rows = []
     for column, index in enumerate(filled):
         films = inside[:, column]
