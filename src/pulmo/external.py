@@ -94,7 +94,7 @@ def recognise(pixels: pd.Series, known: Mapping[str, str]) -> dict[str, Any]:
     films = {split: int(found.get(split, 0)) for split in SPLITS}
     if count := sum(films.values()):
         of = ", ".join(f"{films[split]} {split}" for split in SPLITS if films[split])
-        text = f"Warning: {count} of {len(pixels)} films are the model's own ({of}), so this is no external test."
+        text = f"Warning: {count} of {len(pixels)} films are the model's own ({of}); for them this is no external test."
     else:
         text = "None of these films is, pixel for pixel, one that the model was trained, validated or tested on."
     return {"films": films, "text": text}
