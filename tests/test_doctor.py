@@ -3,6 +3,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -88,10 +89,10 @@ def test_a_store_that_is_none_is_told_with_its_cure(tmp_path):
     assert "the first run makes it" in doctor.check_store(tmp_path).text
     assert doctor.check_open_runs(tmp_path).state == "ok"
     (tmp_path / "mlflow.db").write_bytes(b"not a database, whatever its name says" * 100)
-    state, text, cure = doctor.check_store(tmp_path)
-    assert (state, cure) == ("error", "mv mlflow.db mlflow.db.bad; pulmo sync")
-    assert "file is not a database" in text
-    assert "\n" not in text
+    with pytest.raises(
+        ValueError, match=r"^the MLflow .* file is not a database  ->  mv mlflow.db mlflow.db.bad; pulmo"
+    ):
+        doctor.check_store(tmp_path)
 
 
 @pytest.mark.slow
@@ -108,14 +109,24 @@ def test_a_store_is_probed_by_writing(tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as file:  # as a kill in the middle of its making leaves it
         file.execute("DROP TABLE experiment_tags")
     file.close()
-    assert doctor.check_store(tmp_path).state == "error"
+    with pytest.raises(ValueError, match=r"no such table.*mlflow.db.bad"):
+        doctor.check_store(tmp_path)
     older = tmp_path / "older"  # elsewhere: MLflow looks at the version of a file once per process
     older.mkdir()
     shutil.copy(tmp_path / "whole.db", older / "mlflow.db")
     with sqlite3.connect(older / "mlflow.db") as file:
         file.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
     file.close()
-    assert doctor.check_store(older).cure == "mlflow db upgrade sqlite:///mlflow.db"
+    with pytest.raises(
+        ValueError, match=r"an older MLflow made it  ->  mlflow db upgrade sqlite:///.*older/mlflow.db$"
+    ):
+        doctor.check_store(older)
+    newer = older.rename(tmp_path / "newer")
+    with sqlite3.connect(newer / "mlflow.db") as file:
+        file.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    file.close()
+    with pytest.raises(ValueError, match="a newer MLflow made it  ->  install that version"):
+        doctor.check_store(newer)
 
 
 def test_a_relative_store_and_a_silent_server_are_told(tmp_path, monkeypatch):
@@ -124,10 +135,23 @@ def test_a_relative_store_and_a_silent_server_are_told(tmp_path, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        state, text, cure = doctor.check_store(tmp_path)
-    assert state == "error"
-    assert "refused" in text
-    assert cure.startswith("start the server")
+        with pytest.raises(ValueError, match=r"refused  ->  start its server, correct MLFLOW_TRACKING_URI"):
+            doctor.check_store(tmp_path)
+
+
+def test_a_server_that_never_answers_is_told_in_seconds_and_asked_once(tmp_path, monkeypatch):
+    for key in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.setenv(key, "0" if "RETRIES" in key else "1")
+    monkeypatch.setattr(doctor, "CHECKS", {"store": doctor.check_store, "open runs": doctor.check_open_runs})
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        ((name, found),) = doctor.examine(tmp_path)
+    assert time.monotonic() - started < 20
+    assert (name, found.state) == ("store", "error")
+    assert "secret" not in found.text
 
 
 @pytest.mark.parametrize(("free", "state"), [(0.5, "error"), (3, "warning"), (50, "ok")])

@@ -149,9 +149,29 @@ def test_artifacts_lie_at_the_root_wherever_the_stage_runs(root, tmp_path, monke
 
 
 def test_a_store_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://nowhere")
-    with pytest.raises(ValueError, match=r"the MLflow store ftp://nowhere cannot be used .*MLFLOW_TRACKING_URI"):
+    started = time.monotonic()
+    for uri in (
+        "ftp://nowhere",
+        "http://127.0.0.1:1",
+        "postgresql://a:secret@127.0.0.1:1/b",
+        "http://[",
+        "sqlite:////proc/x",
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(ValueError, match=r"^the MLflow store .* cannot be used: .*MLFLOW_TRACKING_URI.*$") as error:
+            train(tmp_path)
+        assert "secret" not in str(error.value)
+    assert time.monotonic() - started < 60, "MLflow itself tries again for minutes"
+
+
+@pytest.mark.slow
+def test_a_wrong_password_is_one_line(database, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.replace("postgres:@", "nobody:secret@"))
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"nobody.*correct MLFLOW_TRACKING_URI") as error:
         train(tmp_path)
+    assert time.monotonic() - started < 30
+    assert "secret" not in str(error.value)
 
 
 def test_the_machine_is_watched_while_it_trains(root, monkeypatch):

@@ -33,11 +33,17 @@ class Finding(NamedTuple):
 
 def examine(root: Path) -> Iterator[tuple[str, Finding]]:
     """Every check of the project at `root` by name, as each is done; a check that itself breaks is a finding too."""
+    failed: set[str] = set()
     for name, check in CHECKS.items():
+        if name == "open runs" and "store" in failed:
+            continue
         try:
-            yield name, check(root)
+            found = check(root)
         except (ValueError, OSError) as error:
-            yield name, Finding("error", " ".join(str(error).split()))  # which names the cure
+            found = Finding("error", " ".join(str(error).split()))  # which names the cure
+        if found.state == "error":
+            failed.add(name)
+        yield name, found
 
 
 def check_git(root: Path) -> Finding:
@@ -127,11 +133,9 @@ def check_store(root: Path) -> Finding:
         return Finding("error", text, f"export MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db, or unset it")
     if not given and not (root / "mlflow.db").exists():
         return Finding("ok", "no mlflow.db yet; the first run makes it")
-    try:
-        runs = tracking.probe_store(root)
-    except ValueError as error:
-        return Finding("error", str(error), _store_cure(str(error), given))
-    return Finding("ok", f"{given or 'mlflow.db'} takes runs, and holds {runs}")
+    return Finding(
+        "ok", f"{tracking.hide_password(given) or 'mlflow.db'} takes runs, and holds {tracking.probe_store(root)}"
+    )
 
 
 def check_open_runs(root: Path) -> Finding:
@@ -183,14 +187,6 @@ CHECKS: dict[str, Callable[[Path], Finding]] = {
     "compute": check_compute,
     "disk": check_disk,
 }
-
-
-def _store_cure(error: str, given: str) -> str:
-    if "upgrade" in error:
-        return f"mlflow db upgrade {given or 'sqlite:///mlflow.db'}"
-    if "readonly" in error or "read-only" in error:
-        return "chmod u+w mlflow.db and its folder"
-    return "start the server, or unset MLFLOW_TRACKING_URI" if given else "mv mlflow.db mlflow.db.bad; pulmo sync"
 
 
 def _few(names: list[str]) -> str:

@@ -7,7 +7,16 @@ cache, and evaluate opens a run of its own, complete with parameters and the tra
 
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST, evaluate_run, train_run
-from pulmo.tracking.store import EXPERIMENT, flatten, git_state, open_store, read_artifact, run_git, store_uri
+from pulmo.tracking.store import (
+    EXPERIMENT,
+    flatten,
+    git_state,
+    hide_password,
+    open_store,
+    read_artifact,
+    run_git,
+    store_uri,
+)
 from pulmo.tracking.upkeep import (
     REPLACED,
     add_run,
@@ -35,6 +44,7 @@ __all__ = [
     "find_runs",
     "flatten",
     "git_state",
+    "hide_password",
     "is_gone",
     "list_left_open",
     "mark_replaced",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pulmo.tracking.runs import EVALUATED
-from pulmo.tracking.store import EXPERIMENT, find_run, load_mlflow, open_store, store_uri
+from pulmo.tracking.store import EXPERIMENT, find_run, hide_password, load_mlflow, open_store, store_uri
 
 MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
 
@@ -53,8 +53,8 @@ def find_candidate(root: Path, experiment: str) -> Candidate:
     run = runs[0] if runs else find_run(client, experiment)
     if run is None or EVALUATED not in run.data.tags:
         raise ValueError(
-            f"no evaluated run of {experiment!r} in {store_uri(root)}; where `dvc exp show` lists it, as it does a "
-            "colleague's, `pulmo sync` makes its run"
+            f"no evaluated run of {experiment!r} in {hide_password(store_uri(root))}; where `dvc exp show` lists it, "
+            "as it does a colleague's, `pulmo sync` makes its run"
         )
     if run.outputs is None or not run.outputs.model_outputs:
         raise ValueError(

@@ -1,14 +1,24 @@
 """The MLflow store: where it is, opened safely by any number of processes, and what git says of the code."""
 
+import logging
 import os
+import re
+import shlex
+import socket
 import subprocess
+import textwrap
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
 EXPERIMENT = "pulmo"
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _DVC_WRITES = {"dvc.lock", "params.yaml", "reports/metrics.json"}
 
 
@@ -21,23 +31,73 @@ def open_store(root: Path) -> Any:
     """The client, with store and experiment in place; the lock keeps two first runs from creating them at once.
 
     A new sqlite file is made under a temporary name: one whose tables a kill left half-made could not be opened again.
+    ValueError of one line, with the cure, where the store cannot be used.
     """
-    mlflow = load_mlflow()
     uri = store_uri(root)
-    file = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-    with FileLock(root / ".mlflow.lock"):
-        try:
+    served = uri.startswith("http")
+    logging.disable()  # MLflow logs the traceback of each error it meets
+    try:
+        mlflow = load_mlflow()
+        file = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+        alone = served or not os.access(root, os.W_OK)  # what cannot be written to can be read all the same
+        with nullcontext() if alone else FileLock(root / ".mlflow.lock"):
             if file and not file.exists():
                 part = file.with_name(f".{file.name}.part")
                 part.unlink(missing_ok=True)
+                _reach(f"sqlite:///{part}")
                 _ensure_experiment(mlflow.MlflowClient(tracking_uri=f"sqlite:///{part}"), root)
                 part.replace(file)
+            _reach(uri)
             client = mlflow.MlflowClient(tracking_uri=uri)
-            _ensure_experiment(client, None if uri.startswith("http") else root)  # a server chooses its own place
-        except mlflow.exceptions.MlflowException as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"the MLflow store {uri} cannot be used ({reason}); check MLFLOW_TRACKING_URI") from None
+            _ensure_experiment(client, None if served else root)  # a server chooses its own place
+    except Exception as error:  # every driver has errors of its own
+        raise unusable(uri, error) from None
+    finally:
+        logging.disable(logging.NOTSET)
     return client
+
+
+def unusable(uri: str, error: Exception) -> ValueError:
+    """What is wrong with a store, in one line with the cure."""
+    reason = " ".join(str(error).split()).partition(" [SQL:")[0].partition(" (Background on")[0]
+    version = re.search(r"found version (\w+)", reason)
+    migrations = Path(load_mlflow().__file__).parent / "store/db_migrations/versions"
+    if version and list(migrations.glob(f"{version[1]}_*")):
+        reason, cure = "an older MLflow made it", f"mlflow db upgrade {shlex.quote(uri)}"
+    elif version:
+        reason, cure = "a newer MLflow made it", "install that version, or a newer one"
+    elif "readonly" in reason or "read-only" in reason.lower() or isinstance(error, PermissionError):
+        cure = "allow writing to it and to its folder (chmod u+w)"
+    elif isinstance(error, ModuleNotFoundError):
+        cure = f"pip install {error.name}"
+    elif os.environ.get("MLFLOW_TRACKING_URI"):
+        cure = "start its server, correct MLFLOW_TRACKING_URI, or unset it"
+    elif re.search("not a database|malformed|damaged|no such (table|column)", reason):
+        cure = "mv mlflow.db mlflow.db.bad; pulmo sync"
+    else:
+        cure = "check the file, its folder and the free space"
+    return ValueError(
+        hide_password(f"the MLflow store {uri} cannot be used: {textwrap.shorten(reason, 160)}  ->  {cure}")
+    )
+
+
+def hide_password(text: str) -> str:
+    """A text that may hold addresses, with *** for the passwords in them."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+
+
+def _reach(uri: str) -> None:
+    """Raise at once where nothing answers: MLflow asks again for minutes before it does."""
+    place = urlsplit(uri)
+    kind = place.scheme.partition("+")[0]
+    proxied = kind in getproxies() and not proxy_bypass(place.hostname or "")
+    if place.hostname and (port := place.port or _PORTS.get(kind)) and not proxied:
+        socket.create_connection((place.hostname, port), timeout=5).close()
+    if kind in _DATABASES:
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        sqlalchemy.inspect(engine).get_schema_names()
 
 
 def find_run(client: Any, run_id: str) -> Any | None:

@@ -1,6 +1,7 @@
 """Repairs of the store: runs that a kill left open, and runs of experiments that only DVC knows."""
 
 import logging
+import os
 import socket
 import sqlite3
 import time
@@ -9,7 +10,6 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
@@ -17,9 +17,8 @@ import psutil
 from pulmo.tracking.contents import Run
 from pulmo.tracking.models import log_model
 from pulmo.tracking.runs import BASELINE_TAG, EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
-from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, store_uri
+from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, store_uri, unusable
 
-_PORTS = {"https": 443, "postgresql": 5432, "mysql": 3306}
 REPLACED = "pulmo.replaced"  # a run of an experiment whose name another one bears now
 _SAME_START = 60  # seconds: the clock that start times are read from may have been set since
 
@@ -37,24 +36,21 @@ def process_lives(pid: int, started: float | None = None) -> bool:
 def probe_store(root: Path) -> int:
     """How many runs the store holds, once a write to it has succeeded; ValueError, within seconds, where none does."""
     uri = store_uri(root)
-    place = urlsplit(uri)
-    logging.disable()  # MLflow prints the traceback of each error it meets
+    for key, value in (("MLFLOW_HTTP_REQUEST_TIMEOUT", "5"), ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")):
+        os.environ.setdefault(key, value)  # a server that takes the call and never answers
+    client = open_store(root)
+    logging.disable()  # MLflow logs the traceback of each error it meets
     try:
         if uri.startswith("sqlite:///"):
             with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=5)) as file:
                 (said,) = file.execute("PRAGMA quick_check(1)").fetchone()
             if said != "ok":
-                raise ValueError(f"{uri} is damaged: {said}")
-        elif place.hostname:  # MLflow itself asks again for minutes
-            socket.create_connection((place.hostname, place.port or _PORTS.get(place.scheme, 80)), timeout=5).close()
-        client = open_store(root)
+                raise sqlite3.DatabaseError(f"damaged: {said}")
         experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
         client.set_experiment_tag(experiment, "pulmo.probed", datetime.now().isoformat(timespec="seconds"))
         return len(find_runs(root))
-    except ValueError:
-        raise
     except Exception as error:  # every database driver has errors of its own
-        raise ValueError(f"{uri} takes no runs: {' '.join(str(error).split())[:150]}") from None
+        raise unusable(uri, error) from None
     finally:
         logging.disable(logging.NOTSET)
 
