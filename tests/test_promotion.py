@@ -16,7 +16,7 @@ from pulmo.manifest import LABELS
 from pulmo.model import build_model
 from pulmo.package import PackageInfo, load_package, save_package
 from pulmo.params import load_params
-from pulmo.promotion import Gate, Verdict, check_gates, compare_on_validation, find_package
+from pulmo.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate, find_package
 from pulmo.tracking import registry
 from pulmo.tracking.models import log_model
 
@@ -137,6 +137,7 @@ def evaluated_run(root, monkeypatch, name: str, films: pd.DataFrame, found: dict
     with tracking.evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []) as run:
         for path in (root / "reports").iterdir():
             run.log_path(path)
+        run.tag_hash("evaluation", (root / "reports/evaluation.json").read_bytes())
         log_model(run.client, run.run_id, package, np.zeros((48, 48), np.uint8))
 
 
@@ -239,14 +240,38 @@ def test_an_experiment_without_a_run_or_model_names_the_cure(root, monkeypatch):
 
 def test_what_a_plain_repro_left_can_be_promoted(root, monkeypatch):
     evaluated_run(root, monkeypatch, "", predictions(0.6), report())
-    (run,) = tracking.open_store(root).search_runs(["1"])
-    write_json(root / "reports/mlflow_run.json", {"run_id": run.info.run_id, "environment": {}})
+    (run,) = tracking.find_runs(root)
     assert f"{run.info.run_name} is champion, version 1" in call("promote", "workspace")
     with pytest.raises(ValueError, match="no evaluated run of 'elsewhere'"):
         call("promote", "elsewhere")
     write_json(root / "reports/evaluation.json", report(auroc=0.96))
     with pytest.raises(ValueError, match="no evaluated run of 'workspace'"):
         call("promote", "workspace")
+
+
+def test_what_was_applied_is_the_run_of_its_evaluation_wherever_it_was_trained(root, monkeypatch):
+    reports = {name: report(auroc=auroc) for name, auroc in (("trained", 0.97), ("cached", 0.96), ("later", 0.95))}
+    for name, found in reports.items():
+        evaluated_run(root, monkeypatch, name, predictions(0.6), found)
+    write_json(root / "reports/evaluation.json", reports["cached"])
+    assert find_candidate(root, "workspace").name == "cached"
+    (run,) = tracking.find_runs(root, "attributes.run_name = 'cached'")
+    tracking.mark_replaced(root, run, True)
+    with pytest.raises(ValueError, match="no evaluated run of 'cached'"):
+        registry.find_candidate(root, "cached")
+
+
+def test_a_model_that_is_no_longer_in_the_store_is_one_line(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    shutil.rmtree(registry.find_candidate(root, "base").source.removeprefix("file://"))
+    with pytest.raises(ValueError, match=r"^the model at file://.* cannot be had \(.*\); .*$"):
+        call("promote", "base")
+    client = tracking.open_store(root)
+    client.delete_logged_model(registry.find_candidate(root, "base").model_id)
+    with pytest.raises(
+        ValueError, match=r"^the model of 'base' is no longer in the store \(.*\); promote another run$"
+    ):
+        call("promote", "base")
 
 
 def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -174,6 +175,18 @@ def test_a_wrong_password_is_one_line(database, tmp_path, monkeypatch):
     assert "secret" not in str(error.value)
 
 
+def test_a_file_is_read_from_the_last_run_of_a_name_that_holds_it(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "it's read")
+    for text in ("first", "second", None):
+        with tracking.train_run(root, PARAMS, {}) as run:
+            if text:
+                (tmp_path / "told.json").write_text(text)
+                run.log_path(tmp_path / "told.json")
+        time.sleep(0.01)
+    assert tracking.read_artifact(root, "it's read", "told.json") == "second"
+    assert tracking.read_artifact(root, run.run_id, "told.json") is None
+
+
 def test_the_machine_is_watched_while_it_trains(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with tracking.train_run(root, PARAMS, {}) as run:
@@ -273,6 +286,8 @@ def test_a_run_holds_everything(project):
         held["tags"]
     )
     assert {"evaluation.json", "model_card.html", "plots", "predictions.csv"} <= set(held["files"])
+    digest = hashlib.sha256((project / "reports/evaluation.json").read_bytes()).hexdigest()
+    assert only_run(project).data.tags["evaluation_sha256"] == digest
     assert held["status"] == ("FINISHED", "READY", "true")
     assert ("test.auroc.low", report["test"]["metrics"]["auroc"]["low"]) in {entry[:2] for entry in held["model"]}
 

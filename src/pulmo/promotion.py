@@ -5,6 +5,7 @@ Nothing here looks at test: a number that decides which model is kept is no long
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 from pulmo.comparison import compare_models, pair_predictions, read_predictions
 from pulmo.metrics import Estimate, estimate_text
 from pulmo.package import load_package
-from pulmo.paths import EVALUATION, MLFLOW_RUN, PACKAGE
+from pulmo.paths import EVALUATION, PACKAGE
 from pulmo.revisions import read_output
 from pulmo.tracking import read_artifact, registry, run_git
 
@@ -99,19 +100,15 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
 
 
 def find_candidate(root: Path, name: str) -> registry.Candidate:
-    """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as a plain
-    `dvc repro` leaves it, the run that trained there and was evaluated as there. ValueError where there is none."""
+    """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as `dvc repro`
+    or `dvc exp apply` leaves it, the run of the evaluation that stands there. ValueError where there is none."""
     try:
         return registry.find_candidate(root, name)
-    except ValueError as error:
-        try:
-            found = registry.find_candidate(root, json.loads(read_output(root, str(MLFLOW_RUN), name))["run_id"])
-            evaluated = read_output(root, str(EVALUATION), name)
-        except ValueError:
-            raise error from None
-        if read_artifact(root, found.run_id, EVALUATION.name) != evaluated:
-            raise  # another evaluation of the same training
-        return found
+    except ValueError:
+        with suppress(ValueError):
+            if found := registry.find_evaluated(root, read_output(root, str(EVALUATION), name)):
+                return found
+        raise
 
 
 def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:

@@ -1,5 +1,6 @@
 """What a run holds, and how it is written."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -80,6 +81,8 @@ class Run:
         self.log_datasets(datasets)
         for file in files:
             self.log_path(file)
+            if file.suffix == ".json":
+                self.tag_hash(file.stem, file.read_bytes())
         model = log_model(self.client, self.run_id, package, film)
         for split, names in headline.items():
             found = {name: report[split]["metrics"][name] for name in names}
@@ -102,6 +105,10 @@ class Run:
             self.client.log_artifacts(self.run_id, str(path), folder or path.name)
         else:
             self.client.log_artifact(self.run_id, str(path), folder)
+
+    def tag_hash(self, report: str, content: bytes) -> None:
+        """Tag the SHA-256 of a report: by evaluation_sha256, `promote` finds the run of what a commit evaluated."""
+        self.set_tags({f"{report}_sha256": hashlib.sha256(content).hexdigest()})
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Tags that people filter and sort by."""

@@ -1,14 +1,17 @@
 """MLflow's model registry: which run's model answers for the project, and who was champion before it."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pulmo.tracking.runs import EVALUATED
-from pulmo.tracking.store import EXPERIMENT, find_run, hide_password, load_mlflow, open_store, store_uri
+from pulmo.tracking.store import find_run, hide_password, load_mlflow, open_store, quote, search, store_uri
+from pulmo.tracking.upkeep import REPLACED
 
 MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
 
@@ -41,16 +44,10 @@ class Version:
 
 
 def find_candidate(root: Path, experiment: str) -> Candidate:
-    """The last evaluated run of an experiment, given by its name or by the run's id."""
+    """The last evaluated run of an experiment, given by its name or by the run's id; no run of one it replaced."""
     client = open_store(root)
-    name = experiment.replace("'", "")
-    runs = client.search_runs(
-        [client.get_experiment_by_name(EXPERIMENT).experiment_id],
-        f"attributes.run_name = '{name}' and tags.`{EVALUATED}` = 'true'",
-        max_results=1,
-        order_by=["attributes.start_time DESC"],
-    )
-    run = runs[0] if runs else find_run(client, experiment)
+    runs = search(client, f"attributes.run_name = {quote(experiment)} and tags.`{EVALUATED}` = 'true'")
+    run = next((run for run in runs if REPLACED not in run.data.tags), None) or find_run(client, experiment)
     if run is None or EVALUATED not in run.data.tags:
         raise ValueError(
             f"no evaluated run of {experiment!r} in {hide_password(store_uri(root))}; where `dvc exp show` lists it, "
@@ -61,7 +58,23 @@ def find_candidate(root: Path, experiment: str) -> Candidate:
             f"the run of {experiment!r} holds no model; where `pulmo sync` made it, `dvc exp apply {experiment}` and "
             "`dvc exp run -f -s evaluate` make one that does"
         )
-    model = client.get_logged_model(run.outputs.model_outputs[-1].model_id)
+    return _read_candidate(client, run)
+
+
+def find_evaluated(root: Path, evaluation: str) -> Candidate | None:
+    """The last run that left this text as reports/evaluation.json, and has a model."""
+    client, digest = open_store(root), hashlib.sha256(evaluation.encode()).hexdigest()
+    runs = search(client, f"tags.evaluation_sha256 = '{digest}' and tags.`{EVALUATED}` = 'true'")
+    run = next((run for run in runs if run.outputs and run.outputs.model_outputs), None)
+    return _read_candidate(client, run) if run else None
+
+
+def _read_candidate(client: Any, run: Any) -> Candidate:
+    try:
+        model = client.get_logged_model(run.outputs.model_outputs[-1].model_id)
+    except load_mlflow().exceptions.MlflowException as error:
+        name, reason = run.info.run_name, " ".join(str(error).split())
+        raise ValueError(f"the model of {name!r} is no longer in the store ({reason}); promote another run") from None
     return Candidate(run.info.run_id, run.info.run_name, model.artifact_location, model.model_id)
 
 
@@ -120,15 +133,19 @@ def fetch_package(root: Path, model: Candidate | Version) -> Path:
     """Folder of the package inside a model: in the store where that is on this disk, else copied to .champion/ once."""
     source, copy = model.source, root / ".champion" / model.run_id
     download = load_mlflow().artifacts.download_artifacts
-    if source.startswith(("file:", "/")):
-        folder = Path(download(artifact_uri=source, tracking_uri=store_uri(root)))
-    else:
-        folder = copy
-        if not copy.exists():
-            part = copy.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
-            download(artifact_uri=source, dst_path=str(part), tracking_uri=store_uri(root))
-            part.replace(copy)
+    try:
+        if source.startswith(("file:", "/")):
+            folder = Path(download(artifact_uri=source, tracking_uri=store_uri(root)))
+        else:
+            folder = copy
+            if not copy.exists():
+                part = copy.with_suffix(".part")
+                shutil.rmtree(part, ignore_errors=True)
+                download(artifact_uri=source, dst_path=str(part), tracking_uri=store_uri(root))
+                part.replace(copy)
+    except Exception as error:  # every kind of store has errors of its own
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the model at {source} cannot be had ({reason}); `pulmo doctor` looks at the store") from None
     card = next(iter(sorted(folder.rglob("model.json"))), None)
     if card is None:
         raise ValueError(f"{source} holds no model package; promote another experiment")

@@ -108,18 +108,30 @@ def find_run(client: Any, run_id: str) -> Any | None:
     return run if run.info.lifecycle_stage == "active" else None
 
 
+def search(client: Any, condition: str = "", **options: Any) -> list[Any]:
+    """All runs of the project that are not deleted and meet MLflow's filter `condition`, the last one first."""
+    experiment, found, token = client.get_experiment_by_name(EXPERIMENT).experiment_id, [], None
+    while True:
+        page = client.search_runs([experiment], condition, max_results=1000, page_token=token, **options)
+        found += page
+        if not (token := page.token):
+            return found
+
+
+def quote(text: str) -> str:
+    """A text as value in a filter of MLflow, which knows no escapes."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
 def read_artifact(root: Path, run: str, file: str) -> str | None:
-    """Text of a file at the top level of a run's artifacts, the run given by name or id; None where there is none."""
+    """Text of a file at the top level of the artifacts of a run, given by its id, or else of the last run of that name
+    that holds it; None where there is none."""
     client = open_store(root)
     found = find_run(client, run)
-    if found is None:
-        name = run.replace("'", "")
-        experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
-        named = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
-        found = named[0] if named else None
-    if found is None or file not in [item.path for item in client.list_artifacts(found.info.run_id)]:
-        return None
-    return Path(client.download_artifacts(found.info.run_id, file)).read_text(encoding="utf-8")
+    for one in [found] if found else search(client, f"attributes.run_name = {quote(run)}"):
+        if file in [item.path for item in client.list_artifacts(one.info.run_id)]:
+            return Path(client.download_artifacts(one.info.run_id, file)).read_text(encoding="utf-8")
+    return None
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

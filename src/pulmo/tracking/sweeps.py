@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import PARENT_TAG, PID, process_tags
-from pulmo.tracking.store import EXPERIMENT, open_store
+from pulmo.tracking.store import EXPERIMENT, open_store, quote, search
 
 _SWEEP_TAG, _PRUNED_TAG = "pulmo.sweep", "pulmo.pruned"
 
@@ -25,13 +25,12 @@ class Trial:
 def open_sweep(root: Path, study: str) -> Run:
     """The parent run of a study, RUNNING; every worker with this store gets the same one."""
     client = open_store(root)
-    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     tags = {_SWEEP_TAG: study, "mlflow.source.name": "pulmo sweep", **process_tags()}
     named = f"tags.`{_SWEEP_TAG}` = '{study}'"
-    if not client.search_runs([experiment], named, max_results=1):
-        client.create_run(experiment, run_name=study, tags=tags)
+    if not search(client, named):
+        client.create_run(client.get_experiment_by_name(EXPERIMENT).experiment_id, run_name=study, tags=tags)
     # Two workers may have looked at once and found none: both take the older one.
-    first, *others = client.search_runs([experiment], named, order_by=["attributes.start_time", "attributes.run_id"])
+    first, *others = search(client, named, order_by=["attributes.start_time", "attributes.run_id"])
     for other in others:
         if other.data.tags[PID] == str(os.getpid()):
             client.delete_run(other.info.run_id)
@@ -44,12 +43,7 @@ def open_sweep(root: Path, study: str) -> Run:
 def read_trial(sweep: Run, name: str) -> Trial | None:
     """The last run of that name below the sweep, or None where it has not begun."""
     client = sweep.client
-    runs = client.search_runs(
-        [client.get_experiment_by_name(EXPERIMENT).experiment_id],
-        f"tags.`{PARENT_TAG}` = '{sweep.run_id}' and attributes.run_name = '{name}'",
-        max_results=1,
-        order_by=["attributes.start_time DESC"],
-    )
+    runs = search(client, f"tags.`{PARENT_TAG}` = '{sweep.run_id}' and attributes.run_name = {quote(name)}")
     if not runs:
         return None
     info, tags = runs[0].info, runs[0].data.tags

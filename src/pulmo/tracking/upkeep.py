@@ -17,7 +17,7 @@ import psutil
 from pulmo.tracking.contents import Run
 from pulmo.tracking.models import log_model
 from pulmo.tracking.runs import BASELINE_TAG, EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
-from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, store_uri, unusable
+from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, search, store_uri, unusable
 
 REPLACED = "pulmo.replaced"  # a run of an experiment whose name another one bears now
 _SAME_START = 60  # seconds: the clock that start times are read from may have been set since
@@ -56,16 +56,8 @@ def probe_store(root: Path) -> int:
 
 
 def find_runs(root: Path, condition: str = "") -> list[Any]:
-    """All runs of the experiment that are not deleted, by MLflow's filter `condition`."""
-    client = open_store(root)
-    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment], condition, max_results=1000, page_token=token)
-        found += page
-        if not (token := page.token):
-            return found
+    """As `search`, for callers that have no client."""
+    return search(open_store(root), condition)
 
 
 def find_experiment_runs(root: Path) -> dict[tuple[str, str], list[Any]]:
@@ -142,6 +134,8 @@ def add_run(
         run.log_metrics(metrics)
         for file, text in texts.items():
             client.log_text(run_id, text, file)
+            if file.endswith(".json"):
+                run.tag_hash(file.removesuffix(".json"), text.encode())
         if package:
             log_model(client, run_id, package, np.zeros((64, 64), dtype=np.uint8))
     except BaseException:
