@@ -10,7 +10,7 @@ from PIL import Image
 from small_project import write_params
 from typer.testing import CliRunner
 
-from pulmo import cli, tracking
+from pulmo import cli, doctor, tracking
 from pulmo.files import write_csv, write_json
 from pulmo.manifest import LABELS
 from pulmo.model import build_model
@@ -272,6 +272,35 @@ def test_a_model_that_is_no_longer_in_the_store_is_one_line(root, monkeypatch):
         ValueError, match=r"^the model of 'base' is no longer in the store \(.*\); promote another run$"
     ):
         call("promote", "base")
+
+
+def test_a_checkout_that_was_moved_or_copied_finds_its_artifacts_again(root, monkeypatch):
+    (root / "mlflow.db").unlink()  # one whose artifacts lie elsewhere
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    call("promote", "base")
+    assert tracking.move_artifacts(root) == 0
+    moved = root.parent / "moved, it's 100% ours"
+    moved.mkdir()
+    for name in ("mlflow.db", "mlartifacts"):
+        (root / name).rename(moved / name)
+    assert doctor.check_store(moved).cure == "pulmo sync"
+    assert doctor.check_store(moved).state == "warning"
+    assert tracking.move_artifacts(moved) == 5
+    assert doctor.check_store(moved).state == "ok"
+    for found in (registry.find_candidate(moved, "base"), registry.read_champion(moved)):
+        assert load_package(registry.fetch_package(moved, found)).info.size == 48
+    assert tracking.read_artifact(moved, "base", "leakage.json")
+
+    copied = root.parent / "copied"
+    shutil.copytree(moved, copied)
+    (removed,) = [path for path in copied.rglob("predictions.csv") if "mlartifacts" in path.parts]
+    shutil.rmtree(removed.parent)
+    assert tracking.move_artifacts(copied) == 4, "the run's own files are where they were alone"
+    assert tracking.read_artifact(copied, "base", "leakage.json")
+    bare = root.parent / "bare"
+    bare.mkdir()
+    shutil.copy(moved / "mlflow.db", bare)
+    assert tracking.move_artifacts(bare) == 0
 
 
 def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):

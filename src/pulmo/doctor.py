@@ -133,9 +133,12 @@ def check_store(root: Path) -> Finding:
         return Finding("error", text, f"export MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db, or unset it")
     if not given and not (root / "mlflow.db").exists():
         return Finding("ok", "no mlflow.db yet; the first run makes it")
-    return Finding(
-        "ok", f"{tracking.hide_password(given) or 'mlflow.db'} takes runs, and holds {tracking.probe_store(root)}"
-    )
+    runs = tracking.probe_store(root)
+    if moved := tracking.move_artifacts(root, look=True):
+        return Finding(
+            "warning", f"{moved} addresses in mlflow.db lead to where this checkout was before", "pulmo sync"
+        )
+    return Finding("ok", f"{tracking.hide_password(given) or 'mlflow.db'} takes runs, and holds {runs}")
 
 
 def check_open_runs(root: Path) -> Finding:

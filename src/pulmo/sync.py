@@ -25,13 +25,16 @@ _PAUSE = 600  # seconds that DVC may take between two stages; what is killed may
 def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
     """Repair the store of the project at `root`, telling each change in a line; a second time there is none.
 
-    Closes what is surely dead as KILLED (`older_than`: see tracking.list_left_open), then adds the runs of finished and
-    failed experiments that have none. Runs of experiments that were removed from DVC stay; those of an experiment that
-    another one of its name replaced (`dvc exp run -f`) are marked.
+    Finds the artifacts of a checkout that was moved (tracking.move_artifacts), closes what is surely dead as KILLED
+    (`older_than`: see tracking.list_left_open), then adds the runs of finished and failed experiments that have none.
+    Runs of experiments that were removed from DVC stay; those of an experiment that another one of its name replaced
+    (`dvc exp run -f`) are marked.
     """
     experiments = read_experiments(root)
     states = {(experiment.name, experiment.baseline): experiment.state for experiment in experiments}
     with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):  # two at once would both add what is missing
+        if moved := tracking.move_artifacts(root):
+            yield f"corrected          {moved} addresses of artifacts, which led to where this checkout was before"
         yield from _close_dead(root, states, older_than)
         recorded = tracking.find_experiment_runs(root)
         for experiment in experiments:

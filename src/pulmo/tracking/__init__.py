@@ -26,6 +26,7 @@ from pulmo.tracking.upkeep import (
     is_gone,
     list_left_open,
     mark_replaced,
+    move_artifacts,
     probe_store,
     process_lives,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "is_gone",
     "list_left_open",
     "mark_replaced",
+    "move_artifacts",
     "open_store",
     "probe_store",
     "process_lives",

@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import psutil
@@ -19,6 +20,10 @@ from pulmo.tracking.models import log_model
 from pulmo.tracking.runs import BASELINE_TAG, EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
 from pulmo.tracking.store import EXPERIMENT, load_mlflow, open_store, search, store_uri, unusable
 
+_ADDRESSES = (
+    *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
+    *(("model_versions", "source"), ("model_versions", "storage_location")),
+)
 REPLACED = "pulmo.replaced"  # a run of an experiment whose name another one bears now
 _SAME_START = 60  # seconds: the clock that start times are read from may have been set since
 
@@ -93,6 +98,41 @@ def close_run(root: Path, run: Any, status: str = "KILLED") -> None:
     client = open_store(root)
     points = [client.get_metric_history(run.info.run_id, key)[-1].timestamp for key in run.data.metrics]
     client.set_terminated(run.info.run_id, status, max(points, default=run.info.start_time))
+
+
+def move_artifacts(root: Path, look: bool = False) -> int:
+    """Have the addresses of artifacts in mlflow.db, which are absolute, lead here again after the checkout was moved or
+    copied; returns how many did not (with `look`, nothing is changed). Any other store is left alone.
+
+    An address is changed only where it leads to the former checkout, and either that has no such file or this one has.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI") or not (root / "mlflow.db").exists():
+        return 0
+    former = open_store(root).get_experiment_by_name(EXPERIMENT).artifact_location
+    here = (root / "mlartifacts").as_uri()
+    if former == here or not former.startswith("file://"):
+        return 0
+    moved = 0
+    # One transaction, which ends without a change where an error, a kill or `look` keeps it from its COMMIT.
+    with closing(sqlite3.connect(root / "mlflow.db", timeout=60, isolation_level=None)) as store:
+        store.execute("BEGIN" if look else "BEGIN IMMEDIATE")
+        for table, column in _ADDRESSES:
+            for row, old in store.execute(
+                f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE 'file:%'"
+            ).fetchall():
+                new = here + old.removeprefix(former)
+                within = f"{old}/".startswith(f"{former}/")
+                if within and (_as_path(new).exists() or not _as_path(old).exists()):
+                    moved += 1
+                    if not look:
+                        store.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (new, row))
+        if not look:
+            store.execute("COMMIT")
+    return moved
+
+
+def _as_path(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path))
 
 
 def mark_replaced(root: Path, run: Any, replaced: bool) -> None:
