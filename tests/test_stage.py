@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from pulmo import paths
+from pulmo.promotion import find_package
 from pulmo.stage import run_stage, take_seconds, usable_cores
 
 
@@ -100,3 +102,17 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
     assert usable_cores() == 64
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cores() == 1
+
+
+def test_the_project_is_found_from_its_subfolders(tmp_path, monkeypatch):
+    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    below = tmp_path / "docs/pictures"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert paths.project_root() == below
+    (tmp_path / ".dvc").mkdir()
+    assert paths.project_root() == tmp_path
+    assert find_package(paths.project_root()) == (tmp_path / "models/package", "models/package")
+    monkeypatch.setenv("DVC_ROOT", str(below))
+    assert paths.project_root() == below

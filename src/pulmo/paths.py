@@ -34,9 +34,13 @@ def project_root() -> Path:
     """The root of the user's checkout, also when DVC runs the stage in a temporary copy of it (`--temp`, queue).
 
     DVC sets DVC_ROOT to the real root in every mode; what must outlive a temporary copy (tracking store, resumable
-    training state, caches) and relative paths that the user typed belong there.
+    training state, caches) and relative paths that the user typed belong there. Without it, the nearest folder with
+    .dvc in it, from the working directory up; that directory itself where there is none.
     """
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    if told := os.environ.get("DVC_ROOT"):
+        return Path(told).resolve()
+    here = Path.cwd().resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
 def from_root(path: str | Path) -> Path:

@@ -164,5 +164,5 @@ def find_package(root: Path) -> tuple[Path, str]:
     """The package that answers when none is named, and its name: the champion's, else models/package."""
     champion = registry.read_champion(root)
     if champion is None:
-        return PACKAGE, str(PACKAGE)
+        return root / PACKAGE, str(PACKAGE)
     return registry.fetch_package(root, champion), f"champion {champion.name}, version {champion.number}"

@@ -14,9 +14,9 @@ def summary() -> None:
     from pulmo import paths
     from pulmo.files import read_json
 
-    if not paths.EVALUATION.exists():
+    if not (file := paths.project_root() / paths.EVALUATION).exists():
         raise ValueError(f"{paths.EVALUATION} not found; run `dvc repro` in the root of the project first")
-    report = read_json(paths.EVALUATION)
+    report = read_json(file)
     test = report["test"]
     print(f"\nTest set: {test['films']} films of {test['patients']} patients, {test['pneumonia']} with PNEUMONIA")
     for name in ("auroc", "accuracy", "sensitivity", "specificity", "f1"):
@@ -48,7 +48,7 @@ def compare(
     root = paths.project_root()
     a, b = (read_predictions(read_output(root, str(paths.PREDICTIONS), name)) for name in (first, second))
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
-    print(format_comparison(write_comparison(paths.COMPARISON, (first, second), pair)))
+    print(format_comparison(write_comparison(root / paths.COMPARISON, (first, second), pair)))
     print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
 
 
