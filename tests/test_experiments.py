@@ -350,9 +350,10 @@ class Script:
 
     def __init__(self, *answers: dict[str, tuple[str, str]]) -> None:
         self.answers, self.started = list(answers), 0
+        self.workers = 1
 
-    def read(self, root: Path) -> dict[str, tuple[str, str]]:
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+    def read(self, root: Path) -> tuple[dict[str, tuple[str, str]], int]:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0], self.workers
 
     def start(self, root: Path, jobs: int) -> None:
         self.started += 1
@@ -360,16 +361,17 @@ class Script:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    def play(*answers: dict[str, tuple[str, str]], lives: bool = False) -> tuple[Script, str]:
+    def play(*answers: dict[str, tuple[str, str]], workers: int = 1, **options: float) -> tuple[Script, str]:
         script = Script(*answers)
+        script.workers = workers
         monkeypatch.setattr(queue, "read_queue", script.read)
         monkeypatch.setattr(queue, "_start_workers", script.start)
         monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: "")
-        monkeypatch.setattr(queue, "_lives", lambda root, task: lives)
+        monkeypatch.setattr(queue, "_lives", lambda root, task: False)
         monkeypatch.setattr(queue, "_read_log", lambda root, name: "")
         monkeypatch.setattr(queue, "read_experiments", lambda root: [experiment("a", 0.9)])
         with pytest.raises(ValueError, match="experiments failed") as end:
-            queue.run_queue(Path(), 1, lambda line: None, poll=0.001, patience=0.05)
+            queue.run_queue(Path(), 1, lambda line: None, **{"poll": 0.001, "patience": 0.05, **options})
         return script, str(end.value)
 
     return play
@@ -381,6 +383,17 @@ def test_workers_that_hang_are_started_once_more_and_then_given_up(scripted):
     assert "2 of 2 experiments failed" in error
     assert "a: still running without a process" in error
     assert "dvc queue kill b" in error
+
+
+def test_workers_that_have_gone_are_started_again_at_once_and_as_often_as_that_moves_something(scripted):
+    waits = [{"1": ("a", "Queued"), "2": ("b", "Queued")}] * 20
+    moves = [{"1": ("a", "Failed"), "2": ("b", "Queued")}] * 20
+    began = time.monotonic()
+    script, _ = scripted(*waits, *moves, {"2": ("b", "Failed")}, workers=0, patience=60, gone=0.005)
+    assert script.started == 3
+    assert time.monotonic() - began < 10
+    script, _ = scripted(*waits, {"2": ("b", "Failed")}, workers=1, patience=60, gone=0.005)
+    assert script.started == 1, "workers that answer are left their time"
 
 
 def test_what_ends_without_a_result_or_a_record_has_failed(scripted):
@@ -397,7 +410,7 @@ def test_what_is_queued_meanwhile_is_watched_too(scripted):
 
 
 def test_earlier_failures_are_not_those_of_this_run(monkeypatch, capsys):
-    monkeypatch.setattr(queue, "read_queue", lambda root: {"1": ("a", "Failed"), "2": ("b", "Success")})
+    monkeypatch.setattr(queue, "read_queue", lambda root: ({"1": ("a", "Failed"), "2": ("b", "Success")}, 0))
     queue.run_queue(Path(), 1)
     assert "nothing is queued" in capsys.readouterr().out
 
@@ -410,7 +423,7 @@ d12a623  even-doge  Nov 20, 2026  Success
 Worker status: 0 active, 2 idle
 """
     monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: status)
-    assert queue.read_queue(Path()) == {"5f37721": ("q2", "Running"), "d12a623": ("even-doge", "Success")}
+    assert queue.read_queue(Path()) == ({"5f37721": ("q2", "Running"), "d12a623": ("even-doge", "Success")}, 2)
 
 
 @pytest.fixture
@@ -459,6 +472,7 @@ def test_a_comparison_of_one_class_has_no_curve_and_no_nan(pair, tmp_path):
 def test_the_commands_run_and_fail_as_the_library_does(monkeypatch):
     monkeypatch.setattr(queue, "run_queue", lambda root, jobs, report: report(f"{jobs} at a time"))
     assert "3 at a time" in CliRunner().invoke(cli.app, ["queue", "run", "--jobs", "3"]).output
+    assert CliRunner().invoke(cli.app, ["queue", "run", "-j", "0"]).exit_code == 2
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

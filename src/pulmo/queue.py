@@ -1,6 +1,7 @@
 """DVC's experiment queue, run to its end: DVC itself starts workers and leaves, whatever becomes of the experiments."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,15 +15,21 @@ Tasks = dict[str, tuple[str, str]]  # by short hash: name and state
 
 
 def run_queue(
-    root: Path, jobs: int, report: Callable[[str], None] = print, poll: float = 4, patience: float = 120
+    root: Path,
+    jobs: int,
+    report: Callable[[str], None] = print,
+    poll: float = 4,
+    patience: float = 120,
+    gone: float = 12,
 ) -> None:
     """Run what is queued, `jobs` at a time, and say what starts and ends; ValueError that names what failed.
 
     Watches the state of the tasks, not the workers, which can hang after their last task. Where nothing moves for
-    `patience` seconds and no experiment's process lives, workers are started once more, then the rest is given up.
+    `patience` seconds and no experiment's process lives, or for `gone` seconds and no worker answers, workers are
+    started once more; where that moves nothing for `patience` seconds, the rest is given up.
     """
     last: Tasks = {}
-    now = _update({}, read_queue(root))
+    now = _update({}, read_queue(root)[0])
     if not now:
         report("nothing is queued; `dvc exp run --queue -S train.lr=0.001,0.0003` queues two experiments")
         return
@@ -31,16 +38,20 @@ def run_queue(
     restarted = False
     while any(state in _WAITING for _, state in now.values()):
         time.sleep(poll)
-        last, now = now, _update(now, read_queue(root))
+        told, workers = read_queue(root)
+        last, now = now, _update(now, told)
         done = sum(state not in _WAITING for _, state in now.values())
         for task, (name, state) in now.items():
             if task in last and state != last[task][1]:
                 report(f"{time.monotonic() - began:6.0f} s  {name}: {state.lower()}  ({done} of {len(now)} done)")
-        if now != last or any(state == "Running" and _lives(root, task) for task, (_, state) in now.items()):
-            moved = time.monotonic()
-        elif time.monotonic() - moved > patience:
-            if restarted:
-                break
+        running = [task for task, (_, state) in now.items() if state == "Running"]
+        still = time.monotonic() - moved
+        if now != last or any(_lives(root, task) for task in running):
+            moved, restarted = time.monotonic(), False
+        elif restarted and still > patience:
+            break
+        # A worker may obey an order to stop that was meant for an earlier one, and leave what is queued.
+        elif not restarted and still > (patience if workers or running else gone):
             report("nothing moves; starting the workers once more")
             _start_workers(root, jobs)
             moved, restarted = time.monotonic(), True
@@ -55,11 +66,13 @@ def _update(known: Tasks, told: Tasks) -> Tasks:
     return watched | {task: entry for task, entry in told.items() if entry[1] in _WAITING}
 
 
-def read_queue(root: Path) -> Tasks:
-    """Every task that DVC remembers: Queued, Running, Failed or Success."""
-    lines = [line.split() for line in run_dvc(root, "queue", "status").splitlines()]
+def read_queue(root: Path) -> tuple[Tasks, int]:
+    """Every task that DVC remembers, Queued, Running, Failed or Success, and how many workers answer."""
+    text = run_dvc(root, "queue", "status")
+    lines = [line.split() for line in text.splitlines()]
     states = (*_WAITING, "Failed", "Success")
-    return {words[0]: (words[1], words[-1]) for words in lines if len(words) > 3 and words[-1] in states}
+    tasks = {words[0]: (words[1], words[-1]) for words in lines if len(words) > 3 and words[-1] in states}
+    return tasks, sum(map(int, re.findall(r"(\d+) (?:active|idle)", text)))
 
 
 def _start_workers(root: Path, jobs: int) -> None:

@@ -81,7 +81,7 @@ def sync(
 
 
 @queue.command("run")
-def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", help="experiments at a time")] = 1) -> None:
+def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="experiments at a time")] = 1) -> None:
     """Run all queued experiments to their end; exit code 1 and the reasons when one fails."""
     from pulmo import paths
     from pulmo.queue import run_queue
