@@ -94,6 +94,8 @@ def test_nothing_frozen_is_the_network_itself():
             r"no block 'layer9'; choose none, backbone, conv1, .*layer3, layer4$",
         ),
         ("squeezenet1_1", "", r"no block ''; choose none, backbone, features, features\.0"),
+        ("vit_b_16", "layer9", "no block 'layer9'; choose none, backbone, encoder$"),
+        ("maxvit_t", "layer9", "no block 'layer9'; choose none, backbone, stem$"),
         ("resnet18", "layer2.0.conv1", "side branch passes layer2.0.conv1"),
         ("vit_b_16", "encoder.layers.encoder_layer_5.self_attention", "side branch passes encoder"),
         ("swin_t", "features.1.0.attn.qkv", "cannot be cut behind 'features.1.0.attn.qkv'"),
@@ -103,6 +105,6 @@ def test_nothing_frozen_is_the_network_itself():
 )
 def test_impossible_cuts_are_one_line(arch, block, message):
     with torch.device("meta"):
-        model = build(arch)
+        model = build_model(arch, "none", 2, 224 if arch == "maxvit_t" else 32)
     with pytest.raises(ValueError, match=rf"^train\.freeze: .*{message}"):
         split_frozen(model, block)

@@ -75,6 +75,7 @@ def _cut(model: nn.Module, graph: fx.Graph, cut: fx.Node) -> tuple[nn.Module, nn
 
 
 def _blocks(model: nn.Module) -> list[str]:
+    """Blocks behind which the network can be cut."""
     head = find_head(model)
     names = []
     for name, child in model.named_children():
@@ -83,4 +84,12 @@ def _blocks(model: nn.Module) -> list[str]:
         names.append(name)
         if isinstance(child, nn.Sequential) and name == "features":
             names += [f"{name}.{inner}" for inner, _ in child.named_children()]
-    return names
+    return [name for name in names if _can_cut(model, name)]
+
+
+def _can_cut(model: nn.Module, block: str) -> bool:
+    try:
+        split_frozen(model, block)
+    except ValueError:
+        return False
+    return True
