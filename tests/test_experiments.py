@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -441,7 +442,7 @@ def pair():
 
 
 def test_a_comparison_is_a_page_that_needs_no_network(pair, tmp_path):
-    report = write_comparison(tmp_path / "comparison.json", ("sure", "unsure"), pair)
+    report = write_comparison(tmp_path / "comparison.json", ("sure", "unsure"), pair, (0.5, 0.25))
     page = (tmp_path / "comparison.html").read_text()
     assert "http" not in page
     assert page.count('src="data:image/png;base64,') == 1
@@ -457,13 +458,32 @@ def test_a_comparison_is_a_page_that_needs_no_network(pair, tmp_path):
     text = format_comparison(report)
     assert f"{len(differing)} films are called differently" in text
     assert "DeLong" in text
+    assert kept["thresholds"] == [0.5, 0.25]
+    assert re.search(r"threshold +0\.500 +0\.250", text)
+    assert "<td>threshold</td>" in page
     with pytest.raises(ValueError, match="cannot be compared with itself"):
-        write_comparison(tmp_path / "comparison.json", ("sure", "sure"), pair)
+        write_comparison(tmp_path / "comparison.json", ("sure", "sure"), pair, (0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        (("resnet18-head-draw-2", "resnet18-head-draw-3"), ["…t18-head-draw-2", "…t18-head-draw-3"]),
+        (("0" * 40, "1" * 40), ["0" * 15 + "…", "1" * 15 + "…"]),
+        (("short", "a-name-that-is-long"), ["short", "a-name-that-is-…"]),
+        (("resnet18-1-head-3epochs", "resnet18-2-head-3epochs"), ["resnet18-1-head…", "resnet18-2-head…"]),
+        (("a" * 20 + "1" + "b" * 20, "a" * 20 + "2" + "b" * 20), ["first", "second"]),
+    ],
+)
+def test_long_names_are_cut_where_they_stay_different(pair, tmp_path, names, heads):
+    text = format_comparison(write_comparison(tmp_path / "comparison.json", names, pair, (0.5, 0.5)))
+    assert text.splitlines()[3].split()[:2] == heads
+    assert max(map(len, heads)) <= 16
 
 
 def test_a_comparison_of_one_class_has_no_curve_and_no_nan(pair, tmp_path):
     ill = tuple(table[table.label == 1].reset_index(drop=True) for table in pair)
-    report = write_comparison(tmp_path / "comparison.json", ("a", "b"), ill)
+    report = write_comparison(tmp_path / "comparison.json", ("a", "b"), ill, (0.5, 0.5))
     assert not (tmp_path / "comparison.png").exists()
     assert "nan" not in format_comparison(report)
     assert "All films are of one class" in (tmp_path / "comparison.html").read_text()

@@ -17,10 +17,15 @@ from pulmo.plots import draw_comparison
 _LISTED = 100  # films on the page; the JSON file has all
 
 
-def write_comparison(file: Path, names: tuple[str, str], tables: tuple[pd.DataFrame, pd.DataFrame]) -> dict[str, Any]:
+def write_comparison(
+    file: Path,
+    names: tuple[str, str],
+    tables: tuple[pd.DataFrame, pd.DataFrame],
+    thresholds: tuple[float, float],
+) -> dict[str, Any]:
     """Compare two paired prediction tables (`comparison.pair_predictions`), write `file` (.json) and beside it a figure
-    (.png) and a page (.html), and return the report: that of `compare_models`, with the films called differently as
-    {path, label, name: called}."""
+    (.png) and a page (.html), and return the report: that of `compare_models`, with the thresholds on prob_pneumonia
+    that each model calls by, and the films called differently as {path, label, name: called}."""
     if names[0] == names[1]:
         raise ValueError(f"{names[0]} cannot be compared with itself; `pulmo experiments` lists the others")
     a, b = tables
@@ -28,20 +33,28 @@ def write_comparison(file: Path, names: tuple[str, str], tables: tuple[pd.DataFr
     report = compare_models(label, a.patient, logits, called)
     rows = report["disagreements"]
     listed = [{"path": a.path[row], "label": int(label[row])} | _answers(names, tables, row, "called") for row in rows]
-    report = {"first": names[0], "second": names[1], **report, "disagreements": listed}
+    report = {
+        "first": names[0],
+        "second": names[1],
+        "thresholds": list(thresholds),
+        **report,
+        "disagreements": listed,
+    }
+    labels = _shorten(names)
     picture = file.with_suffix(".png")
     if 0 < label.sum() < len(label):
         draw_comparison(
             picture,
-            {name: roc_curve(label, logit, a.patient) for name, logit in zip(names, logits, strict=True)},
+            {name: roc_curve(label, logit, a.patient) for name, logit in zip(labels, logits, strict=True)},
             {
                 name: discriminate(label, logit, calls, a.patient)[0]["auroc"]
-                for name, logit, calls in zip(names, logits, called, strict=True)
+                for name, logit, calls in zip(labels, logits, called, strict=True)
             },
             {name: report["metrics"][name]["difference"] for name in METRICS},
             label,
             (a.prob_pneumonia.to_numpy(), b.prob_pneumonia.to_numpy()),
             called,
+            thresholds,
         )
     else:
         picture.unlink(missing_ok=True)
@@ -58,18 +71,32 @@ def write_comparison(file: Path, names: tuple[str, str], tables: tuple[pd.DataFr
 
 def format_comparison(report: dict[str, Any]) -> str:
     """The report in a terminal's width: both values of each metric, the paired difference, and two tests."""
-    first, second = report["first"], report["second"]
+    first, second = _shorten((report["first"], report["second"]))
+    a, b = report["thresholds"]
     lines = [
-        f"{report['films']} test films of {report['patients']} patients; difference = {second} less {first}\n",
-        f"{'':18} {first[:16]:>16} {second[:16]:>16}   difference (95% interval)",
+        f"{report['films']} test films of {report['patients']} patients; difference = {report['second']}",
+        f"less {report['first']}\n",
+        f"{'':18} {first:>16} {second:>16}   difference (95% interval)",
         *(
             f"{name:18} {_number(row['a']):>16} {_number(row['b']):>16}   {estimate_text(row['difference'])}"
             for name, row in report["metrics"].items()
         ),
+        f"{'threshold':18} {_number(a):>16} {_number(b):>16}",
         "",
         *_tests(report),
     ]
     return "\n".join(lines)
+
+
+def _shorten(names: tuple[str, str], room: int = 16) -> tuple[str, str]:
+    """Two names in at most `room` characters each, cut where they stay different."""
+    long = [len(name) > room for name in names]
+    heads = [f"{name[: room - 1]}…" if cut else name for name, cut in zip(names, long, strict=True)]
+    tails = [f"…{name[1 - room :]}" if cut else name for name, cut in zip(names, long, strict=True)]
+    for first, second in (heads, tails):
+        if first != second:
+            return first, second
+    return "first", "second"
 
 
 def _answers(
@@ -97,6 +124,7 @@ def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
         f"| {name} | {_number(row['a'])} | {_number(row['b'])} | {estimate_text(row['difference'])} |"
         for name, row in report["metrics"].items()
     ]
+    rows.append(f"| threshold | {' | '.join(map(_number, report['thresholds']))} | |")
     text = [
         f"# {second} against {first}",
         f"On the {report['films']} test films of {report['patients']} patients that both answered. In parentheses: 95% "

@@ -225,9 +225,10 @@ def draw_comparison(
     labels: np.ndarray,
     scores: tuple[np.ndarray, np.ndarray],
     called: tuple[np.ndarray, np.ndarray],
+    thresholds: tuple[float, float],
 ) -> None:
     """Two models on the same films: ROC curves by name, differences of metrics (second less first), and the probability
-    that each gives to every film (labels 0/1), films that they call differently ringed."""
+    that each gives to every film (labels 0/1), with both thresholds, films that they call differently ringed."""
     first, second = curves
     with drawing(path, 14.5, 4.9, columns=3) as (roc, forest, scatter):
         _roc(roc, curves, aurocs)
@@ -236,10 +237,12 @@ def draw_comparison(
         for row, estimate in enumerate(differences.values()):
             _interval(forest, row, estimate)
         forest.set_yticks(range(len(differences)), [_pretty(name) for name in differences])
-        forest.set(xlabel=f"{second} less {first} (95% interval)", title="Differences")
+        forest.set(xlabel=f"{second}\nless {first} (95% interval)", title="Differences")
         forest.set_ylim(len(differences) - 0.4, -0.6)
         forest.grid(visible=False, axis="y")
         scatter.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
+        scatter.axvline(thresholds[0], color=GRAY, linewidth=1, linestyle="--", label="thresholds")
+        scatter.axhline(thresholds[1], color=GRAY, linewidth=1, linestyle="--")
         for label, name, colour, marker in ((0, "NORMAL", BLUE, "o"), (1, "PNEUMONIA", VERMILLION, "^")):
             of = labels == label
             scatter.scatter(scores[0][of], scores[1][of], 16, colour, marker, alpha=0.6, linewidths=0, label=name)
@@ -248,7 +251,7 @@ def draw_comparison(
         scatter.scatter(scores[0][differ], scores[1][differ], 60, label=f"called differently: {differ.sum()}", **look)
         scatter.set(xlabel=f"probability of PNEUMONIA, {first}", ylabel=f"the same, {second}", title="Films")
         scatter.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        scatter.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+        scatter.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, columnspacing=1, handlelength=1.4)
 
 
 def _roc(axes: Any, curves: Curves, aurocs: Mapping[str, Estimate]) -> None:

@@ -40,6 +40,8 @@ def compare(
     second: Annotated[str, typer.Argument(help="the same; differences are second less first")],
 ) -> None:
     """Two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree, and a page."""
+    import json
+
     from pulmo import paths
     from pulmo.comparison import pair_predictions, read_predictions
     from pulmo.comparison_report import format_comparison, write_comparison
@@ -48,7 +50,9 @@ def compare(
     root = paths.project_root()
     a, b = (read_predictions(read_output(root, str(paths.PREDICTIONS), name)) for name in (first, second))
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
-    print(format_comparison(write_comparison(root / paths.COMPARISON, (first, second), pair)))
+    one, other = (json.loads(read_output(root, str(paths.EVALUATION), name)) for name in (first, second))
+    thresholds = tuple(report["locked"]["operating_point"]["threshold"] for report in (one, other))
+    print(format_comparison(write_comparison(root / paths.COMPARISON, (first, second), pair, thresholds)))
     print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
 
 
