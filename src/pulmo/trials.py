@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from pulmo import paths
-from pulmo.experiments import dvc_command, to_arguments
+from pulmo.experiments import dvc_command, failure_reason, to_arguments
 from pulmo.files import read_json
 from pulmo.revisions import find_commits, read_output
 from pulmo.tracking import Run, sweeps
@@ -70,7 +70,8 @@ def run_trial(
                 return float(metrics["val"]["auroc"])
             # `dvc exp run --temp` takes what it finds in a common place: now and then another one runs this experiment.
             if ended and (process.returncode or time.monotonic() - alive > LOST):
-                raise TrialError(_last_line(log))
+                told = log.read_text(encoding="utf-8", errors="replace")
+                raise TrialError(f"{failure_reason(told)}; see {log}")
             for epoch, auroc in sorted(trial.val_auroc.items()) if trial else ():
                 if trial and epoch not in epochs and is_poor(epoch, auroc):
                     _stop(process, trial.pid)
@@ -107,10 +108,3 @@ def _forget(root: Path, run_id: str) -> None:
     for file in (root / ".resume").glob(f"*/{paths.MLFLOW_RUN.name}"):
         if read_json(file)["run_id"] == run_id:
             shutil.rmtree(file.parent, ignore_errors=True)
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return (
-        f"{next((line for line in lines if 'error: ' in line.lower()), lines[-1] if lines else 'no output')}; see {log}"
-    )
