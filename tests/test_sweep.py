@@ -199,6 +199,23 @@ def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_
     assert tracking.find_runs(tmp_path)[0].info.status == status
 
 
+def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empty_store, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path)
+
+    def fail(*_: object) -> None:
+        raise trials.TrialError("no space left on device")
+
+    monkeypatch.setattr("pulmo.sweep.run_trial", fail)
+    for failed in (3, 1):
+        with pytest.raises(ValueError, match=r"no trial of sweep toy came to an end.*once that is cured"):
+            run_sweep(tmp_path, sweep_file(tmp_path, trials=6))
+        assert capsys.readouterr().out.count("failed: no space left") == failed
+    monkeypatch.setattr("pulmo.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
+    run_sweep(tmp_path, sweep_file(tmp_path, trials=6))
+    assert capsys.readouterr().out.count("validation AUROC") == 2
+
+
 def test_a_new_study_with_the_name_of_earlier_experiments_is_refused(fake, tmp_path, params):
     run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.commit)
     with pytest.raises(ValueError, match=r"sweep\.yaml: name: experiments of another study toy are there"):

@@ -41,6 +41,7 @@ NEEDED = {
     "int": "two whole numbers, the lower one first",
     "choice": "two different values or more",
 }
+HOPELESS = 3  # trials that failed, where no other came to an end, after which a start gives up and keeps its budget
 HEARTBEAT = 10  # seconds; a trial of another machine that was silent for three of them is tried again
 
 
@@ -187,7 +188,9 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
         return auroc
 
     def stop_in_time(study: optuna.Study, _: FrozenTrial) -> None:
-        if stopping.is_set() or (sweep.trials and _count_used(study) >= sweep.trials):
+        trials = study.get_trials(deepcopy=False)
+        hopeless = len(trials) >= HOPELESS and all("error" in trial.user_attrs for trial in trials)
+        if stopping.is_set() or hopeless or (sweep.trials and _count_used(study) >= sweep.trials):
             study.stop()
 
     left = max(0, sweep.trials - _count_used(study)) if sweep.trials else None
@@ -208,7 +211,10 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
             status = "KILLED"
             raise ValueError(f"sweep {sweep.name} was stopped; the same command goes on with it")
         if not ended:
-            raise ValueError(f"no trial of sweep {sweep.name} came to an end; the logs are in {folder}")
+            raise ValueError(
+                f"no trial of sweep {sweep.name} came to an end; the logs are in {folder}; once that is cured, the "
+                "same command goes on, or give the sweep another name where its budget is used up"
+            )
         used = _count_used(study)
         if used < sweep.trials and not sweep.hours:  # Optuna swallows an error of its last jobs
             raise ValueError(
