@@ -376,10 +376,20 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
     assert recorded.commits == {"resnet18-layer4-honest": "2"}, "the second run in the place of the first"
     kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
     assert (kept["source"], kept["times_test_opened"]) == ("phantom", 2)
+    assert kept["git_revision"] == "g"
     assert kept["settings"] == ["train.weights=none"], "what the recipe says itself is no change"
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
     assert kept["test"]["loss"] == {"value": 0.71, "low": 0.5, "high": 1.0}, "the second run, with its interval"
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
+
+
+def test_what_ran_on_uncommitted_changes_says_so(tmp_path, recorded):
+    run(tmp_path, "git", "init", "--quiet")
+    run(tmp_path, "git", "add", "--all")
+    run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "--message", "One")
+    assert recipes.run_recipe(tmp_path, "ours", honest=True)["git_revision"] == "g"
+    (tmp_path / "params.yaml").open("a").write("\n")
+    assert recipes.run_recipe(tmp_path, "ours", honest=True)["git_revision"] == "g-dirty"
 
 
 def test_a_run_that_fails_leaves_the_earlier_experiment_of_its_name(tmp_path, recorded):

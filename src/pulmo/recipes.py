@@ -24,6 +24,7 @@ from pulmo.files import read_json, write_bytes, write_json
 from pulmo.params import Positive, Section, read_section, read_yaml
 from pulmo.revisions import check_history, find_commits, read_output
 from pulmo.tracking import flatten
+from pulmo.tracking.store import run_git
 
 PROTOCOLS = "protocols"
 HONEST = "honest"
@@ -121,6 +122,7 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     if (other := _read_entries(root).get(experiment)) and _recorded_source(other) != source:
         experiment += "-" + re.sub(r"[^\w.]+", "-", source).strip("-.")
     start = time.monotonic()
+    changed = run_git(root, "status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!reports")
     given = [part for setting in settings for part in ("-S", setting)]
     commits, drawn = [], {}
     for draw in range(recipe.draws):
@@ -149,7 +151,7 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
             ],
             "weights": model["training"]["weights"],
             "data_sha256": model["data_sha256"],
-            "git_revision": model["git_revision"],
+            "git_revision": model["git_revision"] + ("-dirty" if changed else ""),
             "date": datetime.now(UTC).date().isoformat(),
         },
     )
