@@ -199,6 +199,17 @@ def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_
     assert tracking.find_runs(tmp_path)[0].info.status == status
 
 
+def test_a_study_whose_space_has_another_kind_since_is_refused(tmp_path, params, empty_store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path)
+    monkeypatch.setattr("pulmo.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
+    run_sweep(tmp_path, sweep_file(tmp_path, space={"train.lr": {"choice": [0.1, 0.2]}}))
+    for changed in ({"float": [0.1, 0.9]}, {"choice": [0.1, 0.3]}):
+        file = sweep_file(tmp_path, trials=4, jobs=2, space={"train.lr": changed})
+        with pytest.raises(ValueError, match=r"sweep\.yaml: space\.train\.lr was .*give the sweep another name"):
+            run_sweep(tmp_path, file)
+
+
 def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empty_store, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)

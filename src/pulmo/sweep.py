@@ -150,6 +150,12 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
             f"{file}: name: experiments of another study {sweep.name} are there; take a new name, or remove them with "
             "`dvc exp remove`"
         )
+    before = study.user_attrs.get("space", {})
+    for key, dimension in sweep.space.items():  # Optuna lets ranges change, but neither kinds nor choices
+        former = before.get(key, dimension)
+        if former.keys() != dimension.keys() or ("choice" in dimension and former != dimension):
+            raise ValueError(f"{file}: space.{key} was {former} in this study so far; give the sweep another name")
+    study.set_user_attr("space", before | sweep.space)
     parent = sweeps.open_sweep(root, sweep.name)
     folder = root / paths.REPORTS / "sweeps" / sweep.name
     stopping = Event()
