@@ -197,6 +197,8 @@ def copy_recipes(folder: Path) -> None:
 
 def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_end_the_others(tmp_path, monkeypatch):
     copy_recipes(tmp_path)
+    shutil.copy(ROOT / "recipes/sweep.yaml", tmp_path / "recipes/sweep-mine.yaml")
+    assert recipes.list_recipes(tmp_path / "recipes") == recipes.list_recipes(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     ran: list[tuple[str, bool]] = []

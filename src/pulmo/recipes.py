@@ -62,8 +62,8 @@ class Protocols(RootModel[dict[str, Protocol]]):
 
 
 def list_recipes(folder: Path) -> list[str]:
-    """Names of the recipes in `folder`."""
-    return sorted(file.stem for file in folder.glob("*.yaml") if file.stem not in (PROTOCOLS, "sweep"))
+    """Names of the recipes in `folder`; files with sweep in their name are none."""
+    return sorted(file.stem for file in folder.glob("*.yaml") if file.stem != PROTOCOLS and "sweep" not in file.stem)
 
 
 @dataclass(frozen=True)
