@@ -1,5 +1,6 @@
 """Commands about experiments: which there are, what came out, what differs between two; and repairs."""
 
+import json
 import shutil
 import sys
 from typing import Annotated
@@ -40,8 +41,6 @@ def compare(
     second: Annotated[str, typer.Argument(help="the same; differences are second less first")],
 ) -> None:
     """Two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree, and a page."""
-    import json
-
     from pulmo import paths
     from pulmo.comparison import pair_predictions, read_predictions
     from pulmo.comparison_report import format_comparison, write_comparison
