@@ -11,7 +11,7 @@ from pulmo.evaluation import evaluate_predictions, headline, known_films
 from pulmo.files import read_json, whole_folder, write_csv, write_json
 from pulmo.inspection import inspect_model, score_films, score_renderings
 from pulmo.manifest import read_films
-from pulmo.metrics import probability_text
+from pulmo.metrics import estimate_text, probability_text
 from pulmo.package import load_package, save_package
 from pulmo.params import load_params
 from pulmo.stage import run_stage, take_seconds
@@ -69,7 +69,7 @@ def main() -> None:
         files = (paths.PLOTS, paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
         example = images[val.row.iloc[0]]
         run.log_results(headline(report), report, datasets, paths.PACKAGE, example, files, take_seconds())
-    print(f"test AUROC {report['test']['metrics']['auroc']['value']}  ->  {paths.EVALUATION}, {paths.CARD_HTML}")
+    print(f"test AUROC {estimate_text(report['test']['metrics']['auroc'])}  ->  {paths.EVALUATION}, {paths.CARD_HTML}")
 
 
 if __name__ == "__main__":

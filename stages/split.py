@@ -27,7 +27,8 @@ def main() -> None:
     write_json(paths.LEAKAGE, leakage)
     write_csv(paths.SPLITS, splits)
     for name, part in leakage["splits"].items():
-        print(f"{name:5} {part['films']:5} films of {part['patients']:5} patients: {part['labels']}")
+        labels = ", ".join(f"{count} {label}" for label, count in part["labels"].items())
+        print(f"{name:5} {part['films']:5} films of {part['patients']:5} patients: {labels}")
     if unknown := leakage["films_of_unknown_patients"]:
         print(
             f"warning: {unknown} of {len(splits)} films tell no patient and count as one each, so one may stand on "
