@@ -90,7 +90,7 @@ def test_a_store_that_is_none_is_told_with_its_cure(tmp_path):
     assert doctor.check_open_runs(tmp_path).state == "ok"
     (tmp_path / "mlflow.db").write_bytes(b"not a database, whatever its name says" * 100)
     with pytest.raises(
-        ValueError, match=r"^the MLflow .* file is not a database  ->  mv mlflow.db mlflow.db.bad; pulmo"
+        ValueError, match=r"^the MLflow .* file is not a database  ->  mv \S*mlflow.db \S*mlflow.db.bad; pulmo"
     ):
         doctor.check_store(tmp_path)
 
@@ -131,6 +131,7 @@ def test_a_store_is_probed_by_writing(tmp_path):
 
 def test_a_relative_store_and_a_silent_server_are_told(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert "='sqlite:////an X-ray/mlflow.db'," in doctor.check_store(Path("/an X-ray")).cure
     assert f"sqlite:///{tmp_path}/mlflow.db" in doctor.check_store(tmp_path).cure
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens

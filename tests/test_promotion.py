@@ -231,11 +231,18 @@ def test_two_promotions_at_once_do_not_overtake_each_other(root, monkeypatch):
 def test_an_experiment_without_a_run_or_model_names_the_cure(root, monkeypatch):
     with pytest.raises(ValueError, match=r"no evaluated run of 'theirs' in sqlite:.*`pulmo sync`"):
         call("promote", "theirs")
-    monkeypatch.setenv("DVC_EXP_NAME", "theirs")
+    monkeypatch.setenv("DVC_EXP_NAME", "it is")
     with tracking.evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []):
         pass
-    with pytest.raises(ValueError, match=r"'theirs' holds no model.*`dvc exp run -f -s evaluate`"):
-        call("promote", "theirs")
+    with pytest.raises(
+        ValueError, match=r"'it is' holds no model; `dvc exp apply 'it is' && dvc exp run -f -s evaluate` makes"
+    ):
+        call("promote", "it is")
+    monkeypatch.delenv("DVC_EXP_NAME")
+    with tracking.evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []) as plain:
+        pass
+    with pytest.raises(ValueError, match="holds no model; `dvc repro -f -s evaluate` makes"):
+        call("promote", plain.run_id)
 
 
 def test_what_a_plain_repro_left_can_be_promoted(root, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import tomllib
@@ -130,7 +131,9 @@ def check_store(root: Path) -> Finding:
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
         text = f"MLFLOW_TRACKING_URI={given} is relative: temporary experiments would lose their runs"
-        return Finding("error", text, f"export MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db, or unset it")
+        return Finding(
+            "error", text, f"export MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{root}/mlflow.db')}, or unset it"
+        )
     if not given and not (root / "mlflow.db").exists():
         return Finding("ok", "no mlflow.db yet; the first run makes it")
     runs = tracking.probe_store(root)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pulmo.tracking.runs import EVALUATED
+from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
 from pulmo.tracking.store import find_run, hide_password, load_mlflow, open_store, quote, search, store_uri
 from pulmo.tracking.upkeep import REPLACED
 
@@ -54,10 +55,11 @@ def find_candidate(root: Path, experiment: str) -> Candidate:
             "as it does a colleague's, `pulmo sync` makes its run"
         )
     if run.outputs is None or not run.outputs.model_outputs:
-        raise ValueError(
-            f"the run of {experiment!r} holds no model; where `pulmo sync` made it, `dvc exp apply {experiment}` and "
-            "`dvc exp run -f -s evaluate` make one that does"
+        name = run.data.tags.get(EXPERIMENT_TAG)
+        cure = (
+            f"dvc exp apply {shlex.quote(name)} && dvc exp run -f -s evaluate" if name else "dvc repro -f -s evaluate"
         )
+        raise ValueError(f"the run of {experiment!r} holds no model; `{cure}` makes one that does")
     return _read_candidate(client, run)
 
 

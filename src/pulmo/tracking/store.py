@@ -73,7 +73,8 @@ def unusable(uri: str, error: Exception) -> ValueError:
     elif os.environ.get("MLFLOW_TRACKING_URI"):
         cure = "start its server, correct MLFLOW_TRACKING_URI, or unset it"
     elif re.search("not a database|malformed|damaged|no such (table|column)", reason):
-        cure = "mv mlflow.db mlflow.db.bad; pulmo sync"
+        file = shlex.quote(uri.removeprefix("sqlite:///"))
+        cure = f"mv {file} {file}.bad; pulmo sync"
     else:
         cure = "check the file, its folder and the free space"
     return ValueError(
