@@ -58,6 +58,16 @@ def test_the_table_is_best_first_on_validation_and_fits_100_columns():
     ]
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_table_folds_to_the_terminal(width):
+    names = ("short", "a-name-of-forty-characters-that-says-it-all")
+    several = [experiment(name, 0.9, arch=name * 3) for name in names] + [experiment(names[1] + "2", None, "Queued")]
+    lines = format_experiments(several, "test.f1", width, now=NOW).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "f1" in lines[1]
+    assert all(any(line.split()[0] == item.name for line in lines) for item in several)
+
+
 def test_params_that_all_share_and_hashes_are_not_shown():
     text = format_experiments([experiment("a", 0.9), experiment("b", 0.8, lr=0.1)], now=NOW)
     assert "epochs" not in text
@@ -269,6 +279,7 @@ def test_only_runs_that_are_surely_dead_are_closed(tmp_path):
 def known(tmp_path, monkeypatch, empty_store):
     """A project with a store, in which DVC knows the experiments of the list that is given."""
     shutil.copy(empty_store, tmp_path)
+    tracking.move_artifacts(tmp_path)
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     experiments: list[Experiment] = []
     monkeypatch.setattr(sync, "read_experiments", lambda root: experiments)
@@ -317,7 +328,7 @@ def test_a_replaced_experiment_gets_the_run_that_is_its_own(known, monkeypatch):
     theirs = evaluated(root, monkeypatch, "x", experiment("x", 0.6).metrics)
     client = tracking.open_store(root)
     client.set_tag(theirs, "pulmo.host", "another")
-    monkeypatch.setattr(sync, "_add", lambda root, experiment, evaluated: "from the cache")
+    monkeypatch.setattr(sync, "_add", lambda root, experiment, evaluated: "added")
 
     def marked() -> set[str]:
         return {run.info.run_id for run in tracking.find_runs(root, "tags.`pulmo.replaced` = 'true'")}

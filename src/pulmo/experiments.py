@@ -57,10 +57,11 @@ def read_experiments(root: Path, commits: bool = False) -> list[Experiment]:
 def format_experiments(
     experiments: Sequence[Experiment], sort: str = SHOWN[0], width: int = 100, now: datetime | None = None
 ) -> str:
-    """A table at most `width` wide where names allow: best first by the metric `sort`, then what has none and why.
+    """A table at most `width` (60 or more) wide: best first by the metric `sort`, then what has none and why.
 
-    Rows name the params in which they differ from the first commit among them, or else from what most of them have;
-    those values stand below the table.
+    Long names stand on a line of their own, and metrics that a narrow table cannot hold are left out. Rows name the
+    params in which they differ from the first commit among them, or else from what most of them have; those values
+    stand below the table.
     """
     metrics = (*SHOWN, *({sort} - set(SHOWN)))
     known = {key for experiment in experiments for key in experiment.metrics}
@@ -73,7 +74,9 @@ def format_experiments(
         f"{experiment.name} ({experiment.baseline[:7]})" if names.count(experiment.name) > 1 else experiment.name
         for experiment in experiments
     ]
-    wide = max(map(len, [*labels, "experiment"]))
+    wide = min(max(map(len, [*labels, "experiment"])), max(width - 74, 12))
+    fitting = metrics[: max((width - wide - 24) // 7, 1)]
+    metrics = fitting if sort in fitting else (*fitting[:-1], sort)
     heads = [key.split(".", 1) for key in metrics]
     lines = [
         f"{'':{wide}}      " + "".join(f"{split:>7}" for split, _ in heads),
@@ -82,7 +85,8 @@ def format_experiments(
     order = sorted(range(len(names)), key=lambda row: -experiments[row].metrics.get(sort, float("-inf")))
     for row in order:
         experiment = experiments[row]
-        start = f"{labels[row]:{wide}}  {_age(experiment.created, now or datetime.now()):>4}"
+        lines += [labels[row]] if (long := len(labels[row]) > wide) else []
+        start = f"{'' if long else labels[row]:{wide}}  {_age(experiment.created, now or datetime.now()):>4}"
         if experiment.metrics:
             cells = [experiment.metrics.get(key) for key in metrics]
             start += "".join(f"{'–':>7}" if value is None else f"{value:7.3f}" for value in cells) + "  "
@@ -90,7 +94,7 @@ def format_experiments(
         else:
             told = f"{experiment.state.lower()}: {experiment.error}" if experiment.error else experiment.state.lower()
             start, told = f"{start}  ", " ".join([told, *([f"[{changed[row]}]"] if changed[row] else [])])
-        room = max(width - len(start), 24)
+        room = max(width - len(start), 16)
         parts = textwrap.wrap(told, room, break_on_hyphens=False) or [""]
         lines += [start + parts[0], *(" " * len(start) + part for part in parts[1:])]
     if usual:

@@ -1,4 +1,4 @@
-"""`pulmo`: everything that is done with the pipeline beside `dvc repro`."""
+"""NORMAL or PNEUMONIA from one chest X-ray: everything that is done with the pipeline beside `dvc repro`."""
 
 import sys
 

@@ -11,7 +11,7 @@ queue = typer.Typer(no_args_is_help=True, help="Run DVC's queue of experiments."
 
 
 def summary() -> None:
-    """Metrics with intervals, where the reports are, and what to try next."""
+    """Show what the last `dvc repro` came to: test metrics with their intervals, the reports, and what to try next."""
     from pulmo import paths
     from pulmo.files import read_json
 
@@ -37,10 +37,12 @@ def summary() -> None:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="experiment, git revision, MLflow run, or `workspace`")],
-    second: Annotated[str, typer.Argument(help="the same; differences are second less first")],
+    first: Annotated[
+        str, typer.Argument(help="experiment, commit, MLflow run, or `workspace` (the files as they are)")
+    ],
+    second: Annotated[str, typer.Argument(help="another one; what is told is second less first")],
 ) -> None:
-    """Two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree, and a page."""
+    """Compare two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree."""
     from pulmo import paths
     from pulmo.comparison import pair_predictions, read_predictions
     from pulmo.comparison_report import format_comparison, write_comparison
@@ -58,7 +60,7 @@ def compare(
 def experiments(
     sort: Annotated[str, typer.Option(help="metric to sort by, such as test.auroc")] = "val.auroc",
 ) -> None:
-    """All experiments, best first on validation: what came out, and in which params they differ."""
+    """List all experiments, best first on validation: their metrics, and the params in which they differ."""
     from pulmo import paths
     from pulmo.experiments import format_experiments, read_experiments
 
@@ -69,9 +71,11 @@ def experiments(
 
 
 def sync(
-    older_than: Annotated[float | None, typer.Option(help="hours after which a run of another machine is dead")] = None,
+    older_than: Annotated[
+        float | None, typer.Option(help="also end runs begun on other machines so many hours ago")
+    ] = None,
 ) -> None:
-    """Give every experiment of DVC its MLflow run, and end the runs that a kill left open. Safe to repeat."""
+    """Bring MLflow up to what DVC has: add missing runs, end those that a kill left open. Safe to repeat."""
     from pulmo import paths
     from pulmo.sync import sync_store
 
@@ -96,7 +100,7 @@ def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="ex
 
 
 def doctor() -> None:
-    """Look for what keeps this checkout from working; a line each, with the cure. Exit code 1 for an error."""
+    """Look for what keeps this checkout from working: a line a check, with the cure; exit code 1 for an error."""
     from pulmo import paths
     from pulmo.doctor import examine
 

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-Package = Annotated[Path | None, typer.Option(help="model package; the champion, else models/package, without it")]
+Package = Annotated[
+    Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
+]
 
 
 def predict(
     films: Annotated[list[Path], typer.Argument(help="image or DICOM files")],
     package: Package = None,
 ) -> None:
-    """Answer for single films. Not a medical device."""
+    """Say NORMAL or PNEUMONIA of single films. Not a medical device."""
     from pulmo.metrics import probability_text
     from pulmo.predictor import Predictor
 
@@ -30,7 +32,7 @@ def evaluate(
     package: Package = None,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
 ) -> None:
-    """External test: score labelled films with the locked threshold and temperature."""
+    """Test the model on labelled films from elsewhere, with its threshold as it is, and write a report."""
     from pulmo.external import evaluate_folder
     from pulmo.metrics import estimate_text
     from pulmo.predictor import Predictor

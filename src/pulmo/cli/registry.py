@@ -6,11 +6,11 @@ import typer
 
 
 def promote(
-    experiment: Annotated[str, typer.Argument(help="experiment, commit, or name or id of an MLflow run")],
+    experiment: Annotated[str, typer.Argument(help="experiment, commit, `workspace`, or name or id of an MLflow run")],
     force: Annotated[bool, typer.Option("--force", help="promote in spite of objections; needs --reason")] = False,
     reason: Annotated[str, typer.Option(help="why --force; it is recorded")] = "",
 ) -> None:
-    """Make an experiment's model the champion if it passes the gates and beats the present one on validation."""
+    """Make an experiment's model the champion, which `pulmo predict` asks, if it passes the gates and beats the old."""
     from pulmo import paths, promotion
     from pulmo.metrics import estimate_text
     from pulmo.params import load_params
@@ -29,7 +29,7 @@ def promote(
 
 
 def history() -> None:
-    """Champions, the last one first: who replaced whom, when, by whose hand and why."""
+    """List the champions, the last one first: who replaced whom, when, by whose hand and why."""
     from pulmo import paths
     from pulmo.tracking import registry
 
