@@ -75,10 +75,12 @@ def train_as_published(folder: Path, trainable: Callable[[nn.Module], list[nn.Pa
     return time.perf_counter() - began
 
 
-def run_bare_steps(images: np.ndarray, labels: np.ndarray, device: torch.device, epochs: int, batch: int) -> float:
-    """Seconds of nothing but forward, backward and AdamW on ResNet-18, in the mode that `train` would choose, on
-    normalised batches that are already in memory."""
-    bf16 = choose_precision("auto", device) == "bf16"
+def run_bare_steps(
+    images: np.ndarray, labels: np.ndarray, device: torch.device, epochs: int, batch: int, precision: str = "auto"
+) -> float:
+    """Seconds of nothing but forward, backward and AdamW on ResNet-18, in the precision that `train` would choose or
+    the one given, on normalised batches that are already in memory."""
+    bf16 = choose_precision(precision, device) == "bf16"
     gpu = device.type == "cuda"
     model = build_model("resnet18", "none", 2, SIZE).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=gpu or None)

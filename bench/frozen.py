@@ -3,7 +3,6 @@
 Run from the project's root: `python bench/frozen.py`. About six minutes on two quiet cores.
 """
 
-import os
 import statistics
 import tempfile
 import time
@@ -15,6 +14,7 @@ from _films import BATCH, describe, train_as_published, train_here, write_films
 from torch import nn
 
 from pulmo.augment import Augmentation
+from pulmo.stage import usable_cores
 from pulmo.training import TrainSettings
 
 FILMS = 640
@@ -35,7 +35,7 @@ def main() -> None:
     """Print ratios measured in this run; the published way does the same in each epoch, so one is measured."""
     with tempfile.TemporaryDirectory() as scratch:
         images, labels, what = write_films(Path(scratch), FILMS)
-        print(f"{what}, flips, batch {BATCH}, {EPOCHS} epochs, {os.cpu_count()} cores:")
+        print(f"{what}, flips, batch {BATCH}, {EPOCHS} epochs, {usable_cores()} cores:")
         for name, (freeze, wanted, chosen) in WAYS.items():
             ratios, further = [], []
             for turn in range(ROUNDS):

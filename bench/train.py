@@ -1,9 +1,8 @@
 """How near training comes to the bare step, how far it leaves the published way behind, and what Lightning costs.
 
-Run from the project's root: `python bench/train.py`. About four minutes on two quiet cores.
+Run from the project's root: `python bench/train.py`. About five minutes on two quiet cores.
 """
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 from _films import AUGMENTATION, BATCH, CPU, describe, run_bare_steps, train_as_published, train_here, write_films
 from torch import nn
 
-from pulmo.stage import keep_memory
+from pulmo.model import choose_precision
+from pulmo.stage import keep_memory, usable_cores
 from pulmo.training import TrainSettings
 from pulmo.training.learner import Batches
 
@@ -24,18 +24,26 @@ SETTINGS = TrainSettings(epochs=1, batch_size=BATCH, augment=AUGMENTATION, devic
 
 
 def main() -> None:
-    """Print ratios measured in this run; all three ways have the memory that a stage keeps."""
+    """Print ratios measured in this run; all ways have the memory that a stage keeps."""
     keep_memory()
-    ours, bare, published = [], [], []
+    chosen = choose_precision("auto", CPU)
+    other = "fp32" if chosen == "bf16" else "bf16"
+    ours, bare, rejected, published = [], [], [], []
     with tempfile.TemporaryDirectory() as scratch:
         images, labels, what = write_films(Path(scratch), FILMS)
-        print(f"{what}, ResNet-18, {images.shape[1]} px, batch {BATCH}, {os.cpu_count()} cores, images per second:")
+        place = f"{usable_cores()} cores, {chosen}"
+        print(f"{what}, ResNet-18, {images.shape[1]} px, batch {BATCH}, {place}, images per second:")
         run_bare_steps(images[: 2 * BATCH], labels, CPU, 1, BATCH)
         for turn in range(ROUNDS):
             bare.append(FILMS / run_bare_steps(images, labels, CPU, 1, BATCH))
+            rejected.append(FILMS / run_bare_steps(images, labels, CPU, 1, BATCH, other))
             ours.append(FILMS / train_here(images, labels, SETTINGS)[1])
             published.append(FILMS / train_as_published(Path(scratch), lambda model: list(model.parameters()), True))
-            print(f"  round {turn + 1}: bare step {bare[-1]:.1f}, train {ours[-1]:.1f}, published {published[-1]:.1f}")
+            print(
+                f"  round {turn + 1}: bare step {bare[-1]:.1f}, in {other} {rejected[-1]:.1f}, train {ours[-1]:.1f}, "
+                f"published {published[-1]:.1f}"
+            )
+    print(f"bare step in {chosen} / in {other}: {describe([a / b for a, b in zip(bare, rejected, strict=True)])}")
     print(f"train / bare step: {describe([a / b for a, b in zip(ours, bare, strict=True)])}; at least .97 is wanted")
     print(f"train / published way: {describe([a / b for a, b in zip(ours, published, strict=True)])}; at least 2")
     raw, with_lightning = zip(*(time_tiny_steps() for _ in range(ROUNDS)), strict=True)

@@ -274,10 +274,19 @@ def test_films_move_as_told():
     assert torch.allclose(move_films(bright, True, 30, 0.7), bright.float(), atol=1e-3), "the edge goes on outside"
 
 
-@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_bf16_only_where_the_processor_computes_it(monkeypatch, native, expected):
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+@pytest.mark.parametrize(
+    ("avx512", "amx", "maker", "expected"),
+    [
+        (False, False, "AuthenticAMD", "fp32"),
+        (True, False, "AuthenticAMD", "bf16"),
+        (True, False, "GenuineIntel", "fp32"),
+        (True, True, "GenuineIntel", "bf16"),
+    ],
+)
+def test_auto_takes_bf16_only_where_the_processor_computes_it_faster(monkeypatch, avx512, amx, maker, expected):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("pulmo.model._read_cpu", lambda: f"vendor_id\t: {maker}\n")
     cpu = torch.device("cpu")
     assert choose_precision("auto", cpu) == expected
     assert choose_precision("fp32", cpu) == "fp32"

@@ -17,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 from pulmo import tracking
 from pulmo.experiments import run_dvc
 from pulmo.params import load_params
+from pulmo.stage import usable_cores
 from pulmo.tracking import run_git
 
 _GIB = 2**30
@@ -164,7 +165,7 @@ def check_compute(root: Path) -> Finding:
     from pulmo.model import choose_device, choose_precision
 
     device = choose_device("auto")
-    name = torch.cuda.get_device_name(0) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    name = torch.cuda.get_device_name(0) if device.type == "cuda" else f"CPU, {usable_cores()} cores"
     text = f"{name}, trains in {choose_precision('auto', device)}"
     if device.type == "cpu" and shutil.which("nvidia-smi"):
         cure = "nvidia-smi; pip install a torch built for that driver (https://pytorch.org)"
