@@ -63,7 +63,7 @@ BAD = [
     ("epochs: 8", "epochs: 8.5", r"train\.epochs: .*8\.5"),
     ("epochs: 8", "epochs: true", r"train\.epochs: .*True"),
     ("epochs: 8", "epochs: 0", r"train\.epochs"),
-    ("epochs: 8", "epochs: 8\n  epochs: 9", r"key 'epochs' is given twice"),
+    ("epochs: 8", "epochs: 8\n  epochs: 9", r"key 'epochs' is given twice in line \d+, column 3"),
     ("epochs: 8", "epoch: 8", r"key train\.epochs is missing.*unknown key train\.epoch;|unknown key train\.epoch;"),
     ("arch: resnet18", "arch: [resnet18]", r"train\.arch"),
     ("optimizer: adamw", "optimizer: adamW", r"train\.optimizer: .*'adamW'"),

@@ -198,7 +198,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2026-99-99
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        told = " ".join(str(error).split()).replace('in "<unicode string>", line', "in line")
+        raise ValueError(f"{path} is not valid YAML: {told}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold one mapping")
     return content

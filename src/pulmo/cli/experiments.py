@@ -14,6 +14,7 @@ def summary() -> None:
     """Show what the last `dvc repro` came to: test metrics with their intervals, the reports, and what to try next."""
     from pulmo import paths
     from pulmo.files import read_json
+    from pulmo.metrics import probability_text
 
     if not (file := paths.project_root() / paths.EVALUATION).exists():
         raise ValueError(f"{paths.EVALUATION} not found; run `dvc repro` in the root of the project first")
@@ -26,7 +27,9 @@ def summary() -> None:
         interval = "" if found["low"] is None else f"  (95% interval {found['low']:.3f} to {found['high']:.3f})"
         print(f"  {name:12} {value}{interval}")
     point = report["locked"]["operating_point"]
-    print(f"  threshold {point['threshold']:.3f} on prob_pneumonia, locked on validation ({point['policy']})")
+    print(
+        f"  threshold {probability_text(point['threshold'])} on prob_pneumonia, locked on validation ({point['policy']})"
+    )
     print(f"\nReports:  {paths.CARD_HTML}  {paths.EVALUATION}  {paths.PLOTS}/  {paths.PREDICTIONS}")
     print("Next:     source .venv/bin/activate")
     print("          dvc exp run -S train.lr=0.0005   run a variant as an experiment")

@@ -37,6 +37,9 @@ def evaluate(
     from pulmo.metrics import estimate_text
     from pulmo.predictor import Predictor
 
+    for option, path in (("--films", films), ("--labels", labels)):
+        if path and not path.exists():
+            raise ValueError(f"{option} {path} not found")
     report = evaluate_folder(Predictor.load(_choose(package)), films, labels, out)
     print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
     for name, found in report["metrics"].items():
