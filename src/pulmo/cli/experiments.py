@@ -27,9 +27,8 @@ def summary() -> None:
         interval = "" if found["low"] is None else f"  (95% interval {found['low']:.3f} to {found['high']:.3f})"
         print(f"  {name:12} {value}{interval}")
     point = report["locked"]["operating_point"]
-    print(
-        f"  threshold {probability_text(point['threshold'])} on prob_pneumonia, locked on validation ({point['policy']})"
-    )
+    threshold = probability_text(point["threshold"])
+    print(f"  threshold {threshold} on prob_pneumonia, locked on validation ({point['policy']})")
     print(f"\nReports:  {paths.CARD_HTML}  {paths.EVALUATION}  {paths.PLOTS}/  {paths.PREDICTIONS}")
     print("Next:     source .venv/bin/activate")
     print("          dvc exp run -S train.lr=0.0005   run a variant as an experiment")
