@@ -1,6 +1,7 @@
 """Two experiments side by side, as one figure and one page that needs no network."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,13 @@ def write_comparison(
 
 
 def format_comparison(report: dict[str, Any]) -> str:
-    """The report in a terminal's width: both values of each metric, the paired difference, and two tests."""
+    """The report, 100 columns wide: both values of each metric, the paired difference, and two tests."""
     first, second = _shorten((report["first"], report["second"]))
     a, b = report["thresholds"]
+    compared = f"difference = {report['second']} less {report['first']}"
     lines = [
-        f"{report['films']} test films of {report['patients']} patients; difference = {report['second']}",
-        f"less {report['first']}\n",
+        *textwrap.wrap(f"{report['films']} test films of {report['patients']} patients; {compared}", 100),
+        "",
         f"{'':18} {first:>16} {second:>16}   difference (95% interval)",
         *(
             f"{name:18} {_number(row['a']):>16} {_number(row['b']):>16}   {estimate_text(row['difference'])}"
