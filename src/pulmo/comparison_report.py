@@ -85,7 +85,7 @@ def format_comparison(report: dict[str, Any]) -> str:
         ),
         f"{'threshold':18} {_number(a):>16} {_number(b):>16}",
         "",
-        *_tests(report),
+        *(part for line in _tests(report) for part in textwrap.wrap(line, 100)),
     ]
     return "\n".join(lines)
 
