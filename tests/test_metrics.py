@@ -293,7 +293,8 @@ def test_estimates_read_like_in_a_paper():
         (0.00004, 3, "0.00004"),
         (1.0, 3, "1.000"),
         (0.0, 2, "0.00"),
-        (1 - 2**-53, 3, "0.9999999999999999"),
+        (1 - 2**-53, 3, "> 0.99999"),
+        (1e-9, 2, "< 0.0001"),
     ],
 )
 def test_a_probability_is_never_rounded_to_certainty(value, digits, text):

@@ -209,10 +209,11 @@ def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def probability_text(value: float, digits: int = 3) -> str:
-    """A probability or threshold with as many digits more as it takes to tell it from 0 or 1 that it is not."""
-    while 0 < value < 1 and digits < 16 and float(f"{value:.{digits}f}") in (0, 1):
-        digits += 1
-    return f"{value:.{digits}f}"
+    """A probability or threshold, with up to two digits more where it is neither 0 nor 1; `> 0.99999` beyond them."""
+    for shown in range(digits, digits + 3):
+        if not 0 < value < 1 or 0 < float(f"{value:.{shown}f}") < 1:
+            return f"{value:.{shown}f}"
+    return f"< {10**-shown:.{shown}f}" if value < 0.5 else f"> {1 - 10**-shown:.{shown}f}"
 
 
 def discriminate(
