@@ -247,7 +247,11 @@ def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
 
 
 @pytest.mark.parametrize(("jobs", "told"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP)])
-def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(tmp_path, params, empty_store, monkeypatch, capsys, jobs, told):
+def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(
+    tmp_path, params, empty_store, monkeypatch, capsys, request, jobs, told
+):
+    before = signal.signal(told, signal.SIG_DFL)  # under nohup, or in the background, tests begin with it ignored
+    request.addfinalizer(lambda: signal.signal(told, before))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
     begun = Barrier(jobs)
