@@ -212,8 +212,8 @@ def _judge(model: float | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
     close = [row["name"] for row in judged if row["test"]["value"] >= model - MARGIN]
     deep = [name for name, fall in falls.items() if fall["value"] > FALL]
     real = [name for name, fall in falls.items() if fall["low"] is not None and fall["low"] > 0]
-    facts = f"without any anatomy, {strongest['name']} reaches AUROC {strongest['test']['value']:.3f} on test, "
-    facts += f"the model {model:.3f}"
+    facts = f"on test the AUROC is {strongest['test']['value']:.3f} by {strongest['name']}, without any anatomy, "
+    facts += f"and {model:.3f} by the model"
     within = min((row for row in judged if row["name"] in falls), key=_matched_auroc, default=None)
     if within:
         facts += f"; among {within['matched']['pairs']:,} pairs of films that {within['name']} cannot tell apart, "
