@@ -7,7 +7,7 @@ LEVELS = (
     ("paths", "params", "files", "images", "metrics", "model", "augment", "lungs", "tracking", "stage"),
     (
         *("manifest", "package", "training", "preprocessing", "revisions", "experiments"),
-        *("calibration", "comparison", "curves", "decisions", "robustness", "renders", "gradcam", "plots"),
+        *("calibration", "comparison", "curves", "decisions", "robustness", "renders", "gradcam", "plots", "subgroups"),
     ),
     (
         "sources",

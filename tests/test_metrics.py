@@ -13,10 +13,10 @@ from pulmo.metrics import (
     discrimination,
     estimate_difference,
     estimate_text,
-    evaluate_subgroups,
     probability_text,
     resample,
 )
+from pulmo.subgroups import evaluate_subgroups
 
 
 def films(n=624, seed=0, ties=False):
@@ -179,7 +179,7 @@ def test_an_auroc_of_one_or_zero_gets_the_interval_of_as_many_pairs_as_the_small
 @pytest.mark.parametrize(("first", "second"), [((45, 50), (30, 40)), ((50, 50), (38, 40)), ((0, 20), (20, 20))])
 def test_a_difference_is_that_of_newcombe(first, second):
     def share(right, films):
-        low, high = metrics.wilson(right, films)
+        low, high = proportion_confint(right, films, method="wilson")
         return {"value": right / films, "low": low, "high": high, "films": films, "patients": films - 1}
 
     found = estimate_difference(share(*first), share(*second))
@@ -258,15 +258,6 @@ def test_subgroups_of_one_class_are_ranked_against_all_of_the_other():
     assert whole["gap"]["sensitivity"]["value"] is None
     with pytest.raises(ValueError, match="empty holds no film"):
         evaluate_subgroups(labels, scores, called, patients, {"empty": np.zeros(624, dtype=bool)})
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (379, 390)])
-def test_wilson_equals_statsmodels(successes, trials):
-    assert metrics.wilson(successes, trials) == pytest.approx(proportion_confint(successes, trials, method="wilson"))
-
-
-def test_wilson_of_nothing_is_anything():
-    assert metrics.wilson(0, 0) == (0, 1)
 
 
 def test_a_statistic_may_hold_several_values():

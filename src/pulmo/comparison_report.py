@@ -2,9 +2,11 @@
 
 import math
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pulmo.card import to_html
@@ -12,8 +14,8 @@ from pulmo.comparison import compare_models
 from pulmo.curves import roc_curve
 from pulmo.files import write_bytes, write_json
 from pulmo.manifest import LABELS
-from pulmo.metrics import METRICS, discriminate, estimate_text, probability_text
-from pulmo.plots import draw_comparison
+from pulmo.metrics import METRICS, Estimate, discriminate, estimate_text, probability_text
+from pulmo.plots import BLUE, DOTTED, GRAY, VERMILLION, Curves, drawing, plot_interval, plot_roc, pretty
 
 _LISTED = 100  # films on the page; the JSON file has all
 
@@ -44,7 +46,7 @@ def write_comparison(
     labels = _shorten(names)
     picture = file.with_suffix(".png")
     if 0 < label.sum() < len(label):
-        draw_comparison(
+        _draw(
             picture,
             {name: roc_curve(label, logit, a.patient) for name, logit in zip(labels, logits, strict=True)},
             {
@@ -68,6 +70,43 @@ def write_comparison(
     write_bytes(file.with_suffix(".html"), page.encode())
     write_json(file, report)
     return report
+
+
+def _draw(
+    path: Path,
+    curves: Curves,
+    aurocs: Mapping[str, Estimate],
+    differences: Mapping[str, Estimate],
+    labels: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray],
+    called: tuple[np.ndarray, np.ndarray],
+    thresholds: tuple[float, float],
+) -> None:
+    """Two models on the same films: ROC curves by name, differences of metrics (second less first), and the probability
+    that each gives to every film (labels 0/1), with both thresholds, films that they call differently ringed."""
+    first, second = curves
+    with drawing(path, 14.5, 4.9, columns=3) as (roc, forest, scatter):
+        plot_roc(roc, curves, aurocs)
+        roc.legend(loc="lower right", title="AUROC (95% interval)")
+        forest.axvline(0, color=VERMILLION, linestyle="--", linewidth=1)
+        for row, estimate in enumerate(differences.values()):
+            plot_interval(forest, row, estimate)
+        forest.set_yticks(range(len(differences)), [pretty(name) for name in differences])
+        forest.set(xlabel=f"{second}\nless {first} (95% interval)", title="Differences")
+        forest.set_ylim(len(differences) - 0.4, -0.6)
+        forest.grid(visible=False, axis="y")
+        scatter.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
+        scatter.axvline(thresholds[0], color=GRAY, linewidth=1, linestyle="--", label="thresholds")
+        scatter.axhline(thresholds[1], color=GRAY, linewidth=1, linestyle="--")
+        for label, name, colour, marker in ((0, "NORMAL", BLUE, "o"), (1, "PNEUMONIA", VERMILLION, "^")):
+            of = labels == label
+            scatter.scatter(scores[0][of], scores[1][of], 16, colour, marker, alpha=0.6, linewidths=0, label=name)
+        differ = called[0] != called[1]
+        look: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
+        scatter.scatter(scores[0][differ], scores[1][differ], 60, label=f"called differently: {differ.sum()}", **look)
+        scatter.set(xlabel=f"probability of PNEUMONIA, {first}", ylabel=f"the same, {second}", title="Films")
+        scatter.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        scatter.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, columnspacing=1, handlelength=1.4)
 
 
 def format_comparison(report: dict[str, Any]) -> str:

@@ -26,9 +26,9 @@ from pulmo.metrics import (
     discriminate,
     estimate_auroc,
     estimate_difference,
-    evaluate_subgroups,
     ranking,
 )
+from pulmo.subgroups import evaluate_subgroups
 
 COLUMNS = ("path", "split", "patient", "label", "subtype", "logit")
 HEADLINE = ("auroc", "accuracy", "sensitivity", "specificity", "f1")
@@ -152,7 +152,7 @@ def report_split(table: pd.DataFrame, locked: Locked, resamples: int = 2000, see
     - calibration: {before, after} of `calibration.evaluate_calibration`;
     - curves: roc and precision_recall (None with one class), prevalence, decision, risk_coverage, as in `curves`;
     - selective: `decisions.evaluate_abstention` of the locked band;
-    - subgroups: rows of `metrics.evaluate_subgroups`.
+    - subgroups: rows of `subgroups.evaluate_subgroups`.
     """
     label, logit, patient = table.label.to_numpy(), table.logit.to_numpy(dtype=float), table.patient.to_numpy()
     probability, called = locked.decide(logit)

@@ -160,12 +160,14 @@ def estimate_proportion(
 ) -> Estimate:
     """`estimate`, but exactly 0 or 1, which no resample can widen, gets a Wilson interval over `trials`, or else over
     the patients."""
+    from scipy.stats import binomtest  # which training need not load
+
     result = estimate(value, replicates, patients)
     if value in (0, 1):
         trials = result["patients"] if trials is None else trials
-        low, high = wilson(value * trials, trials)
+        share = binomtest(round(value * trials), trials).proportion_ci(method="wilson")
         note = f"every resample gives the same value: Wilson interval over {trials} patients"
-        result |= {"low": low, "high": high, "note": note}
+        result |= {"low": float(share.low), "high": float(share.high), "note": note}
     return result
 
 
@@ -241,69 +243,3 @@ def discriminate(
         if math.isnan(values[name]):
             estimates[name]["note"] = _NEEDS[name]
     return estimates, replicates
-
-
-def evaluate_subgroups(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    decisions: ArrayLike,
-    groups: ArrayLike,
-    masks: Mapping[str, ArrayLike],
-    resamples: int = 2000,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Sensitivity, specificity and AUROC within each named mask, however few its films.
-
-    The AUROC of a subgroup of one class (all bacterial, say) is against every film of the other class; `against` says.
-    `gap` has sensitivity and specificity less those of all other films.
-    """
-    label, score, patient = check_films(labels, scores, groups)
-    decided = np.asarray(decisions, dtype=bool)
-
-    def decide(part: Flags) -> dict[str, Estimate]:
-        if not part.any():
-            return {name: {"value": None, "films": 0, "patients": 0} for name in ("sensitivity", "specificity")}
-        values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
-        about = {"sensitivity": part & label, "specificity": part & ~label}
-        return {
-            name: estimate_proportion(float(values[name]), replicates[name], patient[about[name]]) for name in about
-        }
-
-    rows = []
-    for name, chosen in masks.items():
-        mask = np.asarray(chosen, dtype=bool)
-        if not mask.any():
-            raise ValueError(f"subgroup {name} holds no film")
-        classes = np.unique(label[mask])
-        own = discriminate(label[mask], score[mask], decided[mask], patient[mask], resamples, seed)[0]
-        auroc, others = own["auroc"], decide(~mask)
-        if len(classes) == 1:
-            wider = mask | (label != classes[0])
-            auroc = discriminate(label[wider], score[wider], decided[wider], patient[wider], resamples, seed)[0][
-                "auroc"
-            ]
-        rows.append(
-            {
-                "name": name,
-                "films": int(mask.sum()),
-                "patients": len(np.unique(patient[mask])),
-                "pneumonia": int(label[mask].sum()),
-                "sensitivity": own["sensitivity"],
-                "specificity": own["specificity"],
-                "auroc": auroc,
-                "gap": {name: estimate_difference(others[name], own[name]) for name in others},
-                "against": "its own films" if len(classes) == 2 else f"all {'NORMAL' if classes[0] else 'PNEUMONIA'}",
-            }
-        )
-    return rows
-
-
-def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """95% Wilson score interval of a proportion; (0, 1) where there are no trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054
-    share = successes / trials
-    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return (0.0 if successes == 0 else middle - half), (1.0 if successes == trials else middle + half)

@@ -64,7 +64,7 @@ def drawing(path: Path, width: float, height: float, rows: int = 1, columns: int
 def draw_roc(path: Path, curves: Curves, aurocs: Mapping[str, Estimate], points: Points) -> None:
     """ROC curves by name with their bands, and the operating point of each as (specificity, sensitivity)."""
     with drawing(path, 5.2, 5.2) as (axes,):
-        _roc(axes, curves, aurocs)
+        plot_roc(axes, curves, aurocs)
         _mark(axes, curves, {name: (1 - at[0], at[1]) for name, at in points.items()}, "operating point")
         axes.legend(loc="lower right", title="AUROC (95% interval)")
 
@@ -184,8 +184,8 @@ def draw_forest(
             if references[name] is not None:
                 panel.axvline(references[name], color=VERMILLION, linestyle="--", linewidth=1)
             for row, (_, estimates) in enumerate(rows):
-                _interval(panel, row, estimates[name])
-            panel.set(xlabel=_pretty(name), yticks=range(len(rows)), yticklabels=[_pretty(label) for label, _ in rows])
+                plot_interval(panel, row, estimates[name])
+            panel.set(xlabel=pretty(name), yticks=range(len(rows)), yticklabels=[pretty(label) for label, _ in rows])
             panel.set_ylim(len(rows) - 0.4, -0.6)
             panel.xaxis.set_major_locator(MaxNLocator(5))
             panel.grid(visible=False, axis="y")
@@ -217,44 +217,8 @@ def draw_robustness(path: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]
         panels[0].figure.legend(handles=[auroc, flips], loc="outside lower center", ncols=2)
 
 
-def draw_comparison(
-    path: Path,
-    curves: Curves,
-    aurocs: Mapping[str, Estimate],
-    differences: Mapping[str, Estimate],
-    labels: np.ndarray,
-    scores: tuple[np.ndarray, np.ndarray],
-    called: tuple[np.ndarray, np.ndarray],
-    thresholds: tuple[float, float],
-) -> None:
-    """Two models on the same films: ROC curves by name, differences of metrics (second less first), and the probability
-    that each gives to every film (labels 0/1), with both thresholds, films that they call differently ringed."""
-    first, second = curves
-    with drawing(path, 14.5, 4.9, columns=3) as (roc, forest, scatter):
-        _roc(roc, curves, aurocs)
-        roc.legend(loc="lower right", title="AUROC (95% interval)")
-        forest.axvline(0, color=VERMILLION, linestyle="--", linewidth=1)
-        for row, estimate in enumerate(differences.values()):
-            _interval(forest, row, estimate)
-        forest.set_yticks(range(len(differences)), [_pretty(name) for name in differences])
-        forest.set(xlabel=f"{second}\nless {first} (95% interval)", title="Differences")
-        forest.set_ylim(len(differences) - 0.4, -0.6)
-        forest.grid(visible=False, axis="y")
-        scatter.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
-        scatter.axvline(thresholds[0], color=GRAY, linewidth=1, linestyle="--", label="thresholds")
-        scatter.axhline(thresholds[1], color=GRAY, linewidth=1, linestyle="--")
-        for label, name, colour, marker in ((0, "NORMAL", BLUE, "o"), (1, "PNEUMONIA", VERMILLION, "^")):
-            of = labels == label
-            scatter.scatter(scores[0][of], scores[1][of], 16, colour, marker, alpha=0.6, linewidths=0, label=name)
-        differ = called[0] != called[1]
-        look: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
-        scatter.scatter(scores[0][differ], scores[1][differ], 60, label=f"called differently: {differ.sum()}", **look)
-        scatter.set(xlabel=f"probability of PNEUMONIA, {first}", ylabel=f"the same, {second}", title="Films")
-        scatter.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        scatter.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, columnspacing=1, handlelength=1.4)
-
-
-def _roc(axes: Any, curves: Curves, aurocs: Mapping[str, Estimate]) -> None:
+def plot_roc(axes: Any, curves: Curves, aurocs: Mapping[str, Estimate]) -> None:
+    """ROC curves by name with their bands, each labelled with its AUROC."""
     axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
     for name, curve, colour, style in _styled(curves):
         axes.fill_between(curve["band_fpr"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
@@ -289,7 +253,8 @@ def _mark(axes: Any, curves: Mapping[str, Any], points: Points, label: str) -> N
         axes.plot([], [], "o", color="black", markersize=7, label=label)
 
 
-def _interval(panel: Any, row: int, estimate: Estimate) -> None:
+def plot_interval(panel: Any, row: int, estimate: Estimate) -> None:
+    """An estimate and its interval at height `row` of a panel, or a dash where there is none."""
     if estimate["value"] is None:
         panel.text(0.5, row, "–", color=GRAY, ha="center", va="center", transform=panel.get_yaxis_transform())
         return
@@ -298,5 +263,6 @@ def _interval(panel: Any, row: int, estimate: Estimate) -> None:
     panel.plot(estimate["value"], row, "o", color=BLUE, markersize=5.5)
 
 
-def _pretty(name: str) -> str:
+def pretty(name: str) -> str:
+    """A metric's name as text has it: AUROC, balanced accuracy."""
     return name.upper() if name in ("auroc", "auprc", "f1", "ppv", "npv", "mcc") else name.replace("_", " ")
