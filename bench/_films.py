@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pulmo.augment import Augmentation
-from pulmo.model import build_model, choose_precision, to_input
+from pulmo.model.augmentation import Augmentation
+from pulmo.model.device import choose_precision
+from pulmo.model.networks import build_model
+from pulmo.model.scoring import to_input
 from pulmo.training import Films, TrainSettings, fit
 from pulmo.training.learner import Row
 

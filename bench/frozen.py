@@ -13,8 +13,8 @@ import numpy as np
 from _films import BATCH, describe, train_as_published, train_here, write_films
 from torch import nn
 
-from pulmo.augment import Augmentation
-from pulmo.stage import usable_cores
+from pulmo.base.process import usable_cores
+from pulmo.model.augmentation import Augmentation
 from pulmo.training import TrainSettings
 
 FILMS = 640

@@ -1,4 +1,4 @@
-"""What it gains that a stage keeps the memory it has freed (`pulmo.stage.keep_memory`): training with and without.
+"""Training with and without the memory that a stage keeps (`pulmo.base.process.keep_memory`).
 
 Run from the project's root: `python bench/memory.py`. About four minutes on two quiet cores.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from _films import describe, train_here, write_films
 from train import SETTINGS
 
-from pulmo.stage import keep_memory
+from pulmo.base.process import keep_memory
 
 FILMS = 320
 ROUNDS = 3

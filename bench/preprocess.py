@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pulmo.images import read_image
-from pulmo.preprocessing import process_films
-from pulmo.stage import usable_cores
+from pulmo.base.process import usable_cores
+from pulmo.dataset.preprocessing import process_films
+from pulmo.images.decode import read_image
 
 ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "xrays" / "originals.zip"
 SIZE = 224

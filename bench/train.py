@@ -13,8 +13,8 @@ import torch
 from _films import AUGMENTATION, BATCH, CPU, describe, run_bare_steps, train_as_published, train_here, write_films
 from torch import nn
 
-from pulmo.model import choose_precision
-from pulmo.stage import keep_memory, usable_cores
+from pulmo.base.process import keep_memory, usable_cores
+from pulmo.model.device import choose_precision
 from pulmo.training import TrainSettings
 from pulmo.training.learner import Batches
 

@@ -12,10 +12,10 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pulmo import paths
-from pulmo.dataset import open_images, read_rows
-from pulmo.manifest import read_name
-from pulmo.shortcuts import power_spectrum
+from pulmo.base import paths
+from pulmo.dataset.rows import open_images, read_rows
+from pulmo.evaluation.probes.shortcuts import power_spectrum
+from pulmo.films.names import read_name
 
 NORMAL = ("IM", "NORMAL2-IM")
 

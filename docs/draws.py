@@ -14,9 +14,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from pulmo.images import read_image
-from pulmo.manifest import LABELS
-from pulmo.model import build_model, to_input
+from pulmo.films.labels import LABELS
+from pulmo.images.decode import read_image
+from pulmo.model.networks import build_model
+from pulmo.model.scoring import to_input
 from pulmo.sources import fetch_source
 
 DRAWS = 20

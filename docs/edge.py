@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from ranking import opened
 
-from pulmo.metrics import ranking
+from pulmo.metrics.ranking import ranking
 
 DEGREES = 5.0
 CROP, FRAME = 0.1, 0.03  # of the side, at each edge

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from pulmo.dataset import open_images, read_rows
-from pulmo.evaluation import evaluate_renderings
-from pulmo.inspection import score_renderings
-from pulmo.package import Package, load_package
+from pulmo.dataset.rows import open_images, read_rows
+from pulmo.evaluation.inspection import score_renderings
+from pulmo.evaluation.report import evaluate_renderings
+from pulmo.model.classifier import Classifier, load_classifier
 
 RESAMPLES = 200
 INPUTS = ("models/package", "data/processed/images.npy", "data/processed/index.csv", "data/splits.csv")
@@ -36,7 +36,7 @@ def main(names: list[str]) -> None:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[tuple[Package, np.ndarray, pd.DataFrame]]:
+def opened(name: str) -> Iterator[tuple[Classifier, np.ndarray, pd.DataFrame]]:
     """The model of an experiment, its films and the rows of its validation films, out of DVC's cache."""
     with tempfile.TemporaryDirectory() as scratch:
         held, folder = dvc.api.DVCFileSystem(rev=name), Path(scratch)
@@ -44,7 +44,7 @@ def opened(name: str) -> Iterator[tuple[Package, np.ndarray, pd.DataFrame]]:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             held.get(path, str(folder / path), recursive=held.isdir(path))
         images, val = open_images(folder / INPUTS[1]), read_rows(folder / INPUTS[3], folder / INPUTS[2], "val")
-        yield load_package(folder / INPUTS[0]), images, val
+        yield load_classifier(folder / INPUTS[0]), images, val
 
 
 def measure(name: str) -> dict[str, float]:

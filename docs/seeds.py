@@ -14,13 +14,15 @@ from ranking import RESAMPLES
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pulmo import paths
-from pulmo.dataset import open_images, read_rows
-from pulmo.evaluation import evaluate_renderings
-from pulmo.inspection import score_renderings
-from pulmo.model import build_model, to_input
-from pulmo.package import Package, PackageInfo
-from pulmo.params import load_params
+from pulmo.base import paths
+from pulmo.base.params import load_params
+from pulmo.dataset.rows import open_images, read_rows
+from pulmo.evaluation.inspection import score_renderings
+from pulmo.evaluation.report import evaluate_renderings
+from pulmo.model.classifier import Classifier
+from pulmo.model.networks import build_model
+from pulmo.model.scoring import to_input
+from pulmo.package.info import PackageInfo
 from pulmo.training import Films, TrainSettings, fit
 
 
@@ -39,7 +41,7 @@ def main(folder: Path, seeds: list[int]) -> None:
     )
 
     def rendered(model: nn.Module) -> pd.DataFrame:
-        return score_renderings(Package(model.eval(), info), val, images, 64, len(val), 42)
+        return score_renderings(Classifier(model.eval(), info), val, images, 64, len(val), 42)
 
     tables, states = {}, []
     for seed in seeds:

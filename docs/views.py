@@ -9,9 +9,9 @@ from dataclasses import replace
 import pandas as pd
 from ranking import RESAMPLES, opened
 
-from pulmo.evaluation import evaluate_renderings
-from pulmo.inspection import score_renderings
-from pulmo.model import TTA_VIEWS
+from pulmo.evaluation.inspection import score_renderings
+from pulmo.evaluation.report import evaluate_renderings
+from pulmo.package.info import TTA_VIEWS
 
 FILMS = 300
 

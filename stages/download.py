@@ -1,11 +1,11 @@
 """Stage download: the films of `data.source` -> data/raw, data/source.json and data/films.csv."""
 
-from pulmo import paths
-from pulmo.files import whole_folder, write_csv, write_json
-from pulmo.manifest import describe_films
-from pulmo.params import load_params
+from pulmo.base import paths
+from pulmo.base.files import whole_folder, write_csv, write_json
+from pulmo.base.params import load_params
+from pulmo.base.process import run_stage
+from pulmo.images.manifest import describe_films
 from pulmo.sources import fetch_source
-from pulmo.stage import run_stage
 
 
 def main() -> None:

@@ -4,17 +4,21 @@ from dataclasses import replace
 
 import pandas as pd
 
-from pulmo import figures, paths, tracking
-from pulmo.card import write_card
-from pulmo.dataset import describe_films, open_images, read_rows
-from pulmo.evaluation import evaluate_predictions, headline, known_films
-from pulmo.files import read_json, whole_folder, write_csv, write_json
-from pulmo.inspection import inspect_model, score_films, score_renderings
-from pulmo.manifest import read_films
-from pulmo.metrics import estimate_text, probability_text
-from pulmo.package import load_package, save_package
-from pulmo.params import load_params
-from pulmo.stage import run_stage, take_seconds
+from pulmo.base import paths
+from pulmo.base.files import read_json, whole_folder, write_csv, write_json
+from pulmo.base.params import load_params
+from pulmo.base.process import run_stage, take_seconds
+from pulmo.dataset.rows import describe_films, open_images, read_rows
+from pulmo.evaluation.inspection import inspect_model, sample_films, score_films, score_renderings
+from pulmo.evaluation.report import evaluate_predictions, headline, known_films
+from pulmo.films.table import read_films
+from pulmo.metrics.estimates import estimate_text, probability_text
+from pulmo.model.classifier import load_classifier
+from pulmo.model.weights import to_arrays
+from pulmo.package.storage import save_package
+from pulmo.reporting import figures
+from pulmo.reporting.card import write_card
+from pulmo.tracking.runs import evaluate_run
 
 COLUMNS = ["path", "split", "patient", "label", "subtype", "logit", "prob_pneumonia", "called"]
 
@@ -23,7 +27,7 @@ def main() -> None:
     every = load_params(paths.PARAMS)
     params = every.evaluate
     images, history, leakage = open_images(paths.IMAGES), pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
-    trained, trained_in = load_package(paths.TRAINED), read_json(paths.MLFLOW_RUN)
+    trained, trained_in = load_classifier(paths.TRAINED), read_json(paths.MLFLOW_RUN)
     info = trained.info.model_copy(update={"tta_views": params.tta_views})
     trained, epochs = replace(trained, info=info), history.to_dict("records")
     splits = pd.read_csv(paths.SPLITS, dtype=str, keep_default_na=False)
@@ -33,7 +37,7 @@ def main() -> None:
     films = pd.concat([val, test], ignore_index=True).merge(tables[0][["path", "width", "height", "mode"]], on="path")
     datasets = {split.split.iloc[0]: describe_films(images, split) for split in (train, val, test)}
     tags, resampling = {"data_sha256": info.data_sha256}, {"resamples": params.bootstrap, "seed": params.seed}
-    with tracking.evaluate_run(paths.project_root(), trained_in, every.model_dump(by_alias=True), tags, epochs) as run:
+    with evaluate_run(paths.project_root(), trained_in, every.model_dump(by_alias=True), tags, epochs) as run:
         films = score_films(trained, films, images, params.batch_size)
         rendered = score_renderings(trained, val, images, params.batch_size, params.rendered_films, params.seed)
         report, locked = evaluate_predictions(
@@ -50,8 +54,9 @@ def main() -> None:
         with whole_folder(paths.PLOTS) as folder:
             asked = params.model_dump(include={"robustness_films", "explain_films", "batch_size"})
             report |= inspect_model(trained, locked, films, tables, images, folder, **asked, **resampling)
-            test, changes = films[films.split == "test"], info.training["augment"]
-            figures.draw_all(report, history, leakage, test, train, images, changes, folder, params.seed)
+            test = films[films.split == "test"]
+            samples = sample_films(train, images, info.training["augment"], params.seed)
+            figures.draw_all(report, history, leakage, test, samples, images, folder, params.seed)
         with whole_folder(paths.CURVES) as folder:
             figures.write_plot_tables(report, films, leakage, folder)
         decided = {"threshold": threshold, "temperature": locked.temperature.value, "locked": report["locked"]}
@@ -59,7 +64,7 @@ def main() -> None:
             update=decided | {"metrics": headline(report) | {"estimates": report["test"]["metrics"]}}
         )
         known = known_films(tables[0], splits)
-        info = save_package(paths.PACKAGE, trained.model.state_dict(), info, known)
+        info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known)
         write_csv(paths.PREDICTIONS, films[COLUMNS])
         write_json(paths.EVALUATION, report)
         source, card = read_json(paths.SOURCE)["source"], info.model_dump(mode="json")

@@ -1,10 +1,10 @@
 """Stage preprocess: data/raw -> data/processed (images.npy, index.csv, rejected.csv)."""
 
-from pulmo import paths
-from pulmo.manifest import read_films
-from pulmo.params import load_params
-from pulmo.preprocessing import process_films
-from pulmo.stage import run_stage
+from pulmo.base import paths
+from pulmo.base.params import load_params
+from pulmo.base.process import run_stage
+from pulmo.dataset.preprocessing import process_films
+from pulmo.films.table import read_films
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """Stage split: data/films.csv -> data/splits.csv and reports/leakage.json."""
 
-from pulmo import paths
-from pulmo.files import write_csv, write_json
-from pulmo.manifest import read_films
-from pulmo.params import load_params
-from pulmo.splits import describe_leakage, split_films
-from pulmo.stage import run_stage
+from pulmo.base import paths
+from pulmo.base.files import write_csv, write_json
+from pulmo.base.params import load_params
+from pulmo.base.process import run_stage
+from pulmo.dataset.splits import describe_leakage, split_films
+from pulmo.films.table import read_films
 
 
 def main() -> None:

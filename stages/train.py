@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from pulmo import paths, tracking
-from pulmo.dataset import describe_films, hash_data, open_images, read_rows
-from pulmo.files import read_json, write_json
-from pulmo.model import WEIGHT_FILES, choose_device, choose_precision
-from pulmo.package import PackageInfo, save_package
-from pulmo.params import load_params
-from pulmo.stage import run_stage
+from pulmo.base import paths
+from pulmo.base.files import read_json, write_json
+from pulmo.base.git import git_state
+from pulmo.base.params import load_params
+from pulmo.base.process import run_stage
+from pulmo.dataset.rows import describe_films, hash_data, open_images, read_rows
+from pulmo.model.device import choose_device, choose_precision
+from pulmo.model.weights import WEIGHT_FILES, to_arrays
+from pulmo.package.info import PackageInfo
+from pulmo.package.storage import save_package
+from pulmo.tracking.runs import train_run
 from pulmo.training import Films, TrainSettings, fit, resumable
 
 
@@ -33,7 +37,7 @@ def main() -> None:
     with resumable(root / ".resume", asdict(settings), data_sha256) as folder:
         started = folder / paths.MLFLOW_RUN.name
         resumed = read_json(started)["run_id"] if started.exists() else None
-        with tracking.train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:
+        with train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:
             write_json(started, run.record)
             run.log_datasets({"train": describe_films(images, train), "val": describe_films(images, val)})
             fitted = fit(
@@ -53,9 +57,9 @@ def main() -> None:
             fit=fitting,
             training={**given, "precision": fitted.precision, "device": fitted.device, "best": fitted.best},
             data_sha256=data_sha256,
-            git_revision=tracking.git_state(Path.cwd())[0],
+            git_revision=git_state(Path.cwd())[0],
         )
-        save_package(paths.TRAINED, fitted.model.state_dict(), info)
+        save_package(paths.TRAINED, to_arrays(fitted.model), info)
         write_json(paths.MLFLOW_RUN, run.record)
     best = fitted.best
     print(f"best epoch {fitted.best_epoch}: validation AUROC {best['val_auroc']:.4f}, loss {best['val_loss']:.4f}")

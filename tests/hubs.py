@@ -235,7 +235,7 @@ import json, os, sys, time
 wait = time.sleep
 time.sleep = lambda seconds: wait(min(seconds, 0.01))
 from pathlib import Path
-from pulmo.files import whole_folder
+from pulmo.base.files import whole_folder
 from pulmo.sources import fetch_source
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)

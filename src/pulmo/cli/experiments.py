@@ -12,9 +12,9 @@ queue = typer.Typer(no_args_is_help=True, help="Run DVC's queue of experiments."
 
 def summary() -> None:
     """Show what the last `dvc repro` came to: test metrics with their intervals, the reports, and what to try next."""
-    from pulmo import paths
-    from pulmo.files import read_json
-    from pulmo.metrics import probability_text
+    from pulmo.base import paths
+    from pulmo.base.files import read_json
+    from pulmo.metrics.estimates import probability_text
 
     if not (file := paths.project_root() / paths.EVALUATION).exists():
         raise ValueError(f"{paths.EVALUATION} not found; run `dvc repro` in the root of the project first")
@@ -45,10 +45,10 @@ def compare(
     second: Annotated[str, typer.Argument(help="another one; what is told is second less first")],
 ) -> None:
     """Compare two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree."""
-    from pulmo import paths
-    from pulmo.comparison import pair_predictions, read_predictions
-    from pulmo.comparison_report import format_comparison, write_comparison
-    from pulmo.revisions import read_output
+    from pulmo.base import paths
+    from pulmo.experiments.revisions import read_output
+    from pulmo.metrics.comparison import pair_predictions, read_predictions
+    from pulmo.reporting.comparison import format_comparison, write_comparison
 
     root = paths.project_root()
     a, b = (read_predictions(read_output(root, str(paths.PREDICTIONS), name)) for name in (first, second))
@@ -63,8 +63,8 @@ def experiments(
     sort: Annotated[str, typer.Option(help="metric to sort by, such as test.auroc")] = "val.auroc",
 ) -> None:
     """List all experiments, best first on validation: their metrics, and the params in which they differ."""
-    from pulmo import paths
-    from pulmo.experiments import format_experiments, read_experiments
+    from pulmo.base import paths
+    from pulmo.experiments.listing import format_experiments, read_experiments
 
     found = read_experiments(paths.project_root(), commits=True)
     print(format_experiments(found, sort, shutil.get_terminal_size((100, 24)).columns))
@@ -78,8 +78,8 @@ def sync(
     ] = None,
 ) -> None:
     """Bring MLflow up to what DVC has: add missing runs, end those that a kill left open. Safe to repeat."""
-    from pulmo import paths
-    from pulmo.sync import sync_store
+    from pulmo.base import paths
+    from pulmo.experiments.sync import sync_store
 
     changes = 0
     for line in sync_store(paths.project_root(), older_than):
@@ -92,8 +92,8 @@ def sync(
 @queue.command("run")
 def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="experiments at a time")] = 1) -> None:
     """Run all queued experiments to their end; exit code 1 and the reasons when one fails."""
-    from pulmo import paths
-    from pulmo.queue import run_queue
+    from pulmo.base import paths
+    from pulmo.experiments.queue import run_queue
 
     try:
         run_queue(paths.project_root(), jobs, lambda line: print(line, flush=True))
@@ -103,8 +103,8 @@ def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="ex
 
 def doctor() -> None:
     """Look for what keeps this checkout from working: a line a check, with the cure; exit code 1 for an error."""
-    from pulmo import paths
-    from pulmo.doctor import examine
+    from pulmo.base import paths
+    from pulmo.experiments.doctor import examine
 
     failed = False
     for name, (state, text, cure) in examine(paths.project_root()):

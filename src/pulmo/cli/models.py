@@ -16,8 +16,8 @@ def predict(
     package: Package = None,
 ) -> None:
     """Say NORMAL or PNEUMONIA of single films. Not a medical device."""
-    from pulmo.metrics import probability_text
-    from pulmo.predictor import Predictor
+    from pulmo.answering.predictor import Predictor
+    from pulmo.metrics.estimates import probability_text
 
     predictor = Predictor.load(_choose(package))
     for film in films:
@@ -33,14 +33,14 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
 ) -> None:
     """Test the model on labelled films from elsewhere, with its threshold as it is, and write a report."""
-    from pulmo.external import evaluate_folder
-    from pulmo.metrics import estimate_text
-    from pulmo.predictor import Predictor
+    from pulmo.evaluation.external import evaluate_folder
+    from pulmo.metrics.estimates import estimate_text
+    from pulmo.model.classifier import load_classifier
 
     for option, path in (("--films", films), ("--labels", labels)):
         if path and not path.exists():
             raise ValueError(f"{option} {path} not found")
-    report = evaluate_folder(Predictor.load(_choose(package)), films, labels, out)
+    report = evaluate_folder(load_classifier(_choose(package)), films, labels, out)
     print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
     for name, found in report["metrics"].items():
         print(f"  {name:18} {estimate_text(found)}")
@@ -49,8 +49,8 @@ def evaluate(
 
 
 def _choose(package: Path | None) -> Path:
-    from pulmo import paths
-    from pulmo.promotion import find_package
+    from pulmo.base import paths
+    from pulmo.experiments.promotion import find_package
 
     chosen, name = (package, str(package)) if package else find_package(paths.project_root())
     print(f"asked: {name}", file=sys.stderr)

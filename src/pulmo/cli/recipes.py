@@ -14,7 +14,8 @@ Settings = Annotated[list[str] | None, typer.Option("-S", "--set-param", help="k
 @app.command("list")
 def list_recipes() -> None:
     """Names of the recipes."""
-    from pulmo import paths, recipes
+    from pulmo.base import paths
+    from pulmo.experiments import recipes
 
     print("\n".join(recipes.list_recipes(paths.project_root() / "recipes")))
 
@@ -26,7 +27,8 @@ def run_recipe(
     settings: Settings = None,
 ) -> None:
     """Run recipes as DVC experiments and print the leaderboard."""
-    from pulmo import paths, recipes
+    from pulmo.base import paths
+    from pulmo.experiments import recipes
 
     if protocol not in ("published", "honest", "both"):
         raise ValueError(f"--protocol {protocol}: choose published, honest or both")

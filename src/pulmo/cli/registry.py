@@ -11,9 +11,10 @@ def promote(
     reason: Annotated[str, typer.Option(help="why --force; it is recorded")] = "",
 ) -> None:
     """Make an experiment's model the champion, which `pulmo predict` asks, if it passes the gates and beats the old."""
-    from pulmo import paths, promotion
-    from pulmo.metrics import estimate_text
-    from pulmo.params import load_params
+    from pulmo.base import paths
+    from pulmo.base.params import load_params
+    from pulmo.experiments import promotion
+    from pulmo.metrics.estimates import estimate_text
     from pulmo.tracking import registry
 
     if force != bool(reason.strip()):
@@ -30,7 +31,7 @@ def promote(
 
 def history() -> None:
     """List the champions, the last one first: who replaced whom, when, by whose hand and why."""
-    from pulmo import paths
+    from pulmo.base import paths
     from pulmo.tracking import registry
 
     versions = registry.read_versions(paths.project_root())

@@ -11,9 +11,9 @@ def sweep(
     storage: Annotated[str, typer.Option(help="database to share with other workers, such as postgresql://...")] = "",
 ) -> None:
     """Search params by validation AUROC; each trial is an experiment. After a stop, the same command goes on."""
-    from pulmo import paths
-    from pulmo.files import read_json
-    from pulmo.sweep import run_sweep
+    from pulmo.base import paths
+    from pulmo.base.files import read_json
+    from pulmo.experiments.sweep import run_sweep
 
     folder = run_sweep(paths.project_root(), file, storage)
     report = read_json(folder / "sweep.json")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pulmo.manifest import Listed
+from pulmo.films.table import Listed
 from pulmo.sources import folder, huggingface, kaggle, phantom
 
 Fetched = tuple[list[Listed], dict[str, str]]  # the films, and where they come from

@@ -12,7 +12,7 @@ import numpy as np
 from pulmo.tracking.store import load_mlflow
 
 MODEL = "model"
-# Distributions that pulmo.served reaches; MLflow would find them by importing everything in another process.
+# Distributions that pulmo.answering.served reaches; MLflow would find them by importing everything in another process.
 REQUIREMENTS = (
     *("mlflow", "numpy", "pandas", "pillow", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg"),
     *("python-gdcm", "safetensors", "scipy", "torch", "torchvision"),
@@ -40,7 +40,7 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
     with tempfile.TemporaryDirectory() as folder:
         mlflow.pyfunc.save_model(
             folder,
-            loader_module="pulmo.served",
+            loader_module="pulmo.answering.served",
             data_path=str(package),
             code_paths=[str(Path(__file__).resolve().parents[1])],
             signature=ModelSignature(Schema([ColSpec("binary", "film")]), Schema(outputs)),

@@ -10,9 +10,11 @@ from typing import Any
 
 import psutil
 
+from pulmo.base.git import git_state, run_git
+from pulmo.base.params import flatten
 from pulmo.tracking.contents import Run
 from pulmo.tracking.machine import describe_machine, watch_machine
-from pulmo.tracking.store import EXPERIMENT, find_run, flatten, git_state, load_mlflow, open_store, run_git
+from pulmo.tracking.store import EXPERIMENT, find_run, load_mlflow, open_store
 
 EVALUATED = "pulmo.evaluated"
 EXPERIMENT_TAG, BASELINE_TAG = "dvc.experiment", "dvc.baseline"

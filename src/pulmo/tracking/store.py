@@ -5,9 +5,7 @@ import os
 import re
 import shlex
 import socket
-import subprocess
 import textwrap
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from filelock import FileLock
 EXPERIMENT = "pulmo"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_DVC_WRITES = {"dvc.lock", "params.yaml", "reports/metrics.json"}
 
 
 def store_uri(root: Path) -> str:
@@ -135,30 +132,10 @@ def read_artifact(root: Path, run: str, file: str) -> str | None:
     return None
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train": {"lr": 1}} as {"train.lr": 1}, the names that DVC shows too."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def git_state(folder: Path) -> tuple[str, bool]:
-    """Commit hash and whether tracked files differ from it; what DVC itself rewrites aside."""
-    head = run_git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-    changed = {line[3:].strip('"') for line in run_git(folder, "status", "--porcelain", "-uno").splitlines()}
-    return head or "no commit", bool(changed - _DVC_WRITES)
-
-
 def _ensure_experiment(client: Any, artifacts_at: Path | None) -> None:
     # Without a location of its own, an experiment first opened by a temporary run would record a folder DVC deletes.
     if client.get_experiment_by_name(EXPERIMENT) is None:
         client.create_experiment(EXPERIMENT, (artifacts_at / "mlartifacts").as_uri() if artifacts_at else None)
-
-
-def run_git(folder: Path, *arguments: str) -> str:
-    """What a git command prints, without the last line break; nothing where it fails."""
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True).stdout.rstrip("\n")
 
 
 def load_mlflow() -> Any:

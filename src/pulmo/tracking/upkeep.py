@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-import psutil
 
+from pulmo.base.process import process_lives
 from pulmo.tracking.contents import Run
 from pulmo.tracking.models import log_model
 from pulmo.tracking.runs import BASELINE_TAG, EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
@@ -25,17 +25,6 @@ _ADDRESSES = (
     *(("model_versions", "source"), ("model_versions", "storage_location")),
 )
 REPLACED = "pulmo.replaced"  # a run of an experiment whose name another one bears now
-_SAME_START = 60  # seconds: the clock that start times are read from may have been set since
-
-
-def process_lives(pid: int, started: float | None = None) -> bool:
-    """Whether a process of this machine runs; with `started` (seconds since 1970), the one that began then."""
-    try:
-        process = psutil.Process(pid)
-        ended = process.status() == psutil.STATUS_ZOMBIE
-        return not ended and (started is None or abs(process.create_time() - started) < _SAME_START)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def probe_store(root: Path) -> int:

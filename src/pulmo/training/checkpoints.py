@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from pulmo.files import sha256_file, whole_file
+from pulmo.base.files import sha256_file, whole_file
 
 _CODE = ("model.py", "augment.py", "dataset.py", "metrics.py", "training")
 _STALE_DAYS = 14

@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from pulmo.augment import Augmentation, augment, draw_flips, make_generator
-from pulmo.files import whole_file
-from pulmo.model import to_input
+from pulmo.base.files import whole_file
+from pulmo.model.augmentation import Augmentation, augment, draw_flips, make_generator
+from pulmo.model.scoring import to_input
 from pulmo.training.rows import Rows
 from pulmo.training.speedup import Function
 

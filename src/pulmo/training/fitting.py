@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pulmo.augment import Augmentation
-from pulmo.files import write_csv
-from pulmo.model import build_model, choose_device, choose_precision
+from pulmo.base.files import write_csv
+from pulmo.model.augmentation import Augmentation
+from pulmo.model.device import choose_device, choose_precision
+from pulmo.model.networks import build_model
 from pulmo.training.checkpoints import Checkpoint
 from pulmo.training.features import Feed, FilmFeed, StoredFeed, count_variants, store_features
 from pulmo.training.freezing import split_frozen

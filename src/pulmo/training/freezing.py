@@ -2,7 +2,7 @@
 
 from torch import fx, nn
 
-from pulmo.model import find_head
+from pulmo.model.weights import find_head
 
 
 class _Tracer(fx.Tracer):

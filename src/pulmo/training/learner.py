@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
-from pulmo.augment import make_generator
-from pulmo.metrics import ranking
-from pulmo.model import logit_pneumonia
+from pulmo.metrics.ranking import ranking
+from pulmo.model.augmentation import make_generator
+from pulmo.model.scoring import logit_pneumonia
 from pulmo.training import optimization
 from pulmo.training.features import Feed
 from pulmo.training.rows import cut_batches, draw_order

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulmo.model import logit_pneumonia
+from pulmo.model.scoring import logit_pneumonia
 
 FOCAL_GAMMA = 2.0  # Lin et al. 2017, the value they recommend
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.1, 2  # epochs without a lower validation loss

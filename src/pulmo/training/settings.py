@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pulmo.augment import Augmentation
+from pulmo.model.augmentation import Augmentation
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pulmo.base.process import usable_cores
 from pulmo.sources.phantom.anatomy import Chest, Frame, Pose, attenuation
 from pulmo.sources.phantom.drawing import Dice
 from pulmo.sources.phantom.exposure import View, expose
 from pulmo.sources.phantom.illness import consolidate, inflame
 from pulmo.sources.phantom.vessels import grow
-from pulmo.stage import usable_cores
 
 TEST_SHARE, VAL_FILMS = 0.28, 16
 NORMAL_SHARE = {"train": 0.26, "val": 0.5, "test": 0.375}

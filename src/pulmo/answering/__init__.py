@@ -1,0 +1,1 @@
+"""A model package at work: one film in, one answer out."""

@@ -1,0 +1,64 @@
+"""One film in, one answer out: the same decoding, network, temperature and threshold that were evaluated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pulmo.images.decode import read_image
+from pulmo.images.film import ImageError
+from pulmo.metrics.calibration import to_probability
+from pulmo.model.classifier import Classifier, load_classifier
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one film."""
+
+    label: str  # NORMAL or PNEUMONIA
+    prob_pneumonia: float  # calibrated
+    threshold: float  # at or above it the film is called PNEUMONIA
+    logit: float  # log-odds of PNEUMONIA before calibration
+
+
+class Predictor:
+    """A model package ready to answer; ValueError where the package is damaged or its threshold is not yet locked."""
+
+    def __init__(self, package: Classifier, device: str = "auto", precision: str = "fp32") -> None:
+        if package.info.threshold is None or package.info.temperature is None:
+            raise ValueError("the package has no locked threshold; use models/package, which `dvc repro` writes")
+        self.package = package
+        self.device = device
+        self.precision = precision
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> Self:
+        """From the folder of a package, such as models/package."""
+        return cls(load_classifier(folder), device)
+
+    def predict(self, films: Sequence[bytes | Path]) -> list[Answer]:
+        """Answers in the order of the films, given as file contents or paths; ImageError where one is no film, naming
+        it by its path or its place."""
+        images = [self._read(film, place) for place, film in enumerate(films, start=1)]
+        return [self.answer(logit) for logit in self.score(np.stack(images))] if images else []
+
+    def _read(self, film: bytes | Path, place: int) -> np.ndarray:
+        try:
+            return read_image(film, self.package.info.size, self.package.info.fit)
+        except ImageError as error:
+            name = film if isinstance(film, Path) else f"film {place}"
+            raise ImageError(f"{name}: {error}") from None
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Log-odds of PNEUMONIA, float32 (N,), of fitted gray images uint8 (N, S, S)."""
+        return self.package.score(images, device=self.device, precision=self.precision)
+
+    def answer(self, logit: float) -> Answer:
+        """The answer that follows from a log-odds."""
+        info = self.package.info
+        assert info.threshold is not None
+        assert info.temperature is not None
+        probability = float(to_probability(np.array([logit]), info.temperature)[0])
+        return Answer(info.classes[int(probability >= info.threshold)], probability, info.threshold, float(logit))

@@ -1,0 +1,1 @@
+"""Plumbing without a domain: whole files, paths, validated params, git, processes."""

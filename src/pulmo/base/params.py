@@ -1,0 +1,249 @@
+"""`params.yaml`, validated as a whole before any work: one frozen, strict, typed model per stage.
+
+Every key is explained where people edit it, in params.yaml; here stand the types, ranges and impossible pairs.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Kind = TypeVar("Kind", bound=BaseModel)
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, where torch is
+
+
+class Section(BaseModel):
+    """A section of params.yaml: read-only, no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class PhantomParams(Section):
+    films: Annotated[int, Field(ge=60, le=20_000)]
+    seed: Seed
+
+
+class KaggleParams(Section):
+    handle: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*(/versions/\d+)?$")]
+
+
+class HuggingFaceParams(Section):
+    repo: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    revision: Annotated[str, Field(min_length=1)]
+
+
+class FolderParams(Section):
+    path: str
+    labels: str
+
+
+class DataParams(Section):
+    source: Literal["phantom", "kaggle", "huggingface", "folder"]
+    phantom: PhantomParams
+    kaggle: KaggleParams
+    huggingface: HuggingFaceParams
+    folder: FolderParams
+
+    @model_validator(mode="after")
+    def _folder_has_path(self) -> Self:
+        if self.source == "folder" and not self.folder.path:
+            raise ValueError("data.source is folder but data.folder.path is empty: name a folder, .zip or .tar.gz")
+        return self
+
+
+class SplitParams(Section):
+    from_: Literal["source", "all"] = Field(alias="from")
+    val: Literal["carve", "source"]
+    group_by: Literal["patient", "image"]
+    val_fraction: Fraction
+    test_fraction: Fraction
+    drop_duplicates: bool
+    train_films: Count
+    test_films: Count
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.from_ == "all" and self.val == "source":
+            raise ValueError("split.from: all pools every film, so split.val: source cannot be kept; use val: carve")
+        if self.from_ == "all" and self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("split.val_fraction + split.test_fraction leave nothing to train on; lower one of them")
+        return self
+
+
+class PreprocessParams(Section):
+    size: Annotated[int, Field(ge=32, le=1024)]
+    fit: Literal["squash", "crop", "pad"]
+    max_rejected: Count
+    workers: Count
+
+
+class AugmentParams(Section):
+    flip: Share
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    aspect: Annotated[float, Field(ge=0, lt=1)]
+    translation: Annotated[float, Field(ge=0, lt=1)]
+    edge: Share
+    brightness: Share
+    contrast: Share
+    blur: Annotated[float, Field(ge=0)]
+    noise: Annotated[float, Field(ge=0)]
+    jpeg: Annotated[int, Field(ge=0, le=100)]
+    spectrum: Share
+
+
+class TrainParams(Section):
+    arch: str
+    weights: str
+    freeze: str
+    cache_variants: Annotated[int, Field(ge=-1, le=100)]
+    head: Literal[1, 2]
+    loss: Literal["cross_entropy", "bce", "focal"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_balance: Literal["none", "weights", "sampler"]
+    optimizer: Literal["sgd", "adam", "adamw"]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "plateau", "cosine", "one_cycle"]
+    warmup_epochs: Count
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two films
+    patience: Count
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    augment: AugmentParams
+    precision: Literal["auto", "fp32", "bf16"]
+    device: Literal["auto", "cpu", "gpu"]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.loss == "bce" and self.head == 2:
+            raise ValueError("train.loss: bce is for one output neuron; set train.head: 1, or use cross_entropy")
+        if self.loss == "cross_entropy" and self.head == 1:
+            raise ValueError("train.loss: cross_entropy is for two logits; set train.head: 2, or use bce")
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError("train.warmup_epochs belongs to train.schedule: cosine; set it to 0")
+        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
+            raise ValueError("train.warmup_epochs leaves no epoch to train at full rate; lower it below train.epochs")
+        return self
+
+
+class EvaluateParams(Section):
+    operating_point: Literal["min_sensitivity", "youden", "youden_rendered", "f1", "fixed"]
+    min_sensitivity: Fraction
+    threshold: Share
+    tta_views: Annotated[int, Field(ge=1, le=MOST_TTA_VIEWS)]
+    target_error: Fraction
+    bootstrap: Annotated[int, Field(ge=100)]
+    rendered_films: Count
+    robustness_films: Count
+    explain_films: Count
+    batch_size: Positive
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.operating_point == "youden_rendered" and not self.rendered_films:
+            raise ValueError("evaluate.operating_point: youden_rendered needs films; raise evaluate.rendered_films")
+        return self
+
+
+class PromoteParams(Section):
+    min_auroc: Share
+    max_ece: Share
+    max_leaks: Count
+    min_shortcut_margin: Annotated[float, Field(ge=-1, le=1)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    data: DataParams
+    split: SplitParams
+    preprocess: PreprocessParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    promote: PromoteParams
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate params.yaml; anything wrong is a ValueError of one line that names the key and the cure."""
+    return read_section(path, Params, "; copy it from the params.yaml of the repository")
+
+
+def read_section(path: Path, model: type[Kind], cure: str = "") -> Kind:
+    """A YAML file as `model` tells it; ValueError of one line that names file and keys, with the `cure` for a missing
+    one."""
+    content = read_yaml(path)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_explain(item, cure) for item in error.errors())) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One mapping, with numbers as DVC reads them; anything else is a ValueError of one line."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ValueError(f"{path} not found: run from the root of the project") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2026-99-99
+        told = " ".join(str(error).split()).replace('in "<unicode string>", line', "in line")
+        raise ValueError(f"{path} is not valid YAML: {told}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold one mapping")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML, but numbers as in YAML 1.2 and in DVC (`1e-4` is a number), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _explain(error: Any, cure: str) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key}; remove it or correct its spelling"
+        case "missing":
+            return f"key {key} is missing{cure}"
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "model_type" if error["input"] is None:
+            return f"section {key} is empty; copy it from the params.yaml of the repository"
+    text = f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+    if isinstance(error["input"], str) and re.fullmatch(r"[-+\d.eE]+", error["input"]):
+        text += " (a text: write the number without quotes, for example 0.0001)"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float | None):
+        text += ' (write texts like numbers in quotes, and "" for none)'
+    return text
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"lr": 1}} as {"train.lr": 1}, the names that DVC shows too."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

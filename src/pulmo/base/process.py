@@ -1,0 +1,86 @@
+"""How a stage starts and ends: what a user can cause is one line on stderr, everything else keeps its traceback."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+# Beside the outs, in the checkout that DVC runs in; no out itself, for it would differ in every run.
+_SECONDS = Path("reports/.seconds")
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and numbers of glibc's malloc.h
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; exit with 1 and one line for bad input or a failing disk, 130 or 143 when told to stop.
+
+    SIGTERM is raised as an exception, so that temporary files are removed and a tracked run ends as KILLED.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    keep_memory()
+    started = time.monotonic()
+    try:
+        main()
+        _keep_seconds(time.monotonic() - started)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {named}{error.strerror or error}; check free space and permissions, then run again")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def keep_memory() -> None:
+    """Have this process keep freed memory for itself, where its C library is glibc. Else arrays above 32 MB, as a batch
+    of 224 px makes them, come anew from the system at each step, and clearing their pages costs a fifth of it."""
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a container or a scheduler can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def take_seconds() -> dict[str, float]:
+    """Seconds of each stage that DVC ran, and did not restore, in the present experiment; told once."""
+    if not _SECONDS.exists():
+        return {}
+    lines = [line.split() for line in _SECONDS.read_text(encoding="utf-8").splitlines()]
+    _SECONDS.unlink()
+    return {stage: float(seconds) for experiment, stage, seconds in lines if experiment == _experiment()}
+
+
+def _keep_seconds(seconds: float) -> None:
+    if stage := os.environ.get("DVC_STAGE"):
+        _SECONDS.parent.mkdir(exist_ok=True)
+        with _SECONDS.open("a", encoding="utf-8") as file:
+            file.write(f"{_experiment()} {stage} {seconds:.1f}\n")
+
+
+def _experiment() -> str:
+    return os.environ.get("DVC_EXP_NAME") or "-"
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+_SAME_START = 60  # seconds: the clock that start times are read from may have been set since
+
+
+def process_lives(pid: int, started: float | None = None) -> bool:
+    """Whether a process of this machine runs; with `started` (seconds since 1970), the one that began then."""
+    try:
+        process = psutil.Process(pid)
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return not ended and (started is None or abs(process.create_time() - started) < _SAME_START)
+    except psutil.NoSuchProcess:
+        return False

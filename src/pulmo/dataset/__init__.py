@@ -1,0 +1,1 @@
+"""From the film table to arrays and splits."""

@@ -1,0 +1,1 @@
+"""The whole evaluation: the report, the probes beside it, and films from elsewhere."""

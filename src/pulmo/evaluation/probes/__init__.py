@@ -1,0 +1,1 @@
+"""Probes: measurements of a model that need the images themselves."""

@@ -1,0 +1,64 @@
+"""Validation films as other equipment might have delivered them: what a model and its threshold ought to survive.
+
+Films of another year or hospital are framed, sharpened and stored in other ways than those that a model learnt from,
+and scores shift with that. The mean AUROC over these renderings tells models apart that are alike on the films as they
+are, and a threshold that is best on their mean leaves room for the shift; both look at validation alone. Strengths are
+those of 224 px; sigmas grow with the size of the film.
+"""
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import torch
+
+from pulmo.model.augmentation import log_spectra, take_spectra
+
+
+def render_films(images: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and renderings, uint8 (N, S, S) each, of films (N, S, S) with labels 0 or 1; as they are first."""
+    sigma = images.shape[1] / 224
+    clahe = cv2.createCLAHE(2.0, (8, 8))
+    dice = np.random.default_rng(seed)
+    yield "as it is", images
+    yield "blurred", _each(images, lambda film: _blur(film, sigma))
+    yield "sharpened", _each(images, lambda film: cv2.addWeighted(film, 2, _blur(film, sigma), -1, 0))
+    yield "brightened", _each(images, lambda film: 255 * (film / 255) ** 0.6)
+    yield "locally equalised", _each(images, clahe.apply)
+    yield "equalised", _each(images, cv2.equalizeHist)
+    yield "noisy", _each(images, lambda film: film + 255 * 0.03 * dice.standard_normal(film.shape))
+    yield "cropped", _each(images, lambda film: _crop(film, 0.8, 0.8))
+    yield "cropped top and bottom", _each(images, lambda film: _crop(film, 1, 0.8))
+    if 0 < labels.sum() < len(labels):
+        yield "spectrum of the other class", swap_spectra(images, labels, dice)
+
+
+def swap_spectra(images: np.ndarray, labels: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+    """Films (N, S, S) with the radial power spectrum of a film of the other class, drawn for each; phases stay."""
+    drawn = np.where(labels == 1, *(dice.choice(np.flatnonzero(labels == other), len(labels)) for other in (0, 1)))
+    parts = [slice(start, start + 64) for start in range(0, len(images), 64)]
+    spectra = torch.cat([log_spectra(torch.from_numpy(images[part]).float()) for part in parts])
+    donors = spectra[torch.from_numpy(drawn)]
+    swapped = [take_spectra(torch.from_numpy(images[part]).float(), donors[part]).numpy() for part in parts]
+    return _to_gray(np.concatenate(swapped))
+
+
+def _each(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    return np.stack([_to_gray(change(film)) for film in images])
+
+
+def _blur(film: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(film, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+
+
+def _crop(film: np.ndarray, wide: float, high: float) -> np.ndarray:
+    side = len(film)
+    width, height = round(side * wide), round(side * high)
+    left, top = (side - width) // 2, (side - height) // 2
+    part = film[top : top + height, left : left + width]
+    return cv2.resize(part, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _to_gray(values: np.ndarray) -> np.ndarray:
+    gray: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return gray

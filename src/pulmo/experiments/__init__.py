@@ -1,0 +1,1 @@
+"""DVC's experiments: listed, queued, compared, repaired, searched, promoted."""

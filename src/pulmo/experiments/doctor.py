@@ -1,0 +1,201 @@
+"""What keeps a checkout from working, each with its cure: one small function per thing looked at."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from pulmo.base.git import run_git
+from pulmo.base.params import load_params
+from pulmo.base.process import usable_cores
+from pulmo.experiments.dvc import run_dvc
+from pulmo.tracking.store import hide_password
+from pulmo.tracking.upkeep import list_left_open, move_artifacts, probe_store
+
+_GIB = 2**30
+_NEEDED, _ENOUGH = 1, 5  # GiB: the phantom run, the real films with cache and a few experiments
+_TOLD = ("torch", "mlflow", "dvc")
+
+
+class Finding(NamedTuple):
+    """What a check saw; `cure` is empty where there is nothing to do."""
+
+    state: Literal["ok", "warning", "error"]
+    text: str
+    cure: str = ""
+
+
+def examine(root: Path) -> Iterator[tuple[str, Finding]]:
+    """Every check of the project at `root` by name, as each is done; a check that itself breaks is a finding too."""
+    failed: set[str] = set()
+    for name, check in CHECKS.items():
+        if name == "open runs" and "store" in failed:
+            continue
+        try:
+            found = check(root)
+        except (ValueError, OSError) as error:
+            found = Finding("error", " ".join(str(error).split()))  # which names the cure
+        if found.state == "error":
+            failed.add(name)
+        yield name, found
+
+
+def check_git(root: Path) -> Finding:
+    """DVC keeps experiments as commits, so it needs git, a repository, a commit, and the history they start from."""
+    if not shutil.which("git"):
+        return Finding("error", "git is not installed", "install git (apt install git, brew install git)")
+    if not run_git(root, "rev-parse", "--show-toplevel"):
+        return Finding("error", f"{root} is no git repository", "clone with git; an unpacked .zip has no history")
+    if not (head := run_git(root, "rev-parse", "--verify", "--quiet", "--short", "HEAD")):
+        return Finding("error", "the repository has no commit", "git add -A && git commit -m start")
+    if run_git(root, "rev-parse", "--is-shallow-repository") == "true":
+        return Finding("error", "shallow clone: queued experiments record nothing", "git fetch --unshallow")
+    if not run_git(root, "config", "user.email"):
+        return Finding("warning", "git does not know who you are", "git config --global user.email YOU@EXAMPLE.ORG")
+    return Finding("ok", f"at commit {head}, whole history")
+
+
+def check_versions(root: Path) -> Finding:
+    """The installed packages against the ranges of pyproject.toml."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    python = ".".join(map(str, sys.version_info[:3]))
+    wrong = [] if python in SpecifierSet(project["requires-python"]) else [f"python {python}"]
+    for line in project["dependencies"]:
+        wanted = Requirement(line)
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            wrong.append(f"{wanted.name} missing")
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} {found} (wanted {wanted.specifier})")
+    if wrong:
+        return Finding("error", ", ".join(wrong), "rm -rf .venv && make repro")
+    return Finding("ok", ", ".join([f"python {python}", *(f"{name} {version(name)}" for name in _TOLD)]))
+
+
+def check_environment(root: Path) -> Finding:
+    """The stages run `python` as the PATH finds it, which must be the one with the packages."""
+    found = shutil.which("python")
+    if not found or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
+        return Finding(
+            "warning", f"stages would run {found}, not {sys.executable}", "source .venv/bin/activate, or use make"
+        )
+    return Finding("ok", f"stages run {found}")
+
+
+def check_params(root: Path) -> Finding:
+    """params.yaml as the stages read it."""
+    load_params(root / "params.yaml")
+    return Finding("ok", "params.yaml is valid")
+
+
+def check_data(root: Path) -> Finding:
+    """What the pipeline wrote: there, unchanged, and in the cache."""
+    told = json.loads(run_dvc(root, "data", "status", "--json"))
+    uncommitted = told.get("uncommitted", {})
+    if absent := told.get("not_in_cache"):
+        return Finding("warning", f"{_few(absent)} not in the cache", "dvc pull (from a remote), or make repro")
+    if missing := uncommitted.get("deleted"):
+        return Finding("warning", f"{_few(missing)} missing", "dvc checkout")
+    if changed := uncommitted.get("modified"):
+        return Finding("warning", f"{_few(changed)} changed by hand", "dvc checkout --force, or dvc repro")
+    return Finding("ok", "every output is there and in the cache")
+
+
+def check_cache(root: Path) -> Finding:
+    """How DVC links outputs to its cache, and whether there is a remote to share through."""
+    lines = [line.partition(": ") for line in run_dvc(root, "version").splitlines()]
+    told = {key: value for key, _, value in lines}
+    place, links = told.get("Cache directory"), told.get("Cache types", "")
+    cache = f"cache on {place}, links: {links}" if place else "no cache yet"
+    return Finding("ok", f"{cache}; remotes: {told.get('Remotes', 'None')}")
+
+
+def check_leftover(root: Path) -> Finding:
+    """A file store of an older MLflow makes `mlflow ui` look there, and show none of the runs."""
+    if list((root / "mlruns").glob("*/meta.yaml")):
+        return Finding("error", "a leftover mlruns/ hides the store from `mlflow ui`", "mv mlruns mlruns.old")
+    return Finding("ok", "no leftover mlruns/")
+
+
+def check_store(root: Path) -> Finding:
+    """Whether runs can be written."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
+        text = f"MLFLOW_TRACKING_URI={given} is relative: temporary experiments would lose their runs"
+        return Finding(
+            "error", text, f"export MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{root}/mlflow.db')}, or unset it"
+        )
+    if not given and not (root / "mlflow.db").exists():
+        return Finding("ok", "no mlflow.db yet; the first run makes it")
+    runs = probe_store(root)
+    if moved := move_artifacts(root, look=True):
+        return Finding(
+            "warning", f"{moved} addresses in mlflow.db lead to where this checkout was before", "pulmo sync"
+        )
+    return Finding("ok", f"{hide_password(given) or 'mlflow.db'} takes runs, and holds {runs}")
+
+
+def check_open_runs(root: Path) -> Finding:
+    """Runs that a kill left RUNNING."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
+        return Finding("ok", "no run yet")
+    gone, unknown = list_left_open(root)
+    if gone:
+        return Finding(
+            "warning", f"{_few([run.info.run_name for run in gone])} RUNNING without a process", "pulmo sync"
+        )
+    elsewhere = f"; {len(unknown)} RUNNING on other machines" if unknown else ""
+    return Finding("ok", f"no run was left open{elsewhere}")
+
+
+def check_compute(root: Path) -> Finding:
+    """Where `device: auto` and `precision: auto` lead."""
+    import torch
+
+    from pulmo.model.device import choose_device, choose_precision
+
+    device = choose_device("auto")
+    name = torch.cuda.get_device_name(0) if device.type == "cuda" else f"CPU, {usable_cores()} cores"
+    text = f"{name}, trains in {choose_precision('auto', device)}"
+    if device.type == "cpu" and shutil.which("nvidia-smi"):
+        cure = "nvidia-smi; pip install a torch built for that driver (https://pytorch.org)"
+        return Finding("warning", f"{text}; there is an NVIDIA driver, but torch {torch.__version__} sees no GPU", cure)
+    return Finding("ok", text)
+
+
+def check_disk(root: Path) -> Finding:
+    """Room for data, cache and runs."""
+    free = shutil.disk_usage(root).free / _GIB
+    state: Literal["ok", "warning", "error"] = "ok" if free >= _ENOUGH else "warning" if free >= _NEEDED else "error"
+    cure = "" if state == "ok" else "dvc gc --workspace --all-experiments, or free space"
+    return Finding(state, f"{free:.1f} GiB free", cure)
+
+
+CHECKS: dict[str, Callable[[Path], Finding]] = {
+    "git": check_git,
+    "versions": check_versions,
+    "environment": check_environment,
+    "params": check_params,
+    "data": check_data,
+    "cache": check_cache,
+    "mlruns": check_leftover,
+    "store": check_store,
+    "open runs": check_open_runs,
+    "compute": check_compute,
+    "disk": check_disk,
+}
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")

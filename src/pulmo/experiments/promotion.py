@@ -1,0 +1,170 @@
+"""Who becomes champion: gates that every model must pass, then the present champion to be beaten on validation.
+
+Nothing here looks at test: a number that decides which model is kept is no longer a fair estimate.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pulmo.base.git import run_git
+from pulmo.base.paths import EVALUATION, PACKAGE
+from pulmo.experiments.revisions import read_output
+from pulmo.metrics.comparison import compare_models, pair_predictions, read_predictions
+from pulmo.metrics.estimates import Estimate, estimate_text
+from pulmo.model.classifier import load_classifier
+from pulmo.tracking import registry
+from pulmo.tracking.store import read_artifact
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A bound that a value must keep; a value that is unknown (None) does not."""
+
+    name: str
+    value: float | None
+    bound: float
+    at_least: bool  # else at most
+
+    @property
+    def passed(self) -> bool:
+        if self.value is None:
+            return False
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        value = "unknown" if self.value is None else f"{self.value:.3f}"
+        sign = "at least" if self.at_least else "at most"
+        return f"{'passed' if self.passed else 'FAILED':6}  {self.name:44} {value:>8}  {sign} {self.bound:.3f}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said for and against a candidate; `difference`: AUROC on validation, candidate less champion."""
+
+    gates: list[Gate]
+    champion: registry.Version | None
+    difference: Estimate | None = None
+    obstacle: str = ""  # why there is a champion but no difference
+
+    @property
+    def objections(self) -> list[str]:
+        """Why it should not become champion; empty where it may."""
+        against = [f"gate failed: {gate.name}" for gate in self.gates if not gate.passed]
+        if self.obstacle:
+            against.append(f"cannot be compared with the champion: {self.obstacle}")
+        if self.champion and self.difference and (self.difference["low"] or 0) <= 0:
+            against.append(f"does not beat {self.champion.name} on validation, AUROC {estimate_text(self.difference)}")
+        return against
+
+
+def check_gates(
+    report: Mapping[str, Any],
+    leakage: Mapping[str, Any] | None,
+    *,
+    min_auroc: float,
+    max_ece: float,
+    max_leaks: int,
+    min_shortcut_margin: float,
+) -> list[Gate]:
+    """The gates, all on validation, from the contents of reports/evaluation.json and reports/leakage.json.
+
+    The calibration error may be as large as a perfectly calibrated model's would be by chance in so few films.
+    """
+    val = report["val"]
+    auroc, ece = val["metrics"]["auroc"], val["calibration"]["after"]["ece"]
+    shortcuts = [family["val"]["value"] for family in report["shortcuts"]["families"] if family["val"]]
+    best = max((value for value in shortcuts if value is not None), default=0.5)
+    margin = None if auroc["value"] is None else auroc["value"] - best
+    keys = ("patients_across_splits", "exact_duplicates_across_splits")
+    leaks = None if leakage is None else float(sum(len(leakage[key]) for key in keys))
+    return [
+        Gate("AUROC, lower end of its 95% interval", auroc["low"], min_auroc, at_least=True),
+        Gate("AUROC beyond the best shortcut's", margin, min_shortcut_margin, at_least=True),
+        Gate("calibration error (ECE)", ece["value"], max(max_ece, ece["chance_high"]), at_least=False),
+        Gate("patients or identical films in two splits", leaks, max_leaks, at_least=False),
+    ]
+
+
+def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Estimate:
+    """AUROC of the candidate less the champion's, by the paired bootstrap over patients, from tables like
+    reports/predictions.csv; ValueError where they were validated on different films."""
+    first, second = (table[table.split == "val"] for table in (champion, candidate))
+    a, b = pair_predictions(first, second, "validation")
+    report = compare_models(a.label, a.patient, (a.logit, b.logit), (a.called == 1, b.called == 1))
+    difference: Estimate = report["metrics"]["auroc"]["difference"]
+    return difference
+
+
+def find_candidate(root: Path, name: str) -> registry.Candidate:
+    """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as `dvc repro`
+    or `dvc exp apply` leaves it, the run of the evaluation that stands there. ValueError where there is none."""
+    try:
+        return registry.find_candidate(root, name)
+    except ValueError:
+        with suppress(ValueError):
+            if found := registry.find_evaluated(root, read_output(root, str(EVALUATION), name)):
+                return found
+        raise
+
+
+def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:
+    """Hold a candidate against the gates (`bounds` as in `check_gates`) and the champion; changes nothing.
+
+    ValueError where its package is damaged, which no reason can force.
+    """
+    champion = registry.read_champion(root)
+    if champion and champion.run_id == candidate.run_id:
+        raise ValueError(f"{candidate.name} is champion already, as version {champion.number}")
+    load_classifier(registry.fetch_package(root, candidate))
+    report = read_artifact(root, candidate.run_id, "evaluation.json")
+    if report is None:
+        raise ValueError(f"the run of {candidate.name} holds no evaluation.json; run the experiment again")
+    leakage = read_artifact(root, candidate.run_id, "leakage.json")
+    gates = check_gates(json.loads(report), json.loads(leakage) if leakage else None, **bounds)
+    if champion is None:
+        return Verdict(gates, None)
+    texts = [read_artifact(root, run_id, "predictions.csv") for run_id in (champion.run_id, candidate.run_id)]
+    try:
+        tables = [read_predictions(text) for text in texts if text is not None]
+        if len(tables) < 2:
+            raise ValueError("the predictions of one of them are no longer in the store")
+        return Verdict(gates, champion, compare_on_validation(*tables))
+    except ValueError as error:
+        return Verdict(gates, champion, obstacle=str(error))
+
+
+def promote(root: Path, candidate: registry.Candidate, verdict: Verdict, reason: str = "") -> int:
+    """Make the candidate champion and record why; returns its version.
+
+    ValueError where there are objections and no `reason` says why it becomes champion all the same.
+    """
+    objections = "; ".join(verdict.objections)
+    if objections and not reason:
+        raise ValueError(f"{candidate.name} was not promoted: {objections}; --force --reason TEXT promotes it even so")
+    if verdict.champion and verdict.difference and not objections:
+        why = f"beats {verdict.champion.name} on validation, AUROC {estimate_text(verdict.difference)}"
+    else:
+        why = "first champion, every gate passed"
+    tags = {
+        "experiment": candidate.name,
+        "replaced": f"version {verdict.champion.number}, {verdict.champion.name}" if verdict.champion else "",
+        "by": run_git(root, "config", "user.name") or "unknown",
+        "why": f"forced: {reason}" if objections else why,
+        "objections": objections,
+    }
+    tags = {key: text for key, text in tags.items() if text}
+    return registry.register(root, candidate, tags, verdict.champion)
+
+
+def find_package(root: Path) -> tuple[Path, str]:
+    """The package that answers when none is named, and its name: the champion's, else models/package."""
+    champion = registry.read_champion(root)
+    if champion is None:
+        return root / PACKAGE, str(PACKAGE)
+    return registry.fetch_package(root, champion), f"champion {champion.name}, version {champion.number}"

@@ -1,0 +1,172 @@
+"""One story in two places: every experiment that DVC has gets its run, every run that a kill left open its end."""
+
+import csv
+import io
+import json
+import math
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pulmo.base import paths
+from pulmo.base.git import run_git
+from pulmo.experiments.listing import Experiment, read_experiments
+from pulmo.experiments.revisions import read_output
+from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST
+from pulmo.tracking.upkeep import (
+    REPLACED,
+    add_run,
+    close_run,
+    find_experiment_runs,
+    is_gone,
+    list_left_open,
+    mark_replaced,
+    move_artifacts,
+)
+
+_TEXTS = (paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
+_PAUSE = 600  # seconds that DVC may take between two stages; what is killed may be Running for ever in its eyes
+
+
+def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
+    """Repair the store of the project at `root`, telling each change in a line; a second time there is none.
+
+    Finds the artifacts of a checkout that was moved (move_artifacts), closes what is surely dead as KILLED
+    (`older_than`: see list_left_open), then adds the runs of finished and failed experiments that have none.
+    Runs of experiments that were removed from DVC stay; those of an experiment that another one of its name replaced
+    (`dvc exp run -f`) are marked.
+    """
+    experiments = read_experiments(root)
+    states = {(experiment.name, experiment.baseline): experiment.state for experiment in experiments}
+    with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):  # two at once would both add what is missing
+        if moved := move_artifacts(root):
+            yield f"corrected          {moved} addresses of artifacts, which led to where this checkout was before"
+        yield from _close_dead(root, states, older_than)
+        recorded = find_experiment_runs(root)
+        for experiment in experiments:
+            runs = recorded.get((experiment.name, experiment.baseline), [])
+            if evaluated := experiment.state == "Success":
+                whole = [run for run in runs if EVALUATED in run.data.tags]
+                runs = [run for run in whole if _agrees(run, experiment)]
+                yield from _mark_replaced(root, whole, runs)
+            if not runs and experiment.state in ("Success", "Failed"):
+                yield _add(root, experiment, evaluated)
+
+
+def _close_dead(root: Path, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
+    """End the runs that a kill left open, and those that train ended well but no evaluate will go on in."""
+    gone, unknown = list_left_open(root, older_than)
+    for run in gone:
+        close_run(root, run)
+        yield f"closed as KILLED   {run.info.run_name}  (its process is gone)"
+    for run in unknown:
+        where = run.data.tags.get(HOST, "a machine that left no name")
+        yield f"left as RUNNING    {run.info.run_name}  (started on {where}; `--older-than HOURS` closes it)"
+    for key, runs in find_experiment_runs(root).items():
+        state = states.get(key)
+        for run in runs:
+            if run.info.status != "FINISHED" or EVALUATED in run.data.tags or state == "Unfinished":
+                continue
+            between_stages = state == "Running" and time.time() - run.info.end_time / 1000 < _PAUSE
+            if not between_stages and is_gone(run, older_than):
+                status = "FAILED" if state == "Failed" else "KILLED"
+                close_run(root, run, status)
+                yield f"closed as {status}   {run.info.run_name}  (its process is gone, and it was not evaluated)"
+
+
+def _mark_replaced(root: Path, runs: list[Any], own: list[Any]) -> Iterator[str]:
+    """Mark those `runs` of an experiment that are not its `own`, and those alone."""
+    for run in runs:
+        # Not another machine's: a store that is shared may hold a colleague's experiment of that name.
+        here, marked = run.data.tags.get(HOST) == socket.gethostname(), REPLACED in run.data.tags
+        if here and (run in own) == marked:
+            mark_replaced(root, run, not marked)
+            change = "is its own again" if marked else "replaced"
+            yield f"{change:18} {run.info.run_name}  (run {run.info.run_id})"
+
+
+def _agrees(run: Any, experiment: Experiment) -> bool:
+    """Whether a run is that of the experiment as it is now, and not of one that `dvc exp run -f` replaced."""
+    kept = run.data.metrics
+    return all(math.isclose(kept.get(key, math.nan), value) for key, value in experiment.metrics.items())
+
+
+def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+
+    read = _reader(root, experiment.revision) if evaluated else lambda path: None
+    texts = {path.name: text for path in _TEXTS if (text := read(path)) is not None}
+    history = [
+        {key: float(value) for key, value in row.items() if value}
+        for row in csv.DictReader(io.StringIO(read(paths.HISTORY) or ""))
+    ]
+    report = json.loads(texts.get(paths.EVALUATION.name, "{}"))
+    tags = {
+        EXPERIMENT_TAG: experiment.name,
+        "dvc.baseline": experiment.baseline,
+        "git.revision": experiment.baseline,
+        "mlflow.source.git.commit": experiment.baseline,
+        "mlflow.user": run_git(root, "log", "-1", "--format=%an", experiment.revision) or "unknown",
+        "pulmo.backfilled": date.today().isoformat(),
+        "pulmo.error": experiment.error,
+        "data_sha256": json.loads(read(paths.PACKAGE / "model.json") or "{}").get("data_sha256"),
+        "train_run_id": json.loads(read(paths.MLFLOW_RUN) or "{}").get("run_id"),
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            package = _fetch_package(root, experiment.revision, Path(temporary) / "package") if evaluated else None
+        except (DvcException, DataIndexDirError, OSError):
+            cure = f"`dvc exp pull REMOTE {experiment.name}` or `dvc pull` brings it"
+            return f"left out           {experiment.name}  (its model is not in the cache; {cure})"
+        add_run(
+            root,
+            experiment.name,
+            created=datetime.fromisoformat(experiment.created).timestamp(),
+            evaluated=evaluated,
+            params=experiment.params,
+            tags={key: value for key, value in tags.items() if value},
+            metrics={**_bounds(report, experiment.metrics), **experiment.metrics},
+            history=history,
+            texts=texts,
+            package=package,
+        )
+    held = f"{len(history)} epochs, {len(experiment.metrics)} metrics, {len(texts)} files"
+    held = f"{experiment.state.lower()}; {held}, {'the' if package else 'no'} model"
+    return f"added              {experiment.name}  ({held})"
+
+
+def _reader(root: Path, revision: str) -> Callable[[Path], str | None]:
+    def read(path: Path) -> str | None:
+        try:
+            return read_output(root, str(path), revision)
+        except ValueError:  # in no cache at hand
+            return None
+
+    return read
+
+
+def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:
+    from dvc.api import DVCFileSystem
+
+    outputs = DVCFileSystem(str(root), rev=revision)
+    if not outputs.exists(str(paths.PACKAGE)):  # in the pipeline as it was then
+        return None
+    outputs.get(str(paths.PACKAGE), str(target), recursive=True)
+    return target
+
+
+def _bounds(report: dict[str, Any], metrics: dict[str, float]) -> dict[str, float | None]:
+    """The interval of each metric, as evaluate tracks it: test.auroc.low and test.auroc.high."""
+    found: dict[str, float | None] = {}
+    for key in metrics:
+        split, _, name = key.partition(".")
+        estimate = report.get(split, {}).get("metrics", {}).get(name, {})
+        found |= {f"{key}.{bound}": estimate.get(bound) for bound in ("low", "high")}
+    return found

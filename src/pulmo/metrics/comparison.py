@@ -1,0 +1,115 @@
+"""Two models on the same films: what differs beyond chance, and on which films."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from pulmo.metrics.bootstrap import bootstrap, check_films
+from pulmo.metrics.discrimination import METRICS, discrimination
+from pulmo.metrics.estimates import estimate
+from pulmo.metrics.ranking import Floats
+
+
+def read_predictions(text: str) -> pd.DataFrame:
+    """The table of reports/predictions.csv; names stay text, be they NA or 007."""
+    return pd.read_csv(io.StringIO(text), dtype={"path": str, "patient": str}, keep_default_na=False)
+
+
+def pair_predictions(a: pd.DataFrame, b: pd.DataFrame, kind: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables (columns path, label, …) sorted by path; ValueError, naming the `kind` of set, unless they hold the
+    same films and labels."""
+    first, second = (table.sort_values("path", ignore_index=True) for table in (a, b))
+    if only := sorted(set(first.path) ^ set(second.path)):
+        raise ValueError(
+            f"the two {kind} sets differ: {len(only)} films are in one of them only, such as {only[0]}; "
+            "compare runs with the same data and split"
+        )
+    if differing := first.path[first.label != second.label].tolist():
+        raise ValueError(f"the two {kind} sets label {len(differing)} films differently, such as {differing[0]}")
+    return first, second
+
+
+def compare_models(
+    labels: ArrayLike,
+    groups: ArrayLike,
+    scores: tuple[ArrayLike, ArrayLike],
+    decisions: tuple[ArrayLike, ArrayLike],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Second model less first, for (first, second) scores and decisions on the same films.
+
+    `metrics`: per metric both values and the difference with its interval from the same resampled patients; `delong`
+    and `mcnemar`: the tests of that name (`delong` is None with fewer than two films of a class); `disagreements`: rows
+    of the films that get different decisions.
+    """
+    label, first, patient = check_films(labels, scores[0], groups)
+    second = check_films(labels, scores[1], groups)[1]
+    called_a, called_b = (np.asarray(called, dtype=bool) for called in decisions)
+    of_a, of_b = discrimination(label, first, called_a), discrimination(label, second, called_b)
+
+    def both(weights: Floats) -> dict[str, Floats]:
+        a, b = of_a(weights), of_b(weights)
+        return {f"{side} {name}": values[name] for side, values in (("a", a), ("b", b)) for name in METRICS}
+
+    values, replicates = bootstrap(both, label, patient, resamples, seed)
+    metrics = {}
+    for name in METRICS:
+        a, b = float(values[f"a {name}"]), float(values[f"b {name}"])
+        difference = estimate(b - a, replicates[f"b {name}"] - replicates[f"a {name}"], patient)
+        metrics[name] = {"a": a, "b": b, "difference": difference}
+    return {
+        "films": len(label),
+        "patients": len(np.unique(patient)),
+        "metrics": metrics,
+        "delong": delong_test(label, first, second) if 2 <= label.sum() <= len(label) - 2 else None,
+        "mcnemar": mcnemar_test(label, called_a, called_b),
+        "disagreements": np.flatnonzero(called_a != called_b).tolist(),
+    }
+
+
+def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> dict[str, float]:
+    """Difference of two correlated AUROCs (second less first), its 95% interval and two-sided p, films taken as
+    independent (DeLong et al. 1988, by the midranks of Sun and Xu 2014)."""
+    label, a, patient = check_films(labels, first, np.zeros(len(np.asarray(labels))))
+    b = check_films(labels, second, patient)[1]
+    m, n = int(label.sum()), int((~label).sum())
+    if min(m, n) < 2:
+        raise ValueError("DeLong's test needs at least two films of each class")
+    scores = np.stack([a, b])
+    everyone = stats.rankdata(scores, axis=1)
+    positives = stats.rankdata(scores[:, label], axis=1)
+    negatives = stats.rankdata(scores[:, ~label], axis=1)
+    beaten = (everyone[:, label] - positives) / n  # share of NORMAL films below each PNEUMONIA film
+    beating = (everyone[:, ~label] - negatives) / m  # share of PNEUMONIA films below each NORMAL film
+    auroc = beaten.mean(axis=1)
+    difference = float(auroc[1] - auroc[0])
+    variance = sum(float(np.var(part[1] - part[0], ddof=1)) / part.shape[1] for part in (beaten, beating))
+    error = float(np.sqrt(variance))
+    if error < 1e-12:
+        z, p = (0.0, 1.0) if abs(difference) < 1e-12 else (float(np.copysign(np.inf, difference)), 0.0)
+    else:
+        z = difference / error
+        p = float(2 * stats.norm.sf(abs(z)))
+    half = stats.norm.ppf(0.975) * error
+    return {
+        "auroc_a": float(auroc[0]),
+        "auroc_b": float(auroc[1]),
+        "difference": difference,
+        "low": float(difference - half),
+        "high": float(difference + half),
+        "z": z,
+        "p": p,
+    }
+
+
+def mcnemar_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> dict[str, float]:
+    """Films that only one of two models decides rightly, and the exact two-sided p that this is chance."""
+    label, a, b = (np.asarray(values, dtype=bool) for values in (labels, first, second))
+    only_a, only_b = int(((a == label) & (b != label)).sum()), int(((a != label) & (b == label)).sum())
+    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return {"only_a_right": only_a, "only_b_right": only_b, "p": float(p)}

@@ -1,0 +1,99 @@
+"""Values with their 95% intervals, and how they are written."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pulmo.metrics.ranking import Flags, Floats
+
+Estimate = dict[str, Any]  # value, low, high (None where undefined), films, patients; note where something is unusual
+
+
+def estimate(value: float, replicates: Floats, patients: NDArray[Any]) -> Estimate:
+    """Value and 95% percentile interval, with the n behind it: `patients` has the patient of each film it is about.
+
+    Resamples without a value are dropped and counted; an interval of width 0 would claim certainty and is None.
+    """
+    result: Estimate = {
+        "value": None if math.isnan(value) else float(value),
+        "low": None,
+        "high": None,
+        "films": len(patients),
+        "patients": len(np.unique(patients)),
+    }
+    found = replicates[~np.isnan(replicates)]
+    if math.isnan(value):
+        result["note"] = "undefined: 0/0"
+    elif not len(found) or np.ptp(found) < 1e-12:
+        result["note"] = "no interval: every resample gives the same value"
+    else:
+        result["low"], result["high"] = (float(bound) for bound in np.percentile(found, [2.5, 97.5]))
+        if len(found) < len(replicates):
+            result["note"] = f"undefined in {len(replicates) - len(found)} of {len(replicates)} resamples"
+    return result
+
+
+def estimate_proportion(
+    value: float, replicates: Floats, patients: NDArray[Any], trials: int | None = None
+) -> Estimate:
+    """`estimate`, but exactly 0 or 1, which no resample can widen, gets a Wilson interval over `trials`, or else over
+    the patients."""
+    from scipy.stats import binomtest  # which training need not load
+
+    result = estimate(value, replicates, patients)
+    if value in (0, 1):
+        trials = result["patients"] if trials is None else trials
+        share = binomtest(round(value * trials), trials).proportion_ci(method="wilson")
+        note = f"every resample gives the same value: Wilson interval over {trials} patients"
+        result |= {"low": float(share.low), "high": float(share.high), "note": note}
+    return result
+
+
+def estimate_auroc(value: float, replicates: Floats, labels: Flags, patients: NDArray[Any]) -> Estimate:
+    """`estimate_proportion` of an AUROC; exactly 0 or 1 counts pairs of patients that have no patient in common.
+
+    As many such pairs as there are patients in the smaller class are independent trials, each of which a model with an
+    AUROC of A ranks rightly with probability A; that all pairs are ranked rightly is no likelier than that these are.
+    """
+    pairs = min(len(np.unique(patients[chosen])) for chosen in (labels, ~labels))
+    return estimate_proportion(value, replicates, patients, pairs)
+
+
+def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
+    """Second less first, of two sets without a patient in common, with a 95% interval from both of theirs (Newcombe's
+    square-and-add, 1998), so that a value of exactly 0 or 1 does not count as certain."""
+    result: Estimate = {"value": None, "low": None, "high": None}
+    result |= {key: first[key] + second[key] for key in ("films", "patients")}
+    if first["value"] is None or second["value"] is None:
+        return result | {"note": "one of the two is undefined"}
+    result["value"] = second["value"] - first["value"]
+    if first["low"] is None or second["low"] is None:
+        return result | {"note": "no interval: one of the two has none"}
+    down = math.hypot(second["value"] - second["low"], first["high"] - first["value"])
+    up = math.hypot(second["high"] - second["value"], first["value"] - first["low"])
+    return result | {"low": result["value"] - down, "high": result["value"] + up}
+
+
+def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
+    """`0.977 (0.961–0.989)`, or `-0.012 (-0.020 to 0.001)` where a dash would stand beside a minus sign.
+
+    A dash alone where there is no value, no parenthesis where there is no interval.
+    """
+    if estimate["value"] is None:
+        return "–"
+    value, low, high = (
+        f"{number or 0:.{digits}f}" for number in (estimate["value"], estimate["low"], estimate["high"])
+    )
+    between = " to " if "-" in f"{value}{low}{high}" else "–"
+    return value if estimate["low"] is None else f"{value} ({low}{between}{high})"
+
+
+def probability_text(value: float, digits: int = 3) -> str:
+    """A probability or threshold, with up to two digits more where it is neither 0 nor 1; `> 0.99999` beyond them."""
+    for shown in range(digits, digits + 3):
+        if not 0 < value < 1 or 0 < float(f"{value:.{shown}f}") < 1:
+            return f"{value:.{shown}f}"
+    return f"< {10**-shown:.{shown}f}" if value < 0.5 else f"> {1 - 10**-shown:.{shown}f}"

@@ -1,0 +1,67 @@
+"""How a model fares among some of the films, such as those of one subtype, beside all others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pulmo.metrics.bootstrap import bootstrap, check_films
+from pulmo.metrics.discrimination import discriminate, rates
+from pulmo.metrics.estimates import Estimate, estimate_difference, estimate_proportion
+from pulmo.metrics.ranking import Flags
+
+
+def evaluate_subgroups(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    decisions: ArrayLike,
+    groups: ArrayLike,
+    masks: Mapping[str, ArrayLike],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Sensitivity, specificity and AUROC within each named mask, however few its films.
+
+    The AUROC of a subgroup of one class (all bacterial, say) is against every film of the other class; `against` says.
+    `gap` has sensitivity and specificity less those of all other films.
+    """
+    label, score, patient = check_films(labels, scores, groups)
+    decided = np.asarray(decisions, dtype=bool)
+
+    def decide(part: Flags) -> dict[str, Estimate]:
+        if not part.any():
+            return {name: {"value": None, "films": 0, "patients": 0} for name in ("sensitivity", "specificity")}
+        values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
+        about = {"sensitivity": part & label, "specificity": part & ~label}
+        return {
+            name: estimate_proportion(float(values[name]), replicates[name], patient[about[name]]) for name in about
+        }
+
+    rows = []
+    for name, chosen in masks.items():
+        mask = np.asarray(chosen, dtype=bool)
+        if not mask.any():
+            raise ValueError(f"subgroup {name} holds no film")
+        classes = np.unique(label[mask])
+        own = discriminate(label[mask], score[mask], decided[mask], patient[mask], resamples, seed)[0]
+        auroc, others = own["auroc"], decide(~mask)
+        if len(classes) == 1:
+            wider = mask | (label != classes[0])
+            auroc = discriminate(label[wider], score[wider], decided[wider], patient[wider], resamples, seed)[0][
+                "auroc"
+            ]
+        rows.append(
+            {
+                "name": name,
+                "films": int(mask.sum()),
+                "patients": len(np.unique(patient[mask])),
+                "pneumonia": int(label[mask].sum()),
+                "sensitivity": own["sensitivity"],
+                "specificity": own["specificity"],
+                "auroc": auroc,
+                "gap": {name: estimate_difference(others[name], own[name]) for name in others},
+                "against": "its own films" if len(classes) == 2 else f"all {'NORMAL' if classes[0] else 'PNEUMONIA'}",
+            }
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""Networks, their weights, the device they run on, augmentation and scoring."""

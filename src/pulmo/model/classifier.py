@@ -1,0 +1,45 @@
+"""A model package loaded into a network that scores films."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from pulmo.model.networks import build_model
+from pulmo.model.scoring import predict_logits
+from pulmo.model.weights import read_state
+from pulmo.package.info import PackageInfo
+from pulmo.package.storage import WEIGHTS, read_known, verify_package
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The network in eval mode on the CPU, and what its package says.
+
+    `films`: split (train, val, test) by the pixel hash of each film that it was made with; empty where it does not say.
+    """
+
+    network: nn.Module
+    info: PackageInfo
+    films: Mapping[str, str] = field(default_factory=dict)
+
+    def score(
+        self, images: np.ndarray, batch_size: int = 64, device: str = "auto", precision: str = "auto"
+    ) -> np.ndarray:
+        """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S) in the size and fit of `info`."""
+        info = self.info
+        return predict_logits(self.network, images, batch_size, device, precision, info.mean, info.std, info.tta_views)
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """Load a package and verify it: hash, keys and shapes; anything wrong is a ValueError that names the file."""
+    info, file = verify_package(folder), folder / WEIGHTS
+    network = build_model(info.arch, "none", info.head, info.size)
+    try:
+        network.load_state_dict(read_state(file))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ValueError(f"{file} does not fit {info.arch} with {info.head} outputs: {reason[:200]}") from None
+    return Classifier(network.eval(), info, read_known(folder))

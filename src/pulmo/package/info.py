@@ -1,0 +1,59 @@
+"""The contents of model.json: everything that is known about a model beside its weights."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pulmo.base.files import read_json
+
+CARD = "model.json"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of values 0..1; torchvision's weights were trained with these
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Test-time augmentation: mirrored or not, degrees turned, zoom. The film alone, then four that balance one another.
+TTA_VIEWS = (
+    (False, 0.0, 1.0),
+    (False, -6.0, 0.92),
+    (False, 6.0, 1.08),
+    (True, 6.0, 0.92),
+    (True, -6.0, 1.08),
+)
+
+Triple = tuple[float, float, float]
+
+
+class PackageInfo(BaseModel):
+    """What model.json says: read-only, no unknown key, no silent conversion (but JSON's lists for tuples)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1  # raised when the meaning of a key changes
+    arch: str  # torchvision's name
+    head: Literal[1, 2]  # output neurons
+    classes: tuple[str, str] = ("NORMAL", "PNEUMONIA")
+    size: Annotated[int, Field(ge=1)]  # side of the square input in pixels
+    fit: Literal["squash", "crop", "pad"]  # how a film is brought to that square
+    mean: Triple = IMAGENET_MEAN  # per channel, of values 0..1
+    std: Triple = IMAGENET_STD
+    tta_views: Annotated[int, Field(ge=1, le=len(TTA_VIEWS))] = 1  # copies of a film whose mean log-odds count
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # of prob_pneumonia; None until evaluate locks it
+    temperature: Annotated[float, Field(gt=0)] | None = None  # divides the logit; None until evaluate fits it
+    locked: dict[str, Any] = {}  # all that validation decided: temperature, operating point, abstention band
+    training: dict[str, Any] = {}  # settings of the training, best epoch, its validation metrics
+    metrics: dict[str, Any] = {}  # of the evaluation: val, test, and estimates of test with their intervals
+    data_sha256: str = ""  # of the films and the split that it was trained on
+    git_revision: str = ""
+    weights_sha256: str = ""  # of weights.safetensors; filled in when the package is saved
+
+
+def read_info(folder: Path) -> PackageInfo:
+    """Read and check model.json alone; anything wrong is a ValueError that names the file and the key."""
+    file = folder / CARD
+    if not file.is_file():
+        raise ValueError(f"{file} not found: {folder} is no model package; run `dvc repro`, or name another folder")
+    try:
+        return PackageInfo.model_validate(read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "content"
+        raise ValueError(f"{file}: {key}: {first['msg']}; it was edited, or made by another version of Pulmo") from None

@@ -1,0 +1,1 @@
+"""Every picture and page that people look at. Numbers come in, nothing is measured here."""

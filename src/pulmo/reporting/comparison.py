@@ -1,0 +1,190 @@
+"""Two experiments side by side, as one figure and one page that needs no network."""
+
+import math
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pulmo.base.files import write_bytes, write_json
+from pulmo.films.labels import LABELS
+from pulmo.metrics.comparison import compare_models
+from pulmo.metrics.curves import roc_curve
+from pulmo.metrics.discrimination import METRICS, discriminate
+from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
+from pulmo.reporting.card import to_html
+from pulmo.reporting.plots import BLUE, DOTTED, GRAY, VERMILLION, Curves, drawing, plot_interval, plot_roc, pretty
+
+_LISTED = 100  # films on the page; the JSON file has all
+
+
+def write_comparison(
+    file: Path,
+    names: tuple[str, str],
+    tables: tuple[pd.DataFrame, pd.DataFrame],
+    thresholds: tuple[float, float],
+) -> dict[str, Any]:
+    """Compare two paired prediction tables (`comparison.pair_predictions`), write `file` (.json) and beside it a figure
+    (.png) and a page (.html), and return the report: that of `compare_models`, with the thresholds on prob_pneumonia
+    that each model calls by, and the films called differently as {path, label, name: called}."""
+    if names[0] == names[1]:
+        raise ValueError(f"{names[0]} cannot be compared with itself; `pulmo experiments` lists the others")
+    a, b = tables
+    label, logits, called = a.label.to_numpy(), (a.logit, b.logit), (a.called.to_numpy() == 1, b.called.to_numpy() == 1)
+    report = compare_models(label, a.patient, logits, called)
+    rows = report["disagreements"]
+    listed = [{"path": a.path[row], "label": int(label[row])} | _answers(names, tables, row, "called") for row in rows]
+    report = {
+        "first": names[0],
+        "second": names[1],
+        "thresholds": list(thresholds),
+        **report,
+        "disagreements": listed,
+    }
+    labels = _shorten(names)
+    picture = file.with_suffix(".png")
+    if 0 < label.sum() < len(label):
+        _draw(
+            picture,
+            {name: roc_curve(label, logit, a.patient) for name, logit in zip(labels, logits, strict=True)},
+            {
+                name: discriminate(label, logit, calls, a.patient)[0]["auroc"]
+                for name, logit, calls in zip(labels, logits, called, strict=True)
+            },
+            {name: report["metrics"][name]["difference"] for name in METRICS},
+            label,
+            (a.prob_pneumonia.to_numpy(), b.prob_pneumonia.to_numpy()),
+            called,
+            thresholds,
+        )
+    else:
+        picture.unlink(missing_ok=True)
+    gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]
+    films = [
+        [a.path[row].replace("|", "\\|"), LABELS[label[row]], *_answers(names, tables, row, "prob_pneumonia").values()]
+        for row in gaps
+    ]
+    page = to_html(_page(report, films, picture), file.parent)
+    write_bytes(file.with_suffix(".html"), page.encode())
+    write_json(file, report)
+    return report
+
+
+def _draw(
+    path: Path,
+    curves: Curves,
+    aurocs: Mapping[str, Estimate],
+    differences: Mapping[str, Estimate],
+    labels: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray],
+    called: tuple[np.ndarray, np.ndarray],
+    thresholds: tuple[float, float],
+) -> None:
+    """Two models on the same films: ROC curves by name, differences of metrics (second less first), and the probability
+    that each gives to every film (labels 0/1), with both thresholds, films that they call differently ringed."""
+    first, second = curves
+    with drawing(path, 14.5, 4.9, columns=3) as (roc, forest, scatter):
+        plot_roc(roc, curves, aurocs)
+        roc.legend(loc="lower right", title="AUROC (95% interval)")
+        forest.axvline(0, color=VERMILLION, linestyle="--", linewidth=1)
+        for row, estimate in enumerate(differences.values()):
+            plot_interval(forest, row, estimate)
+        forest.set_yticks(range(len(differences)), [pretty(name) for name in differences])
+        forest.set(xlabel=f"{second}\nless {first} (95% interval)", title="Differences")
+        forest.set_ylim(len(differences) - 0.4, -0.6)
+        forest.grid(visible=False, axis="y")
+        scatter.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
+        scatter.axvline(thresholds[0], color=GRAY, linewidth=1, linestyle="--", label="thresholds")
+        scatter.axhline(thresholds[1], color=GRAY, linewidth=1, linestyle="--")
+        for label, name, colour, marker in ((0, "NORMAL", BLUE, "o"), (1, "PNEUMONIA", VERMILLION, "^")):
+            of = labels == label
+            scatter.scatter(scores[0][of], scores[1][of], 16, colour, marker, alpha=0.6, linewidths=0, label=name)
+        differ = called[0] != called[1]
+        look: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
+        scatter.scatter(scores[0][differ], scores[1][differ], 60, label=f"called differently: {differ.sum()}", **look)
+        scatter.set(xlabel=f"probability of PNEUMONIA, {first}", ylabel=f"the same, {second}", title="Films")
+        scatter.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        scatter.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, columnspacing=1, handlelength=1.4)
+
+
+def format_comparison(report: dict[str, Any]) -> str:
+    """The report, 100 columns wide: both values of each metric, the paired difference, and two tests."""
+    first, second = _shorten((report["first"], report["second"]))
+    a, b = report["thresholds"]
+    compared = f"difference = {report['second']} less {report['first']}"
+    lines = [
+        *textwrap.wrap(f"{report['films']} test films of {report['patients']} patients; {compared}", 100),
+        "",
+        f"{'':18} {first:>16} {second:>16}   difference (95% interval)",
+        *(
+            f"{name:18} {_number(row['a']):>16} {_number(row['b']):>16}   {estimate_text(row['difference'])}"
+            for name, row in report["metrics"].items()
+        ),
+        f"{'threshold':18} {_number(a):>16} {_number(b):>16}",
+        "",
+        *(part for line in _tests(report) for part in textwrap.wrap(line, 100)),
+    ]
+    return "\n".join(lines)
+
+
+def _shorten(names: tuple[str, str], room: int = 16) -> tuple[str, str]:
+    """Two names in at most `room` characters each, cut where they stay different."""
+    long = [len(name) > room for name in names]
+    heads = [f"{name[: room - 1]}…" if cut else name for name, cut in zip(names, long, strict=True)]
+    tails = [f"…{name[1 - room :]}" if cut else name for name, cut in zip(names, long, strict=True)]
+    for first, second in (heads, tails):
+        if first != second:
+            return first, second
+    return "first", "second"
+
+
+def _answers(
+    names: tuple[str, str], tables: tuple[pd.DataFrame, pd.DataFrame], row: int, column: str
+) -> dict[str, Any]:
+    return {name: table[column][row].item() for name, table in zip(names, tables, strict=True)}
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _tests(report: dict[str, Any]) -> list[str]:
+    first, second, told = report["first"], report["second"], report["mcnemar"]
+    right = f"only {first} right {told['only_a_right']}, only {second} right {told['only_b_right']}"
+    lines = [f"McNemar: {right}, p = {told['p']:.3g}", f"{len(report['disagreements'])} films are called differently"]
+    if delong := report["delong"]:
+        lines.insert(0, f"DeLong: AUROC {delong['difference']:+.4f}, p = {delong['p']:.3g}")
+    return [*lines, "the tests take every film as independent; the intervals count patients"]
+
+
+def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
+    first, second = report["first"], report["second"]
+    rows = [
+        f"| {name} | {_number(row['a'])} | {_number(row['b'])} | {estimate_text(row['difference'])} |"
+        for name, row in report["metrics"].items()
+    ]
+    rows.append(f"| threshold | {' | '.join(map(_number, report['thresholds']))} | |")
+    text = [
+        f"# {second} against {first}",
+        f"On the {report['films']} test films of {report['patients']} patients that both answered. In parentheses: 95% "
+        "intervals over resampled patients, the same patients for both. An interval that holds 0 leaves open which "
+        "of the two is better. Whoever chooses by this page has used the test films to choose.",
+        f"![ROC curves, differences, films]({picture.name})" if picture.exists() else "All films are of one class.",
+        "\n".join([f"| metric | {first} | {second} | difference |", "|---|---|---|---|", *rows]),
+        "\n".join(f"- {line}" for line in _tests(report)),
+        "## Films called differently, the widest apart first",
+        "\n".join(
+            [
+                f"| film | is | probability by {first} | by {second} |",
+                "|---|---|---|---|",
+                *(
+                    f"| `{path}` | {label} | {probability_text(one)} | {probability_text(other)} |"
+                    for path, label, one, other in films
+                ),
+            ]
+        ),
+    ]
+    return "\n\n".join(text) + "\n"

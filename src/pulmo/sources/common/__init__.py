@@ -1,0 +1,1 @@
+"""Parts that several sources share: archives, layouts of folders, tables of labels, errors of hubs."""

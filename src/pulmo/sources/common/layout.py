@@ -1,0 +1,154 @@
+"""How films lie in folders: split/class/name or class/name, below any number of wrapping folders."""
+
+import os
+import shutil
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
+from pulmo.films.names import IMAGE_SUFFIXES
+from pulmo.films.table import Listed
+from pulmo.sources.common.archives import is_hidden, name_problem
+
+_EXPECTED = "expected split/class/ or class/ with split train, val or test and class NORMAL or PNEUMONIA"
+_OR_CSV = "other names need a CSV with the labels (data.folder.labels)"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A film found in a layout."""
+
+    name: str  # where it was found, relative to the source's root
+    split: str  # train, val, test, or empty where the layout has no splits
+    label: str  # NORMAL or PNEUMONIA
+    inner: str  # its path below the class folder
+
+    @property
+    def target(self) -> str:
+        """Its path below data/raw."""
+        return "/".join(part for part in (self.split, self.label, normal_form(self.inner)) if part)
+
+
+def normal_form(name: str) -> str:
+    """The name with accents in composed form, so that names from macOS, Linux and a CSV compare equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_film(name: str) -> bool:
+    """Whether the suffix is that of an image."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def list_folder(root: Path) -> dict[str, int]:
+    """Every visible file below `root`: its path with forward slashes, and its size in bytes.
+
+    Links are followed, but for those that lead back to a folder they lie in.
+    """
+    found: dict[str, int] = {}
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
+        here, relative = Path(folder).resolve(), Path(folder).relative_to(root)
+        folders[:] = [
+            name for name in folders if not is_hidden(name) and not here.is_relative_to((here / name).resolve())
+        ]
+        for name in files:
+            path = (relative / name).as_posix()
+            if is_hidden(name):
+                continue
+            if problem := name_problem(path):
+                raise ValueError(f"{root}: {path!a} {problem}")
+            if not (root / path).is_file():
+                raise ValueError(f"{root / path} is a broken link or no regular file; remove it")
+            found[path] = (root / path).stat().st_size
+    return found
+
+
+def find_films(names: Iterable[str], where: str) -> list[Placed]:
+    """Place every film among `names` (relative paths); `where` names the source in errors, all of them ValueErrors.
+
+    The shallowest split or class folders count, so that a second copy of the tree deeper down is left alone. How many
+    films lie outside of them is printed; a film whose split or class cannot be told is an error.
+    """
+    films = [name for name in sorted(names) if is_film(name)]
+    if not films:
+        raise ValueError(f"{where} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    starts = {name: start for name in films if (start := _start(_folders(name))) is not None}
+    if not starts:
+        raise ValueError(
+            f"{where}: no film is in a NORMAL or PNEUMONIA folder, {films[0]} for one; {_EXPECTED}; {_OR_CSV}"
+        )
+    depth = min(starts.values())
+    bases = sorted({_folders(name)[:depth] for name, start in starts.items() if start == depth})
+    if len(bases) > 1:
+        both = " and ".join("/".join(base) for base in bases[:2])
+        raise ValueError(f"{where} holds several sets of films, {both}; name one of them as the source; {_EXPECTED}")
+    placed = [_place(name, depth, where) for name in films if _folders(name)[:depth] == bases[0]]
+    found = [film for film in placed if film]
+    if len({bool(film.split) for film in found}) > 1:
+        raise ValueError(f"{where} has split folders and class folders side by side; {_EXPECTED}")
+    check_targets({film.name: film.target for film in found})
+    if outside := len(films) - len(found):
+        print(f"{outside:,} images outside the split and class folders of {where} are left out")
+    return found
+
+
+def check_counts(listed: Iterable[Listed], expected: Mapping[str, int], cure: str) -> None:
+    """ValueError unless each folder (train, or train/NORMAL) holds as many films as is known of it."""
+    paths = [film.path for film in listed]
+    found = {folder: sum(path.startswith(f"{folder}/") for path in paths) for folder in expected}
+    wrong = [
+        f"{name}: expected {count:,}, found {found[name]:,}" for name, count in expected.items() if found[name] != count
+    ]
+    if wrong:
+        raise ValueError(f"the dataset is not the published one ({'; '.join(wrong)}); {cure}")
+
+
+def check_targets(targets: Mapping[str, str]) -> None:
+    """ValueError if two sources (keys) would become the same file below data/raw (values)."""
+    taken: dict[str, str] = {}
+    for name, target in targets.items():
+        if target in taken:
+            raise ValueError(f"{taken[target]} and {name} would both become data/raw/{target}; rename one of them")
+        taken[target] = name
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """ValueError if the disk of `folder` has less than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(f"the films need {needed / 1e9:.1f} GB and the disk of {folder} has {free / 1e9:.1f} GB free")
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _folders(name: str) -> tuple[str, ...]:
+    return tuple(name.split("/")[:-1])
+
+
+def _start(folders: tuple[str, ...]) -> int | None:
+    """Where the first split/class or class folder begins."""
+    lower = [folder.lower() for folder in folders]
+    for index, folder in enumerate(lower):
+        below = lower[index + 1] if index + 1 < len(lower) else ""
+        if folder in CLASS_NAMES or (folder in SPLIT_NAMES and below in CLASS_NAMES):
+            return index
+    return None
+
+
+def _place(name: str, depth: int, where: str) -> Placed | None:
+    """The film at `name`, its layout starting at folder `depth`; None if it lies in a deeper copy or in no folder."""
+    parts = name.split("/")[depth:]
+    lower = [part.lower() for part in parts[:-1]]
+    split = SPLIT_NAMES.get(lower[0], "") if lower else ""
+    below = lower[1:] if split else lower
+    if below and below[0] in CLASS_NAMES:
+        if inner := [part for part in below[1:] if part in CLASS_NAMES or part in SPLIT_NAMES]:
+            raise ValueError(f"{where}: {name} lies in a folder {inner[0]} below its class folder; {_EXPECTED}")
+        return Placed(name, split, CLASS_NAMES[below[0]], "/".join(parts[len(lower) - len(below) + 1 :]))
+    copy_below = _start(tuple(lower[1:])) is not None and not (len(lower) > 1 and lower[1] in CLASS_NAMES)
+    if not lower or (not split and copy_below):
+        return None
+    raise ValueError(f"{where}: cannot tell split and class of {name}; {_EXPECTED}; {_OR_CSV}")

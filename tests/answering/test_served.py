@@ -1,0 +1,97 @@
+import base64
+import json
+import sys
+import urllib.error
+import urllib.request
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from code_reading import PACKAGE, imported_names, reached_modules
+from small_project import running_server
+
+from pulmo.answering.predictor import Answer, Predictor
+from pulmo.tracking.models import REQUIREMENTS
+from pulmo.tracking.store import EXPERIMENT, store_uri
+
+
+@pytest.fixture(scope="module")
+def films(project: Path) -> list[Path]:
+    table = pd.read_csv(project / "reports/predictions.csv").query("split == 'test'").groupby("label").head(2)
+    return [project / "data/raw" / path for path in table.path]
+
+
+@pytest.fixture(scope="module")
+def expected(project: Path, films: list[Path]) -> list[Answer]:
+    return Predictor.load(project / "models/package", device="cpu").predict(films)
+
+
+def model_uri(project: Path) -> str:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=store_uri(project))
+    (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    return f"runs:/{run.info.run_id}/model"
+
+
+def assert_answers(rows: list[dict], expected: list[Answer]) -> None:
+    assert [row["label"] for row in rows] == [answer.label for answer in expected]
+    assert [row["threshold"] for row in rows] == [answer.threshold for answer in expected]
+    probabilities = [row["prob_pneumonia"] for row in rows]
+    assert probabilities == pytest.approx([answer.prob_pneumonia for answer in expected], abs=1e-6)
+    assert {tuple(row) for row in rows} == {("label", "prob_pneumonia", "threshold")}
+
+
+@pytest.mark.slow
+def test_the_loaded_model_answers_like_the_package(project, films, expected, tmp_path, monkeypatch):
+    import mlflow
+
+    uri = model_uri(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri(project))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    model = mlflow.pyfunc.load_model(uri)
+    answers = model.predict(pd.DataFrame({"film": [film.read_bytes() for film in films]}))
+    assert_answers(answers.to_dict("records"), expected)
+    assert len(model.predict(model.input_example)) == 1
+    assert model.metadata.get_input_schema().input_names() == ["film"]
+
+
+@pytest.mark.slow
+def test_mlflow_serves_it_over_http(project, films, expected, tmp_path):
+    command = ("mlflow", "models", "serve", "--model-uri", model_uri(project), "--env-manager", "local")
+    options = ("--host", "127.0.0.1", "--port", "PORT")
+    store = store_uri(project)
+    with running_server(*command, *options, ready="ping", folder=tmp_path, MLFLOW_TRACKING_URI=store) as address:
+        encoded = [[base64.b64encode(film.read_bytes()).decode()] for film in films]
+        assert_answers(ask(address, encoded)["predictions"], expected)
+        with pytest.raises(urllib.error.HTTPError) as end:
+            ask(address, [[base64.b64encode(b"no film").decode()]])
+        assert end.value.code == 400
+
+
+def ask(address: str, rows: list[list[str]]) -> dict:
+    body = json.dumps({"dataframe_split": {"columns": ["film"], "data": rows}}).encode()
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+@pytest.mark.slow
+def test_what_is_no_film_is_named(project, films):
+    predictor = Predictor.load(project / "models/package", device="cpu")
+    with pytest.raises(ValueError, match=r"^film 2: not an image"):
+        predictor.predict([films[0].read_bytes(), b"no film"])
+    with pytest.raises(ValueError, match=r"model\.json: not an image"):
+        predictor.predict([films[0], project / "models/package/model.json"])
+    assert predictor.predict([]) == []
+
+
+def test_the_requirements_name_all_that_the_model_imports():
+    served = PACKAGE / "answering" / "served.py"
+    names = {name.split(".")[0] for file in {served} | reached_modules(served) for name in imported_names(file)}
+    owners = packages_distributions()
+    distributions = {owners[name][0].lower() for name in names - set(sys.stdlib_module_names) - {"pulmo"}}
+    assert distributions <= set(REQUIREMENTS)
+    assert "torch" in distributions

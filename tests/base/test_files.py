@@ -1,0 +1,98 @@
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pulmo.base import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "report.json"
+    files.write_json(path, {"old": 1})
+    with pytest.raises(ValueError, match=r"not JSON compliant|serializ"):
+        files.write_bytes(path, json.dumps(float("nan"), allow_nan=False).encode())
+
+    def fail_midway() -> None:
+        with files.whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_midway()
+    assert files.read_json(path) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_keeps_its_file_name(tmp_path, monkeypatch):
+    def no_space(self: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_bytes(tmp_path / "big.npy", b"1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_writer_leaves_nothing_that_looks_whole(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from pulmo.base.files import whole_file, whole_folder\n"
+        "with whole_folder(Path('folder')) as folder, whole_file(Path('file')) as file:\n"
+        "    file.write_text('half'); (folder / 'x').write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == -9
+    assert {path.name for path in tmp_path.iterdir()} == {".file.part", ".folder.part"}
+    with files.whole_folder(tmp_path / "folder") as folder:
+        assert not list(folder.iterdir())
+    files.write_bytes(tmp_path / "file", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path):
+    target = tmp_path / "raw"
+    for name in ("first", "second"):
+        with files.whole_folder(target) as folder:
+            (folder / name).touch()
+    assert [path.name for path in target.iterdir()] == ["second"]
+
+    def fail_midway() -> None:
+        with files.whole_folder(target) as folder:
+            (folder / "third").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_midway()
+    assert [path.name for path in target.iterdir()] == ["second"]
+
+
+def test_json_takes_numpy_and_says_null_for_what_is_no_number(tmp_path):
+    content = {
+        "a": np.float64(0.1),
+        "b": np.array([1, 2]),
+        "c": float("nan"),
+        "d": (np.bool_(True), None),
+        5: Path("x"),
+    }
+    files.write_json(tmp_path / "x.json", content)
+    assert files.read_json(tmp_path / "x.json") == {"a": 0.1, "b": [1, 2], "c": None, "d": [True, None], "5": "x"}
+
+
+def test_damaged_json_names_the_file(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"metrics\.json is not valid JSON"):
+        files.read_json(tmp_path / "metrics.json")
+
+
+def test_csv_keeps_every_digit(tmp_path):
+    table = pd.DataFrame({"x": np.random.default_rng(0).random(100)})
+    files.write_csv(tmp_path / "x.csv", table)
+    assert pd.read_csv(tmp_path / "x.csv", float_precision="round_trip").equals(table)
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert files.sha256_file(tmp_path / "x").startswith("ba7816bf")

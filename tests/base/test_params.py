@@ -1,0 +1,146 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pulmo.base.params import Params, load_params
+from pulmo.package.info import TTA_VIEWS
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def load_text(text: str, folder: Path) -> Params:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_params(path)
+
+
+def test_the_repositorys_params_are_valid():
+    params = load_params(ROOT / "params.yaml")
+    assert params.data.source == "phantom"
+    assert params.split.from_ == "source"
+
+
+def test_params_are_read_only():
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.lr = 1.0
+
+
+def test_every_knob_has_a_comment():
+    sections = yaml.safe_load(TEXT)
+    bare = [
+        line
+        for line in TEXT.splitlines()
+        if line.strip() and "#" not in line and line.split(":")[0].strip() not in {*sections, "phantom", "folder"}
+    ]
+    known = ("kaggle", "huggingface", "handle", "repo", "seed", "label_smoothing", "optimizer", "lr", "weight_decay")
+    known += ("warmup_epochs", "epochs", "batch_size", "size")
+    assert [line for line in bare if line.split(":")[0].strip() not in known] == []
+
+
+@pytest.mark.parametrize("number", ["1e-4", "3e-05", "1E-4", "0.0001", "1.0e-4", "+1e-4"])
+def test_numbers_are_read_as_dvc_reads_them(number, tmp_path):
+    params = load_text(TEXT.replace("lr: 0.001", f"lr: {number}"), tmp_path)
+    assert params.train.lr == float(number)
+
+
+BAD = [
+    ("lr: 0.001", 'lr: "1e-4"', r"train\.lr: .*'1e-4'.*without quotes, for example 0\.0001"),
+    ("lr: 0.001", "lr: fast", r"train\.lr: .*valid number.*'fast'"),
+    ("lr: 0.001", "lr: -0.1", r"train\.lr: .*greater than 0.*-0\.1"),
+    ("lr: 0.001", "lr: .nan", r"train\.lr: .*finite number"),
+    ("lr: 0.001", "lr: 1e400", r"train\.lr: .*finite number"),
+    ("weight_decay: 0.01", "weight_decay: .inf", r"train\.weight_decay: .*finite number"),
+    ("warmup_epochs: 0", "warmup_epochs: 1", r"train\.warmup_epochs belongs to train\.schedule: cosine; set it to 0"),
+    ("revision: 15439bd", "revision: 15439e1", r"revision: .*154390\.0 \(write texts like numbers in quotes"),
+    ("revision: 15439bd", 'revision: ""', r"data\.huggingface\.revision: .*at least 1 character"),
+    ("weights: none", "weights:", r'train\.weights: .*None \(.*"" for none\)'),
+    ("handle: paultimothymooney/", "handle: ../", r"data\.kaggle\.handle"),
+    ("seed: 42", "seed: 2026-99-99", "params.yaml is not valid YAML: month must be in"),
+    ("epochs: 8", "epochs: 8.5", r"train\.epochs: .*8\.5"),
+    ("epochs: 8", "epochs: true", r"train\.epochs: .*True"),
+    ("epochs: 8", "epochs: 0", r"train\.epochs"),
+    ("epochs: 8", "epochs: 8\n  epochs: 9", r"key 'epochs' is given twice in line \d+, column 3"),
+    ("epochs: 8", "epoch: 8", r"key train\.epochs is missing.*unknown key train\.epoch;|unknown key train\.epoch;"),
+    ("arch: resnet18", "arch: [resnet18]", r"train\.arch"),
+    ("optimizer: adamw", "optimizer: adamW", r"train\.optimizer: .*'adamW'"),
+    ("loss: cross_entropy", "loss: bce", r"train\.loss: bce is for one output neuron; set train\.head: 1"),
+    ("head: 2", "head: 1", r"train\.loss: cross_entropy is for two logits; set train\.head: 2"),
+    ("head: 2", "head: 3", r"train\.head"),
+    ("source: phantom", "source: Phantom", r"data\.source: .*'phantom', 'kaggle', 'huggingface' or 'folder'"),
+    ("source: phantom", "source: folder", r"data\.folder\.path is empty"),
+    ("films: 720", "films: 3", r"data\.phantom\.films: .*60"),
+    ("handle: paul", "handle: https://x/paul", r"data\.kaggle\.handle"),
+    ("val_fraction: 0.15", "val_fraction: 1.0", r"split\.val_fraction"),
+    ("val_fraction: 0.15", "val_fraction: 15%", r"split\.val_fraction: .*'15%'"),
+    ("from: source", "from: all\n  from: source", "given twice"),
+    ("val: carve", "val: none", r"split\.val"),
+    ("size: 128", "size: 8", r"preprocess\.size"),
+    ("size: 128", "size: 128px", r"preprocess\.size: .*'128px'"),
+    ("batch_size: 32", "batch_size: 1", r"train\.batch_size: .*greater than or equal to 2"),
+    ("  seed: 42", "  seed: 4294967296", r"split\.seed: .*less than 4294967296"),
+    ("fit: squash", "fit: stretch", r"preprocess\.fit"),
+    ("flip: 0.5", "flip: 50", r"train\.augment\.flip"),
+    ("min_sensitivity: 0.95", "min_sensitivity: 95", r"evaluate\.min_sensitivity"),
+    ("bootstrap: 2000", "bootstrap: 10", r"evaluate\.bootstrap"),
+    ("tta_views: 1", "tta_views: 0", r"evaluate\.tta_views: .*greater than or equal to 1"),
+    ("tta_views: 1", "tta_views: 99", rf"evaluate\.tta_views: .*less than or equal to {len(TTA_VIEWS)}"),
+    ("split:", "splits:", r"key split is missing.*unknown key splits"),
+    ("split:", "split", "not valid YAML"),
+    ("split:", "\tsplit:", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD, ids=[new.strip() for _, new, _ in BAD])
+def test_a_mistake_is_one_line_that_names_the_key(old, new, message, tmp_path):
+    assert old in TEXT
+    with pytest.raises(ValueError, match=message) as caught:
+        load_text(TEXT.replace(old, new, 1), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_pooling_everything_cannot_keep_the_sources_val(tmp_path):
+    text = TEXT.replace("from: source", "from: all").replace("val: carve", "val: source")
+    with pytest.raises(ValueError, match=r"split\.val: source cannot be kept"):
+        load_text(text, tmp_path)
+
+
+def test_renderings_of_no_film_tell_no_threshold(tmp_path):
+    text = TEXT.replace("operating_point: min_sensitivity ", "operating_point: youden_rendered ")
+    text = text.replace("rendered_films: 300", "rendered_films: 0")
+    with pytest.raises(ValueError, match=r"youden_rendered needs films; raise evaluate\.rendered_films"):
+        load_text(text, tmp_path)
+
+
+def test_fractions_must_leave_something_to_train_on(tmp_path):
+    text = TEXT.replace("from: source", "from: all").replace("val_fraction: 0.15", "val_fraction: 0.95")
+    with pytest.raises(ValueError, match="leave nothing to train on"):
+        load_text(text, tmp_path)
+
+
+@pytest.mark.parametrize("section", ["split", "promote"])
+def test_a_section_without_keys_is_a_mistake_that_names_it(section, tmp_path):
+    text = re.sub(rf"^{section}:.*\n(  .*\n)+", f"{section}:\n", TEXT, flags=re.MULTILINE)
+    with pytest.raises(ValueError, match=f"params.yaml: section {section} is empty; copy it from the params.yaml of"):
+        load_text(text, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_no_file_of_utf_8(encoding, tmp_path):
+    (tmp_path / "params.yaml").write_bytes(TEXT.replace("…", "ü").encode(encoding))
+    with pytest.raises(ValueError, match=r"params\.yaml is not UTF-8 text; save it as UTF-8"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "one mapping"), ("- 1", "one mapping"), ("a: [", "not valid YAML")])
+def test_a_file_that_is_no_mapping(text, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        load_text(text, tmp_path)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ValueError, match="run from the root of the project"):
+        load_params(tmp_path / "params.yaml")

@@ -1,0 +1,119 @@
+import os
+import platform
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pulmo.base import paths
+from pulmo.base.process import run_stage, take_seconds, usable_cores
+from pulmo.experiments.promotion import find_package
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("params.yaml: unknown key x"), "error: params.yaml: unknown key x"),
+        (
+            OSError(28, "No space left on device", "data/x.npy"),
+            "error: data/x.npy: No space left on device; check free",
+        ),
+        (OSError("odd"), "error: odd; check free space"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(error, line):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_stage(main)
+    assert str(end.value.code).startswith(line)
+    assert "\n" not in str(end.value.code)
+
+
+def test_a_bug_keeps_its_traceback():
+    def main() -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        run_stage(main)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_stage_cleans_up(number, code, tmp_path):
+    program = (
+        "import time\nfrom pathlib import Path\nfrom pulmo.base.files import whole_file\n"
+        "from pulmo.base.process import run_stage\n"
+        "def main():\n    with whole_file(Path('out')) as file:\n        file.touch(); print('ready', flush=True)\n"
+        "        time.sleep(60)\nrun_stage(main)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.kill(process.pid, number)
+    assert process.returncode == code
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc",
+    reason="macOS and musl have no mallopt, and keep_memory does nothing there; runs on every Linux with glibc",
+)
+def test_a_stage_does_not_fetch_the_same_memory_again_and_again():
+    program = (
+        "import resource, sys\nimport numpy as np\nfrom pulmo.base.process import run_stage\n"
+        "def main():\n    sizes = []\n    for turn in range(20):\n        np.ones(10_000_000)\n"
+        "        sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)\n    print(sizes[-1] - sizes[0])\n"
+        "run_stage(main) if 'stage' in sys.argv else main()"
+    )
+
+    def count_pages(*how: str) -> int:
+        run = [sys.executable, "-c", program, *how]
+        return int(subprocess.run(run, capture_output=True, check=True, text=True).stdout)
+
+    assert count_pages("stage") < 100 < count_pages()
+
+
+def test_seconds_are_of_stages_that_ran_in_this_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for experiment, stage in (("other", "download"), ("this", "split"), ("this", "train"), ("this", "train")):
+        monkeypatch.setenv("DVC_EXP_NAME", experiment)
+        monkeypatch.setenv("DVC_STAGE", stage)
+        run_stage(lambda: None)
+    told = take_seconds()
+    assert set(told) == {"split", "train"}
+    assert all(0 <= seconds < 1 for seconds in told.values())
+    assert take_seconds() == {}
+    monkeypatch.delenv("DVC_STAGE")
+    run_stage(lambda: None)
+    assert take_seconds() == {}
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert usable_cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert usable_cores() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1
+
+
+def test_the_project_is_found_from_its_subfolders(tmp_path, monkeypatch):
+    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    below = tmp_path / "docs/pictures"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert paths.project_root() == below
+    (tmp_path / ".dvc").mkdir()
+    assert paths.project_root() == tmp_path
+    assert find_package(paths.project_root()) == (tmp_path / "models/package", "models/package")
+    monkeypatch.setenv("DVC_ROOT", str(below))
+    assert paths.project_root() == below

@@ -1,0 +1,522 @@
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+from small_project import commit, run
+from toy_project import PARAMS, PIPELINE, STAGE, make_toy
+from typer.testing import CliRunner
+
+from pulmo import cli
+from pulmo.base.process import process_lives
+from pulmo.experiments import queue, sync
+from pulmo.experiments.dvc import failure_reason
+from pulmo.experiments.listing import Experiment, format_experiments, read_experiments
+from pulmo.experiments.sync import sync_store
+from pulmo.reporting.comparison import format_comparison, write_comparison
+from pulmo.tracking.runs import evaluate_run, train_run
+from pulmo.tracking.store import open_store, read_artifact
+from pulmo.tracking.upkeep import close_run, find_runs, list_left_open, move_artifacts
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def experiment(name: str, auroc: float | None, state: str = "Success", error: str | None = None, **params: object):
+    metrics = {} if auroc is None else {"val.auroc": auroc, "test.auroc": 1 - auroc, "test.f1": 0.5}
+    flat = {f"train.{key}": value for key, value in {"lr": 0.001, "epochs": 8, **params}.items()}
+    return Experiment(name, f"{name}-sha", "b" * 40, "2026-03-01T10:00:00", state, flat, metrics, error)
+
+
+NOW = datetime(2026, 3, 1, 12, 30)
+SEVERAL = [
+    experiment("worse", 0.8, lr=0.01),
+    experiment("broken", None, "Failed", "train.lr: input should be greater than 0, got -1 " + "and more words " * 5),
+    experiment("best", 0.9, epochs=20),
+    experiment("waiting", None, "Queued"),
+    experiment("main", 0.85, "Commit"),
+]
+
+
+def test_the_table_is_best_first_on_validation_and_fits_100_columns():
+    lines = format_experiments(SEVERAL, now=NOW).splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["best", "main", "worse", "broken"]
+    assert max(map(len, lines)) <= 100
+    assert "2h  0.900  0.100" in lines[2]
+    assert lines[2].endswith("0.500  epochs=20")
+    assert lines[3].endswith("0.500")
+    assert "failed: train.lr: input should be greater than 0, got -1" in lines[5]
+    assert lines[-1] == "main: train.epochs=8 train.lr=0.001"
+    assert [line.split()[0] for line in format_experiments(SEVERAL, "test.auroc", now=NOW).splitlines()[2:4]] == [
+        "worse",
+        "main",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_table_folds_to_the_terminal(width):
+    names = ("short", "a-name-of-forty-characters-that-says-it-all")
+    several = [experiment(name, 0.9, arch=name * 3) for name in names] + [experiment(names[1] + "2", None, "Queued")]
+    lines = format_experiments(several, "test.f1", width, now=NOW).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "f1" in lines[1]
+    assert all(any(line.split()[0] == item.name for line in lines) for item in several)
+
+
+def test_params_that_all_share_and_hashes_are_not_shown():
+    text = format_experiments([experiment("a", 0.9), experiment("b", 0.8, lr=0.1)], now=NOW)
+    assert "epochs" not in text
+    assert "-sha" not in text
+    assert "bbbbbbb" not in text
+    twins = [experiment("a", 0.9), experiment("a", 0.8)]
+    assert "a (bbbbbbb)" in format_experiments(twins, now=NOW)
+
+
+def test_params_with_the_same_end_keep_their_section():
+    one = experiment("a", 0.9)
+    other = Experiment(**{**vars(one), "name": "b", "params": one.params | {"train.seed": 1, "split.seed": 2}})
+    assert "split.seed=2 train.seed=1" in format_experiments([one, one, other], now=NOW)
+
+
+def test_an_unknown_metric_names_the_known_ones():
+    assert "queued" in format_experiments([experiment("waiting", None, "Queued")])
+    with pytest.raises(ValueError, match=r"no experiment has the metric test\.auc; there are test\.auroc, test\.f1"):
+        format_experiments(SEVERAL, "test.auc")
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            "> python x\nerror: data/films.csv not found\nERROR: failed to reproduce 'split'\n",
+            "data/films.csv not found",
+        ),
+        ("Traceback\nKeyError: 'x'\nERROR: failed to reproduce 'train'\n\n", "failed to reproduce 'train'"),
+        ("Killed\n", "Killed"),
+        ("", "failed without a word"),
+    ],
+)
+def test_the_reason_is_one_line_of_the_log(log, reason):
+    assert failure_reason(log) == reason
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Experiments of two baselines: in the workspace, temporary, queued, failed; and what `queue run` said."""
+    folder = make_toy(tmp_path_factory.mktemp("toys") / "toy")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "older", "-S", "train.lr=0.2")
+    (folder / "note").write_text("a second baseline")
+    commit(folder, "Second")
+    for name, lr in (("good", 0.3), ("bad", -1), ("late", 0.4)):
+        run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.lr={lr}")
+    said: list[str] = []
+    with pytest.raises(ValueError, match=r"1 of 3 experiments failed: bad: train\.lr: input should be") as end:
+        queue.run_queue(folder, 2, said.append, poll=1)
+    run(folder, "dvc", "exp", "run", "--queue", "-n", "waiting", "-S", "train.lr=0.5")
+    return folder, said, str(end.value)
+
+
+@pytest.mark.slow
+def test_a_failed_queue_run_names_the_failed_and_shows_its_log(toy):
+    _, said, error = toy
+    assert "\n" not in error
+    assert any("good: success" in line for line in said)
+    assert any("bad: failed" in line for line in said)
+    (log,) = [line for line in said if "last lines of bad" in line]
+    assert "> python stage.py" in log
+
+
+@pytest.mark.slow
+def test_experiments_of_every_baseline_and_state_are_read(toy):
+    folder, *_ = toy
+    found = {item.name: item for item in read_experiments(folder)}
+    states = {name: item.state for name, item in found.items()}
+    assert states == {"older": "Success", "good": "Success", "late": "Success", "bad": "Failed", "waiting": "Queued"}
+    first, second = run(folder, "git", "log", "--format=%H", "--reverse").split()
+    assert {item.baseline for item in found.values()} == {first, second}
+    assert found["older"].baseline == first
+    refs = [
+        line.split() for line in run(folder, "git", "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    ]
+    assert [commit for ref, commit in refs if ref.endswith("/older")] == [found["older"].revision]
+    assert found["good"].params == {"train.lr": 0.3, "train.arch": "small"}
+    assert found["good"].metrics == {"val.auroc": 1 / 3 + 0.3, "test.auroc": 1 / 3 + 0.3}
+    assert found["bad"].error == "train.lr: input should be greater than 0, got -1"
+    assert not found["bad"].metrics  # the file that git carries is there, but is not its own
+    assert datetime.fromisoformat(found["good"].created) <= datetime.now()
+    commits = [item for item in read_experiments(folder, commits=True) if item.state == "Commit"]
+    assert [(item.name, item.metrics["val.auroc"]) for item in commits] == [("main", 1 / 3 + 0.1)]
+
+
+@pytest.mark.slow
+def test_sync_gives_every_ended_experiment_one_run(toy, tmp_path):
+    folder, *_ = toy
+    with train_run(folder, {"train": {"lr": 0.7}}, {}):
+        pass
+    lines = list(sync_store(folder))
+    assert sorted(line.split()[1] for line in lines) == ["bad", "good", "late", "older"]
+    assert all(line.startswith("added") for line in lines)
+    assert list(sync_store(folder)) == []
+    ours = {item.name: item for item in read_experiments(folder)}
+    client = open_store(folder)
+    runs = {found.info.run_name: found for found in find_runs(folder)}
+    assert len(runs) == 5
+    for name in ("good", "late", "older"):
+        told, kept = ours[name], runs[name]
+        assert kept.info.status == "FINISHED"
+        assert kept.data.params == {key: str(value) for key, value in told.params.items()}
+        assert {key: kept.data.metrics[key] for key in told.metrics} == told.metrics
+        assert kept.data.metrics["test.auroc.low"] == told.metrics["test.auroc"] - 0.1
+        points = client.get_metric_history(kept.info.run_id, "val_auroc")
+        assert [(point.step, point.value) for point in points] == [
+            (1, told.params["train.lr"]),
+            (2, told.metrics["val.auroc"]),
+        ]
+        assert kept.data.tags["dvc.baseline"] == told.baseline
+        assert kept.data.tags["mlflow.user"] == "tester"
+        assert "pulmo.backfilled" in kept.data.tags
+        assert kept.info.start_time == datetime.fromisoformat(told.created).timestamp() * 1000
+        assert json.loads(read_artifact(folder, name, "evaluation.json") or "{}")["test"]
+    assert runs["bad"].info.status == "FAILED"
+    assert runs["bad"].data.tags["pulmo.error"] == ours["bad"].error
+    run(folder, "dvc", "exp", "remove", "late")
+    assert list(sync_store(folder)) == []
+    client.delete_run(runs["good"].info.run_id)
+    (line,) = sync_store(folder)
+    assert line.split()[:2] == ["added", "good"]
+
+
+TWO_STAGES = PIPELINE.replace(
+    "  evaluate:",
+    """  train:
+    cmd: mkdir -p models && grep lr params.yaml > models/trained
+    params: [train.lr, train.decay]
+    outs: [models/trained]
+  evaluate:""",
+).replace("deps: [stage.py]\n    params: [train]", "deps: [stage.py, models/trained]\n    params: [train.arch]")
+
+
+@pytest.mark.slow
+def test_an_experiment_of_a_part_of_the_stages_has_no_metrics_of_its_own(tmp_path):
+    folder = make_toy(tmp_path / "toy", pipeline=TWO_STAGES, params=PARAMS + "  decay: 0.00002\n")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "whole", "-S", "train.lr=0.3")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "trained", "-S", "train.lr=0.2", "train")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "not-evaluated", "-S", "train.arch=large", "train")
+    found = {item.name: (item.state, bool(item.metrics), item.error) for item in read_experiments(folder)}
+    part = ("Unfinished", False, "only a part of the stages ran")
+    assert found == {"whole": ("Success", True, None), "trained": part, "not-evaluated": part}
+    assert [line.split()[1] for line in sync_store(folder)] == ["whole"]
+
+
+@pytest.mark.slow
+def test_an_experiment_whose_model_is_not_in_the_cache_waits_for_it(tmp_path):
+    package = "\nimport os\nos.makedirs('models/package', exist_ok=True)\nopen('models/package/w', 'w').write('w')\n"
+    pipeline = PIPELINE.replace("outs:", "outs:\n      - models/package")
+    folder = make_toy(tmp_path / "toy", STAGE + package, pipeline)
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "theirs", "-S", "train.lr=0.2")
+    (folder / ".dvc/cache").rename(tmp_path / "cache")
+    (line,) = sync_store(folder)
+    assert line.startswith("left out           theirs  (its model is not in the cache; `dvc exp pull REMOTE theirs`")
+    assert not find_runs(folder)
+
+
+@pytest.mark.slow
+def test_where_dvc_cannot_tell_its_own_words_are_given(tmp_path):
+    with pytest.raises(ValueError, match=r"`dvc exp show` failed in .*(git|SCM|DVC)"):
+        read_experiments(tmp_path)
+
+
+OPEN = """
+import sys, time
+from pathlib import Path
+with train_run(Path(sys.argv[1]), {"a": 1}, {}) as run:
+    run.log_epoch({"epoch": 1, "loss": 0.5})
+    print(run.run_id, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_only_runs_that_are_surely_dead_are_closed(tmp_path):
+    client = open_store(tmp_path)
+    killed, living = (
+        subprocess.Popen([sys.executable, "-c", OPEN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    ids = [process.stdout.readline().strip() for process in (killed, living)]
+    with (
+        train_run(tmp_path, {"a": 1}, {}) as recycled,
+        train_run(tmp_path, {"a": 1}, {}) as elsewhere,
+    ):
+        recycled.set_tags({"pulmo.pid_started": time.time() - 86400})
+        elsewhere.set_tags({"pulmo.host": "another", "pulmo.pid": 1, "pulmo.pid_started": time.time() - 5 * 3600})
+        killed.kill()
+        while killed.poll() is None and process_lives(killed.pid):
+            time.sleep(0.05)
+        try:
+            gone, unknown = list_left_open(tmp_path)
+            assert {item.info.run_id for item in gone} == {ids[0], recycled.run_id}
+            assert [item.info.run_id for item in unknown] == [elsewhere.run_id]
+            assert list_left_open(tmp_path, older_than=1000)[1]
+            assert not list_left_open(tmp_path, older_than=0)[1]
+            (dead,) = [item for item in gone if item.info.run_id == ids[0]]
+            close_run(tmp_path, dead)
+        finally:
+            living.kill()
+            living.wait()
+    closed = client.get_run(ids[0])
+    assert closed.info.status == "KILLED"
+    assert closed.info.end_time >= client.get_metric_history(ids[0], "loss")[0].timestamp
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch, empty_store):
+    """A project with a store, in which DVC knows the experiments of the list that is given."""
+    shutil.copy(empty_store, tmp_path)
+    move_artifacts(tmp_path)
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    experiments: list[Experiment] = []
+    monkeypatch.setattr(sync, "read_experiments", lambda root: experiments)
+    return tmp_path, experiments
+
+
+def trained(root: Path, monkeypatch, name: str, pid: int = 2**22 - 1) -> str:
+    """Id of a run that train ended well, and whose process is gone."""
+    monkeypatch.setenv("DVC_EXP_NAME", name)
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "b" * 40)
+    with train_run(root, {"a": 1}, {}) as run:
+        run.set_tags({"pulmo.pid": pid, "pulmo.pid_started": 1})
+    return run.run_id
+
+
+def evaluated(root: Path, monkeypatch, name: str, metrics: dict[str, float]) -> str:
+    record = {"run_id": trained(root, monkeypatch, name), "environment": {}}
+    with evaluate_run(root, record, {"a": 1}, {}, []) as run:
+        run.log_metrics(metrics)
+    return run.run_id
+
+
+def test_a_run_whose_evaluate_broke_or_never_began_does_not_stay_finished(known, monkeypatch):
+    root, experiments = known
+    states = {"broke": "Failed", "stopped": "", "part": "Unfinished", "between": "Running", "lost": "Running", "": ""}
+    ids = {name: trained(root, monkeypatch, name) for name in states}
+    ids["whole"] = evaluated(root, monkeypatch, "whole", {})
+    experiments += [experiment(name, None, state) for name, state in states.items() if state]
+    client = open_store(root)
+    client.set_terminated(ids["lost"], "FINISHED", int((time.time() - 3600) * 1000))
+    lines = list(sync.sync_store(root))
+    assert sorted(line.split()[2:4] for line in lines) == [
+        ["FAILED", "broke"],
+        ["KILLED", "lost"],
+        ["KILLED", "stopped"],
+    ]
+    assert list(sync.sync_store(root)) == []
+    found = {name: client.get_run(run_id).info.status for name, run_id in ids.items()}
+    ended = {"broke": "FAILED", "stopped": "KILLED", "lost": "KILLED"}
+    assert found == {**dict.fromkeys(ids, "FINISHED"), **ended}
+
+
+def test_a_replaced_experiment_gets_the_run_that_is_its_own(known, monkeypatch):
+    root, experiments = known
+    ids = {auroc: evaluated(root, monkeypatch, "x", experiment("x", auroc).metrics) for auroc in (0.7, 0.8)}
+    theirs = evaluated(root, monkeypatch, "x", experiment("x", 0.6).metrics)
+    client = open_store(root)
+    client.set_tag(theirs, "pulmo.host", "another")
+    monkeypatch.setattr(sync, "_add", lambda root, experiment, evaluated: "added")
+
+    def marked() -> set[str]:
+        return {run.info.run_id for run in find_runs(root, "tags.`pulmo.replaced` = 'true'")}
+
+    experiments[:] = [experiment("x", 0.8)]
+    assert [line.split()[:2] for line in sync.sync_store(root)] == [["replaced", "x"]]
+    assert marked() == {ids[0.7]}
+    assert list(sync.sync_store(root)) == []
+    experiments[:] = [experiment("x", 0.7)]  # a colleague's, pulled over ours
+    assert sorted(line.split()[0] for line in sync.sync_store(root)) == ["is", "replaced"]
+    assert marked() == {ids[0.8]}
+    experiments[:] = [experiment("x", 0.9)]
+    assert [line.split()[0] for line in sync.sync_store(root)] == ["replaced", "added"]
+    assert marked() == set(ids.values())
+
+
+def test_a_second_sync_waits_for_the_first(known):
+    root, _ = known
+    second = threading.Thread(target=lambda: list(sync.sync_store(root)))
+    with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+    second.join(60)
+    assert not second.is_alive()
+
+
+class Script:
+    """`dvc queue status` as a list of answers, the last one for ever."""
+
+    def __init__(self, *answers: dict[str, tuple[str, str]]) -> None:
+        self.answers, self.started = list(answers), 0
+        self.workers = 1
+
+    def read(self, root: Path) -> tuple[dict[str, tuple[str, str]], int]:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0], self.workers
+
+    def start(self, root: Path, jobs: int) -> None:
+        self.started += 1
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    def play(*answers: dict[str, tuple[str, str]], workers: int = 1, **options: float) -> tuple[Script, str]:
+        script = Script(*answers)
+        script.workers = workers
+        monkeypatch.setattr(queue, "read_queue", script.read)
+        monkeypatch.setattr(queue, "_start_workers", script.start)
+        monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: "")
+        monkeypatch.setattr(queue, "_lives", lambda root, task: False)
+        monkeypatch.setattr(queue, "_read_log", lambda root, name: "")
+        monkeypatch.setattr(queue, "read_experiments", lambda root: [experiment("a", 0.9)])
+        with pytest.raises(ValueError, match="experiments failed") as end:
+            queue.run_queue(Path(), 1, lambda line: None, **{"poll": 0.001, "patience": 0.05, **options})
+        return script, str(end.value)
+
+    return play
+
+
+def test_workers_that_hang_are_started_once_more_and_then_given_up(scripted):
+    script, error = scripted({"1": ("a", "Running"), "2": ("b", "Queued")})
+    assert script.started == 2
+    assert "2 of 2 experiments failed" in error
+    assert "a: still running without a process" in error
+    assert "dvc queue kill b" in error
+
+
+def test_workers_that_have_gone_are_started_again_at_once_and_as_often_as_that_moves_something(scripted):
+    waits = [{"1": ("a", "Queued"), "2": ("b", "Queued")}] * 20
+    moves = [{"1": ("a", "Failed"), "2": ("b", "Queued")}] * 20
+    began = time.monotonic()
+    script, _ = scripted(*waits, *moves, {"2": ("b", "Failed")}, workers=0, patience=60, gone=0.005)
+    assert script.started == 3
+    assert time.monotonic() - began < 10
+    script, _ = scripted(*waits, {"2": ("b", "Failed")}, workers=1, patience=60, gone=0.005)
+    assert script.started == 1, "workers that answer are left their time"
+
+
+def test_what_ends_without_a_result_or_a_record_has_failed(scripted):
+    _, error = scripted({"1": ("a", "Running"), "2": ("b", "Queued"), "3": ("c", "Queued")}, {"2": ("b", "Success")})
+    assert "a: failed without a word" in error
+    assert "b: ran, but DVC recorded nothing" in error
+    assert "3 of 3" in error
+
+
+def test_what_is_queued_meanwhile_is_watched_too(scripted):
+    answers = {"1": ("a", "Running")}, {"1": ("a", "Success"), "2": ("b", "Queued")}, {"2": ("b", "Failed")}
+    _, error = scripted(*answers)
+    assert "b: failed without a word" in error
+
+
+def test_earlier_failures_are_not_those_of_this_run(monkeypatch, capsys):
+    monkeypatch.setattr(queue, "read_queue", lambda root: ({"1": ("a", "Failed"), "2": ("b", "Success")}, 0))
+    queue.run_queue(Path(), 1)
+    assert "nothing is queued" in capsys.readouterr().out
+
+
+def test_the_status_of_dvc_is_read(monkeypatch):
+    status = """Task     Name       Created       Status
+5f37721  q2         11:22 PM      Running
+d12a623  even-doge  Nov 20, 2026  Success
+
+Worker status: 0 active, 2 idle
+"""
+    monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: status)
+    assert queue.read_queue(Path()) == ({"5f37721": ("q2", "Running"), "d12a623": ("even-doge", "Success")}, 2)
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 2
+    tables = []
+    for spread in (0.8, 1.6):
+        logit = label * 2 - 1 + rng.normal(0, spread, 60)
+        films = pd.DataFrame({"path": [f"test/{i}.jpeg" for i in range(60)], "label": label, "patient": range(60)})
+        tables.append(
+            films.assign(logit=logit, prob_pneumonia=1 / (1 + np.exp(-logit)), called=(logit > 0).astype(int))
+        )
+    return tables[0], tables[1]
+
+
+def test_a_comparison_is_a_page_that_needs_no_network(pair, tmp_path):
+    report = write_comparison(tmp_path / "comparison.json", ("sure", "unsure"), pair, (0.5, 0.25))
+    page = (tmp_path / "comparison.html").read_text()
+    assert "http" not in page
+    assert page.count('src="data:image/png;base64,') == 1
+    assert "<script" not in page
+    kept = json.loads((tmp_path / "comparison.json").read_text())
+    differing = [
+        path for path, one, other in zip(pair[0].path, pair[0].called, pair[1].called, strict=True) if one != other
+    ]
+    assert [film["path"] for film in kept["disagreements"]] == differing
+    for path in differing:
+        assert f"<code>{path}</code>" in page
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    text = format_comparison(report)
+    assert f"{len(differing)} films are called differently" in text
+    assert "DeLong" in text
+    assert kept["thresholds"] == [0.5, 0.25]
+    assert ["threshold", "0.500", "0.250"] in [line.split() for line in text.splitlines()]
+    assert "<td>threshold</td>" in page
+    with pytest.raises(ValueError, match="cannot be compared with itself"):
+        write_comparison(tmp_path / "comparison.json", ("sure", "sure"), pair, (0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        (("resnet18-head-draw-2", "resnet18-head-draw-3"), ["…t18-head-draw-2", "…t18-head-draw-3"]),
+        (("0" * 40, "1" * 40), ["0" * 15 + "…", "1" * 15 + "…"]),
+        (("short", "a-name-that-is-long"), ["short", "a-name-that-is-…"]),
+        (("resnet18-1-head-3epochs", "resnet18-2-head-3epochs"), ["resnet18-1-head…", "resnet18-2-head…"]),
+        (("a" * 20 + "1" + "b" * 20, "a" * 20 + "2" + "b" * 20), ["first", "second"]),
+    ],
+)
+def test_long_names_are_cut_where_they_stay_different(pair, tmp_path, names, heads):
+    text = format_comparison(write_comparison(tmp_path / "comparison.json", names, pair, (0.5, 0.5)))
+    head = next(line for line in text.splitlines() if line.endswith("difference (95% interval)"))
+    assert head.split()[:2] == heads
+    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, heads)) <= 16
+
+
+def test_a_comparison_of_one_class_has_no_curve_and_no_nan(pair, tmp_path):
+    ill = tuple(table[table.label == 1].reset_index(drop=True) for table in pair)
+    report = write_comparison(tmp_path / "comparison.json", ("a", "b"), ill, (0.5, 0.5))
+    assert not (tmp_path / "comparison.png").exists()
+    assert "nan" not in format_comparison(report)
+    assert "All films are of one class" in (tmp_path / "comparison.html").read_text()
+
+
+def test_the_commands_run_and_fail_as_the_library_does(monkeypatch):
+    monkeypatch.setattr(queue, "run_queue", lambda root, jobs, report: report(f"{jobs} at a time"))
+    assert "3 at a time" in CliRunner().invoke(cli.app, ["queue", "run", "--jobs", "3"]).output
+    assert CliRunner().invoke(cli.app, ["queue", "run", "-j", "0"]).exit_code == 2
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue, "run_queue", interrupted)
+    done = CliRunner().invoke(cli.app, ["queue", "run"])
+    assert done.exit_code == 1
+    assert "dvc queue stop --kill" in str(
+        done.exception.code if isinstance(done.exception, SystemExit) else done.output
+    )

@@ -1,0 +1,331 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from small_project import write_params
+from typer.testing import CliRunner
+
+from pulmo import cli
+from pulmo.base.files import write_csv, write_json
+from pulmo.base.params import load_params
+from pulmo.experiments import doctor
+from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate, find_package
+from pulmo.films.labels import LABELS
+from pulmo.model.classifier import load_classifier
+from pulmo.model.networks import build_model
+from pulmo.model.weights import to_arrays
+from pulmo.package.info import PackageInfo
+from pulmo.package.storage import save_package
+from pulmo.tracking import registry
+from pulmo.tracking.models import log_model
+from pulmo.tracking.runs import evaluate_run
+from pulmo.tracking.store import open_store, read_artifact, store_uri
+from pulmo.tracking.upkeep import find_runs, mark_replaced, move_artifacts
+
+BOUNDS = {"min_auroc": 0.9, "max_ece": 0.05, "max_leaks": 0, "min_shortcut_margin": 0.01}
+CLEAN = {"patients_across_splits": [], "exact_duplicates_across_splits": []}
+
+
+def report(auroc: float = 0.97, low: float | None = 0.93, ece: float = 0.04, shortcut: float | None = 0.9) -> dict:
+    """What the gates read of reports/evaluation.json; the test part is there to be ignored."""
+    family = {"val": None if shortcut is None else {"value": shortcut}, "test": {"value": 1.0}}
+    return {
+        "val": {
+            "metrics": {"auroc": {"value": auroc, "low": low, "high": 1.0}},
+            "calibration": {"after": {"ece": {"value": ece, "chance_high": 0.03}}},
+        },
+        "test": {"metrics": {"auroc": {"value": 0.1, "low": 0.0, "high": 0.2}}},
+        "shortcuts": {"families": [{"val": None, "test": None}, {"val": {"value": 0.6}}, family]},
+    }
+
+
+def predictions(skill: float, films: int = 120, seed: int = 0) -> pd.DataFrame:
+    """Like reports/predictions.csv, two films a patient; the AUROC grows with `skill`, the luck is the same for all."""
+    dice = np.random.default_rng(seed)
+    label = np.arange(films) // 2 % 2
+    logit = dice.normal(size=films) + skill * (2 * label - 1)
+    return pd.DataFrame(
+        {
+            "path": [f"train/{LABELS[value]}/{index:03}.jpeg" for index, value in enumerate(label)],
+            "split": np.where(np.arange(films) < films * 3 // 4, "val", "test"),
+            "patient": [f"p{index // 2}" for index in range(films)],
+            "label": label,
+            "logit": logit,
+            "called": (logit > 0).astype(int),
+        }
+    )
+
+
+def failed(found: list[Gate]) -> list[str]:
+    return [gate.name.split()[0] for gate in found if not gate.passed]
+
+
+@pytest.mark.parametrize(
+    ("found", "leakage", "against"),
+    [
+        (report(), CLEAN, []),
+        (report(low=0.89), CLEAN, ["AUROC,"]),
+        (report(low=None), CLEAN, ["AUROC,"]),
+        (report(auroc=0.905), CLEAN, ["AUROC"]),
+        (report(ece=0.06), CLEAN, ["calibration"]),
+        (report(shortcut=None), CLEAN, []),
+        (report(), CLEAN | {"patients_across_splits": ["p1"]}, ["patients"]),
+        (report(), CLEAN | {"exact_duplicates_across_splits": ["x"]}, ["patients"]),
+        (report(), None, ["patients"]),
+    ],
+)
+def test_each_gate_stops_what_it_is_for(found, leakage, against):
+    assert failed(check_gates(found, leakage, **BOUNDS)) == against
+
+
+def test_chance_excuses_a_calibration_error_in_few_films():
+    found = report(ece=0.06)
+    found["val"]["calibration"]["after"]["ece"]["chance_high"] = 0.07
+    assert failed(check_gates(found, CLEAN, **BOUNDS)) == []
+
+
+def test_a_gate_reads_as_a_line():
+    assert " ".join(str(Gate("ECE", 0.1234, 0.05, at_least=False)).split()) == "FAILED ECE 0.123 at most 0.050"
+    assert " ".join(str(Gate("AUROC", None, 0.9, at_least=True)).split()) == "FAILED AUROC unknown at least 0.900"
+
+
+def test_validation_alone_decides():
+    weak, strong = predictions(0.4), predictions(1.5)
+    beaten = compare_on_validation(weak, strong)
+    assert beaten["low"] > 0
+    assert beaten["films"] == 90
+    strong.loc[strong.split == "test", "logit"] *= -1
+    assert compare_on_validation(weak, strong) == beaten
+    assert compare_on_validation(strong, weak)["high"] < 0
+    with pytest.raises(ValueError, match="the two validation sets differ: 1 films"):
+        compare_on_validation(weak, strong.iloc[1:])
+
+
+def test_a_draw_does_not_replace_the_champion():
+    champion = registry.Version(1, "r", "s", pd.Timestamp(0).to_pydatetime(), {"experiment": "old"}, True)
+    same = compare_on_validation(predictions(1.0), predictions(1.0))
+    (objection,) = Verdict([], champion, same).objections
+    assert "does not beat old on validation" in objection
+
+
+def test_the_bounds_of_the_repository_name_every_gate(tmp_path):
+    write_params(tmp_path)
+    bounds = load_params(tmp_path / "params.yaml").promote.model_dump()
+    assert set(bounds) == set(BOUNDS)
+    assert failed(check_gates(report(), CLEAN, **bounds)) == []
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch, empty_store):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path)
+    write_params(tmp_path)
+    for command in (["init", "-q"], ["config", "user.name", "Ada"]):
+        subprocess.run(["git", *command], check=True)
+    return tmp_path
+
+
+def evaluated_run(root, monkeypatch, name: str, films: pd.DataFrame, found: dict) -> None:
+    """A run as stage evaluate leaves it, with the given predictions and report."""
+    monkeypatch.setenv("DVC_EXP_NAME", name)
+    package = root / "models/package"
+    info = PackageInfo(arch="squeezenet1_1", head=1, size=48, fit="squash", threshold=0.5, temperature=1.0)
+    save_package(package, to_arrays(build_model("squeezenet1_1", "none", 1, 48)), info)
+    write_csv(root / "reports/predictions.csv", films)
+    write_json(root / "reports/evaluation.json", found)
+    write_json(root / "reports/leakage.json", CLEAN)
+    with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []) as run:
+        for path in (root / "reports").iterdir():
+            run.log_path(path)
+        run.tag_hash("evaluation", (root / "reports/evaluation.json").read_bytes())
+        log_model(run.client, run.run_id, package, np.zeros((48, 48), np.uint8))
+
+
+def call(*arguments: str) -> str:
+    done = CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_to_ask_for_a_champion_makes_no_store(root):
+    (root / "mlflow.db").unlink()
+    assert find_package(root)[1] == "models/package"
+    with pytest.raises(ValueError, match="no champion yet"):
+        call("history")
+    assert not (root / "mlflow.db").exists()
+
+
+def test_champions_follow_each_other(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    evaluated_run(root, monkeypatch, "leaky", predictions(1.5), report(shortcut=0.97))
+    evaluated_run(root, monkeypatch, "same", predictions(0.6), report())
+    evaluated_run(root, monkeypatch, "elsewhere", predictions(2.0, films=200), report())
+    evaluated_run(root, monkeypatch, "better", predictions(1.5), report())
+    assert "base is champion, version 1" in call("promote", "base")
+    with pytest.raises(ValueError, match="base is champion already, as version 1"):
+        call("promote", "base")
+    with pytest.raises(ValueError, match=r"leaky was not promoted: gate failed: AUROC beyond .* --force --reason TEXT"):
+        call("promote", "leaky")
+    with pytest.raises(ValueError, match="same was not promoted: does not beat base on validation"):
+        call("promote", "same")
+    with pytest.raises(ValueError, match=r"elsewhere was not promoted: cannot be compared .* validation sets differ"):
+        call("promote", "elsewhere")
+    assert len(registry.read_versions(root)) == 1, "a refusal registers nothing"
+    for half in (["--force"], ["--reason", "because"], ["--force", "--reason", " "]):
+        with pytest.raises(ValueError, match="--force and --reason TEXT go together"):
+            call("promote", "same", *half)
+
+    assert "version 2" in call("promote", "elsewhere", "--force", "--reason", "new hospital")
+    assert "version 3" in call("promote", "base", "--force", "--reason", "roll back")
+    assert "version 4" in call("promote", "better")
+    champion = registry.read_champion(root)
+    assert (champion.number, champion.name) == (4, "better")
+    lines = call("history").splitlines()
+    assert lines[0].startswith("version 4, better (champion): 20")
+    assert lines[0].endswith("UTC by Ada")
+    assert lines[1].strip().startswith("beats base on validation, AUROC 0.")
+    assert lines[2] == "    replaced: version 3, base"
+    assert "    forced: new hospital" in lines
+    assert any(line.startswith("    objections: cannot be compared with the champion") for line in lines)
+    assert lines[-1] == "    first champion, every gate passed"
+
+
+def test_the_champion_answers_unless_a_package_is_named(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    call("promote", "base")
+    shutil.rmtree(root / "models")
+    folder, name = find_package(root)
+    assert name == "champion base, version 1"
+    assert load_classifier(folder).info.arch == "squeezenet1_1"
+    film = root / "film.png"
+    Image.fromarray(np.arange(2500, dtype=np.uint8).reshape(50, 50)).save(film)
+    answer = CliRunner().invoke(cli.app, ["predict", str(film)])
+    assert answer.stderr == "asked: champion base, version 1\n"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri(root))
+    loaded = mlflow.pyfunc.load_model("models:/pulmo@champion")
+    served = loaded.predict(pd.DataFrame({"film": [film.read_bytes()]})).iloc[0]
+    assert f"{served.label}  prob_pneumonia {served.prob_pneumonia:.3f}" in answer.stdout
+    with pytest.raises(ValueError, match=r"models/package/model\.json not found"):
+        call("predict", "film.png", "--package", "models/package")
+
+
+def test_a_damaged_package_is_never_promoted(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    source = registry.fetch_package(root, registry.find_candidate(root, "base"))
+    (source / "weights.safetensors").write_bytes(b"\0" * 1000)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
+        call("promote", "base", "--force", "--reason", "I insist")
+    assert registry.read_champion(root) is None
+
+
+def test_two_promotions_at_once_do_not_overtake_each_other(root, monkeypatch):
+    for name in ("a", "b"):
+        evaluated_run(root, monkeypatch, name, predictions(0.6), report())
+    a, b = (registry.find_candidate(root, name) for name in ("a", "b"))
+    registry.register(root, a, {"experiment": "a"}, None)
+    with pytest.raises(ValueError, match="the champion changed"):
+        registry.register(root, b, {"experiment": "b"}, None)
+    assert registry.read_champion(root).name == "a"
+
+
+def test_an_experiment_without_a_run_or_model_names_the_cure(root, monkeypatch):
+    with pytest.raises(ValueError, match=r"no evaluated run of 'theirs' in sqlite:.*`pulmo sync`"):
+        call("promote", "theirs")
+    monkeypatch.setenv("DVC_EXP_NAME", "it is")
+    with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []):
+        pass
+    with pytest.raises(
+        ValueError, match=r"'it is' holds no model; `dvc exp apply 'it is' && dvc exp run -f -s evaluate` makes"
+    ):
+        call("promote", "it is")
+    monkeypatch.delenv("DVC_EXP_NAME")
+    with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []) as plain:
+        pass
+    with pytest.raises(ValueError, match="holds no model; `dvc repro -f -s evaluate` makes"):
+        call("promote", plain.run_id)
+
+
+def test_what_a_plain_repro_left_can_be_promoted(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "", predictions(0.6), report())
+    (run,) = find_runs(root)
+    assert f"{run.info.run_name} is champion, version 1" in call("promote", "workspace")
+    with pytest.raises(ValueError, match="no evaluated run of 'elsewhere'"):
+        call("promote", "elsewhere")
+    write_json(root / "reports/evaluation.json", report(auroc=0.96))
+    with pytest.raises(ValueError, match="no evaluated run of 'workspace'"):
+        call("promote", "workspace")
+
+
+def test_what_was_applied_is_the_run_of_its_evaluation_wherever_it_was_trained(root, monkeypatch):
+    reports = {name: report(auroc=auroc) for name, auroc in (("trained", 0.97), ("cached", 0.96), ("later", 0.95))}
+    for name, found in reports.items():
+        evaluated_run(root, monkeypatch, name, predictions(0.6), found)
+    write_json(root / "reports/evaluation.json", reports["cached"])
+    assert find_candidate(root, "workspace").name == "cached"
+    (run,) = find_runs(root, "attributes.run_name = 'cached'")
+    mark_replaced(root, run, True)
+    with pytest.raises(ValueError, match="no evaluated run of 'cached'"):
+        registry.find_candidate(root, "cached")
+
+
+def test_a_model_that_is_no_longer_in_the_store_is_one_line(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    shutil.rmtree(registry.find_candidate(root, "base").source.removeprefix("file://"))
+    with pytest.raises(ValueError, match=r"^the model at file://.* cannot be had \(.*\); .*$"):
+        call("promote", "base")
+    client = open_store(root)
+    client.delete_logged_model(registry.find_candidate(root, "base").model_id)
+    with pytest.raises(
+        ValueError, match=r"^the model of 'base' is no longer in the store \(.*\); promote another run$"
+    ):
+        call("promote", "base")
+
+
+def test_a_checkout_that_was_moved_or_copied_finds_its_artifacts_again(root, monkeypatch):
+    (root / "mlflow.db").unlink()  # one whose artifacts lie elsewhere
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    call("promote", "base")
+    assert move_artifacts(root) == 0
+    moved = root.parent / "moved, it's 100% ours"
+    moved.mkdir()
+    for name in ("mlflow.db", "mlartifacts"):
+        (root / name).rename(moved / name)
+    assert doctor.check_store(moved).cure == "pulmo sync"
+    assert doctor.check_store(moved).state == "warning"
+    assert move_artifacts(moved) == 5
+    assert doctor.check_store(moved).state == "ok"
+    for found in (registry.find_candidate(moved, "base"), registry.read_champion(moved)):
+        assert load_classifier(registry.fetch_package(moved, found)).info.size == 48
+    assert read_artifact(moved, "base", "leakage.json")
+
+    copied = root.parent / "copied"
+    shutil.copytree(moved, copied)
+    (removed,) = [path for path in copied.rglob("predictions.csv") if "mlartifacts" in path.parts]
+    shutil.rmtree(removed.parent)
+    assert move_artifacts(copied) == 4, "the run's own files are where they were alone"
+    assert read_artifact(copied, "base", "leakage.json")
+    bare = root.parent / "bare"
+    bare.mkdir()
+    shutil.copy(moved / "mlflow.db", bare)
+    assert move_artifacts(bare) == 0
+
+
+def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):
+    asked = []
+
+    def download(artifact_uri, dst_path, tracking_uri):
+        asked.append(artifact_uri)
+        write_json(Path(dst_path) / "data/package/model.json", {})
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    model = registry.Candidate("run", "theirs", "s3://bucket/model", "m-1")
+    folders = {registry.fetch_package(root, model) for _ in range(2)}
+    assert folders == {root / ".champion/run/data/package"}
+    assert asked == ["s3://bucket/model"]

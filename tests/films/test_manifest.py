@@ -1,0 +1,118 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pulmo.base.files import sha256_file, write_csv
+from pulmo.films.names import read_name
+from pulmo.films.table import Film, Listed, read_films, to_table
+from pulmo.images.inspect import FileFacts
+from pulmo.images.manifest import describe_films
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("person12_bacteria_46.jpeg", ("bacteria-12", "bacterial")),
+        ("train/PNEUMONIA/person12_virus_46.jpeg", ("virus-12", "viral")),
+        ("person447_virus_921_1.jpeg", ("virus-447", "viral")),
+        ("IM-0115-0001.jpeg", ("IM-115", "normal")),
+        ("IM-0125-0001-0002.jpeg", ("IM-125", "normal")),
+        ("NORMAL2-IM-0115-0001.jpeg", ("NORMAL2-IM-115", "normal")),
+        ("person1_bacteria_1_jpeg.rf.5f5b1d8a0c.jpg", ("bacteria-1", "bacterial")),
+        ("NORMAL2-IM-0001-0001_jpeg.rf.AbC0.jpg", ("NORMAL2-IM-1", "normal")),
+        ("scan_jpeg.jpg", ("scan_jpeg", "unknown")),
+        ("a/b/patient.07.png", ("a/b/patient.07", "unknown")),
+        ("a/1.2.840.113619.7", ("a/1.2.840.113619.7", "unknown")),
+        ("_jpeg.rf.5f5b1d8a0c.jpg", ("_jpeg", "unknown")),
+    ],
+)
+def test_file_names_tell_patient_and_subtype(name, expected):
+    assert read_name(name) == expected
+
+
+def test_one_number_of_two_types_is_two_children():
+    assert read_name("person12_bacteria_46.jpeg")[0] != read_name("person12_virus_47.jpeg")[0]
+    assert read_name("IM-0115-0001.jpeg")[0] != read_name("NORMAL2-IM-0115-0001.jpeg")[0]
+
+
+def test_table_is_measured_and_survives_the_disk(tmp_path):
+    pixels = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    Image.fromarray(pixels).save(tmp_path / "person1_virus_6.png")
+    Image.fromarray(pixels).convert("RGB").save(tmp_path / "other.png")
+    (tmp_path / "broken.jpeg").write_bytes(b"no image")
+    listed = [
+        Listed("person1_virus_6.png", "PNEUMONIA", "train"),
+        Listed("other.png", "NORMAL", "test", patient="NA"),
+        Listed("broken.jpeg", "PNEUMONIA"),
+    ]
+    films = describe_films(tmp_path, listed, workers=2)
+    assert films.path.tolist() == ["broken.jpeg", "other.png", "person1_virus_6.png"]
+    assert films.patient_from.tolist() == ["", "csv", "name"]
+    broken, other, virus = films.to_dict("records")
+    assert (broken["width"], broken["pixel_sha256"], broken["subtype"]) == (0, "", "unknown")
+    assert (virus["width"], virus["height"], virus["mode"], virus["patient"]) == (7, 5, "L", "virus-1")
+    assert virus["sha256"] == sha256_file(tmp_path / "person1_virus_6.png")
+    assert other["mode"] == "RGB"
+    assert other["subtype"] == "normal"
+    assert other["pixel_sha256"] == virus["pixel_sha256"], "equal channels hold the same gray pixels"
+    write_csv(tmp_path / "films.csv", films)
+    assert read_films(tmp_path / "films.csv").equals(films), "the patient NA is a name, not a missing value"
+
+
+@pytest.mark.parametrize(
+    ("path", "dicom", "expected"),
+    [
+        ("NORMAL/a.dcm", "0f", ("dicom-0f", "dicom")),
+        ("test/PNEUMONIA/b/a.dcm", "0f", ("dicom-0f", "dicom")),
+        ("NORMAL/a.dcm", "", ("NORMAL/a", "")),
+        ("NORMAL/1.2.840.7.1", "", ("NORMAL/1.2.840.7.1", "")),
+        ("PNEUMONIA/person7_virus_1.dcm", "0f", ("virus-7", "name")),
+        ("NORMAL/IM-0001-0001.dcm", "0f", ("dicom-0f", "dicom")),
+        ("train/NORMAL/IM-0001-0001.jpeg", "", ("IM-1", "name")),
+        ("test/NORMAL/IM-0001-0002.jpeg", "", ("IM-1", "name")),
+        ("Valid/normal/IM-0001-0002.jpeg", "", ("IM-1", "name")),
+        ("NORMAL/alice/IM-0001-0001.jpeg", "", ("alice/IM-1", "name")),
+        ("test/NORMAL/bob/IM-0001-0001.jpeg", "", ("bob/IM-1", "name")),
+        ("PNEUMONIA/alice/person7_virus_1.jpeg", "", ("virus-7", "name")),
+    ],
+)
+def test_who_tells_the_patient(path, dicom, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("pulmo.images.manifest.inspect_file", lambda _: FileFacts(1, 1, "L", "", dicom))
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    table = describe_films(tmp_path, [Listed(path, "NORMAL")], workers=1)
+    assert (table.patient[0], table.patient_from[0]) == expected
+    table = describe_films(tmp_path, [Listed(path, "NORMAL", patient="p")], workers=1)
+    assert (table.patient[0], table.patient_from[0]) == ("p", "csv")
+
+
+def film(**values: object) -> Film:
+    defaults = dict.fromkeys(Film.__annotations__, "") | {"path": "a.png", "label": "NORMAL"}
+    return Film(**{**defaults, **values})
+
+
+@pytest.mark.parametrize(
+    ("films", "message"),
+    [
+        ([], "the source holds no image"),
+        ([film(), film()], r"a\.png is listed twice"),
+        ([film(label="COVID")], "label 'COVID' is neither NORMAL nor PNEUMONIA"),
+    ],
+)
+def test_a_bad_table_is_refused(films, message):
+    with pytest.raises(ValueError, match=message):
+        to_table(films)
+
+
+@pytest.mark.parametrize("content", [None, "", "path,label\na.png,NORMAL\n", "path\n1,2\n3,4,5\n", "\xff"])
+def test_no_film_table_is_one_line_that_names_it(content, tmp_path):
+    if content is not None:
+        (tmp_path / "films.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"films\.csv is missing, damaged or of another version; run `dvc repro downl"):
+        read_films(tmp_path / "films.csv")
+
+
+def test_table_is_sorted_by_path():
+    assert to_table([film(path="b.png"), film(path="a.png")]).path.tolist() == ["a.png", "b.png"]
+    assert isinstance(to_table([film()]), pd.DataFrame)

@@ -1,0 +1,280 @@
+import copy
+import html
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from pulmo.base.files import read_json, write_json
+from pulmo.evaluation.probes.explanation import explain_films
+from pulmo.evaluation.probes.robustness import measure_robustness
+from pulmo.evaluation.probes.shortcuts import measure_shortcuts
+from pulmo.evaluation.report import evaluate_predictions
+from pulmo.reporting.card import SOURCES, list_doubts, to_html, write_card
+from pulmo.reporting.plots import draw_confusion
+
+HASHES = {name: character * 64 for name, character in (("data_sha256", "d"), ("weights_sha256", "e"))}
+INFO = {
+    "arch": "resnet18",
+    "size": 32,
+    "fit": "squash",
+    "tta_views": 1,
+    "git_revision": "f" * 40,
+    "training": {
+        "weights": "none",
+        "freeze": "none",
+        "loss": "bce",
+        "optimizer": "adamw",
+        "lr": 0.0007,
+        "schedule": "cosine",
+        "batch_size": 16,
+        "precision": "fp32",
+        "device": "cpu",
+        "best": {"epoch": 2},
+    },
+} | HASHES
+HISTORY = [{"epoch": 1, "seconds": 30.0}, {"epoch": 2, "seconds": 41.0}]
+COUNTS = {
+    "films": 120,
+    "patients": 60,
+    "labels": {"NORMAL": 60, "PNEUMONIA": 60},
+    "subtypes": {"normal": 60, "bacterial": 33, "viral": 27},
+}
+LEAKAGE = {
+    "patients_across_splits": [],
+    "exact_duplicates_across_splits": [],
+    "patient_keys": "as the source names them",
+    "splits": dict.fromkeys(("train", "val", "test"), COUNTS),
+}
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 8, stride=8)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.head(self.pool(self.features(x)).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """What the parts of the evaluation return for 360 films of noise and a model that knows much, as read from disk."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("report")
+    label = np.arange(360) % 2
+    films = pd.DataFrame(
+        {
+            "path": [f"{i:03d}.png" for i in range(360)],
+            "width": 300,
+            "height": rng.integers(200, 300, 360),
+            "mode": "L",
+            "bytes": rng.integers(9000, 12000, 360),
+        }
+    )
+    images = rng.integers(0, 256, (360, 32, 32)).astype(np.uint8)
+    splits = films[["path"]].assign(
+        split=np.repeat(["train", "val", "test"], 120), patient=np.arange(360) // 2 * 2 + label
+    )
+    splits["label"] = np.array(["NORMAL", "PNEUMONIA"])[label]
+    subtype = np.where(label == 0, "normal", np.where(np.arange(360) % 4 == 1, "viral", "bacterial"))
+    table = films.merge(splits.drop(columns="label"), on="path").assign(
+        label=label, subtype=subtype, logit=3.0 * label - 1.5 + rng.normal(0, 1.2, 360)
+    )
+    table.loc[(table.split == "test") & (label == 0), "logit"] += 1.5
+    scored = table[table.split != "train"]
+    found, locked = evaluate_predictions(scored, resamples=100)
+    point = locked.operating_point.threshold
+    test = scored[scored.split == "test"].assign(prob_pneumonia=lambda t: locked.decide(t.logit.to_numpy())[0])
+    index = films[["path"]].assign(row=range(360))
+    found["shortcuts"] = measure_shortcuts(films, splits, index, images, scored, resamples=100)
+    found["robustness"] = measure_robustness(
+        lambda some: some.mean(axis=(1, 2)), images[240:], test.label, test.patient, 127.5, films=40, resamples=100
+    )
+    torch.manual_seed(0)
+    found["explanation"] = explain_films(Network(), images[240:], test, point, folder / "a.png", 30, resamples=100)
+    write_json(folder / "evaluation.json", found)
+    return read_json(folder / "evaluation.json")
+
+
+def write(folder, report, source="kaggle", leakage=LEAKAGE):
+    write_card(report, INFO, HISTORY, leakage, source=source, resamples=100, command="dvc repro --pull", folder=folder)
+    return (folder / "model_card.md").read_text(), (folder / "model_card.html").read_text()
+
+
+def every_number(content):
+    if isinstance(content, dict | list):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from every_number(part)
+    elif isinstance(content, int | float):
+        yield content
+
+
+def test_every_decimal_comes_from_the_report(report, tmp_path):
+    known = {f"{abs(number):.3f}" for number in every_number(report)}
+    markdown = write(tmp_path, report)[0]
+    decimals = re.findall(r"(?<![\d.])\d+\.\d{3}(?![\d.])", markdown)
+    assert len(decimals) > 300
+    assert set(decimals) <= known
+
+
+def test_the_headline_numbers_are_there(report, tmp_path):
+    markdown = write(tmp_path, report)[0]
+    auroc = report["test"]["metrics"]["auroc"]
+    assert f"an AUROC of **{auroc['value']:.3f} ({auroc['low']:.3f}–{auroc['high']:.3f})**" in markdown
+    for text in (
+        "120 / 120",
+        "took 71 seconds on cpu",
+        "epoch 2 was kept",
+        "dvc repro --pull",
+        "0.0007",
+        *HASHES.values(),
+    ):
+        assert text in markdown
+    assert report["shortcuts"]["verdict"] in markdown
+    assert all(f"**{row['name']}**" in markdown for row in report["robustness"]["changes"])
+    assert not re.search(r"\{\{|\{%|None|nan", markdown)
+
+
+def test_the_page_needs_nothing_from_outside(report, tmp_path):
+    for name in ("roc", "confusion"):
+        draw_confusion(tmp_path / "plots" / f"{name}.png", {"tp": 1, "fp": 2, "fn": 3, "tn": 4}, name)
+    markdown, page = write(tmp_path, report)
+    assert "](plots/roc.png)" in markdown
+    assert "plots/prevalence.png" not in markdown
+    sources = re.findall(r'src="([^"]{0,30})', page)
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "<script" not in page
+    assert "<link" not in page
+    assert set(re.findall(r"https?://[\w.]+", page)) == {"https://doi.org"}
+    assert page.count("<table>") == page.count("</table>") >= 9
+    assert f"<strong>{html.escape(report['shortcuts']['verdict'], quote=False)}</strong>" in page
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_card_says_whose_films_they_are(report, tmp_path, source):
+    markdown = write(tmp_path, report, source)[0]
+    assert "Not a medical device" in markdown
+    assert ("These are drawn films, not patients" in markdown) == (source == "phantom")
+    assert ("Guangzhou" in markdown) == (source in ("kaggle", "huggingface"))
+
+
+def test_what_was_not_measured_is_said(report, tmp_path):
+    less = {key: part for key, part in report.items() if key not in ("shortcuts", "robustness", "explanation")}
+    assert write(tmp_path, less)[0].count("Not measured for this model.") == 3
+    unexplained = report["explanation"] | {"note": "it ends in tokens", "lungs": None, "randomisation": None}
+    assert "No heat maps: it ends in tokens." in write(tmp_path, report | {"explanation": unexplained})[0]
+
+
+def test_the_sentences_fit_what_was_decided(report, tmp_path):
+    chosen = write(tmp_path, report)[0]
+    assert "a threshold fixed on validation" in chosen
+    assert "then the temperature, the threshold and the abstention band" in chosen
+    other = copy.deepcopy(report)
+    other["locked"]["operating_point"] |= {"policy": "fixed", "threshold": 0.99996, "low": 0.99996, "high": 0.99996}
+    other["locked"]["abstention"] |= {"reached": True, "low": 0.99996, "high": 0.99996}
+    other["locked"]["temperature"] = {"value": 1.0, "note": "kept at 1: it is told by no film"}
+    del other["explanation"]["gallery"]["surest wrong"]
+    given = write(tmp_path, other)[0]
+    assert "Cut at 0.99996, a threshold set beforehand, it has" in given
+    assert "The threshold was set beforehand (`evaluate.threshold`). From validation" in given
+    assert "then the temperature and the abstention band" in given
+    assert "no film is left to a person" in given
+    assert "temperature of 1.000 (kept at 1: it is told by no film). On test" in given
+    assert "It was surest of these errors" not in given
+
+
+def test_test_films_of_one_class_are_said_to_be_so(report, tmp_path):
+    one = copy.deepcopy(report)
+    one["test"]["curves"]["roc"] = None
+    nothing = {"value": None, "low": None, "high": None, "films": 0, "patients": 0}
+    one["test"]["metrics"] |= {"auroc": nothing, "specificity": nothing}
+    markdown = write(tmp_path, one)[0]
+    assert "the model sees one class alone, so that no AUROC is defined. Cut at" in markdown
+    assert "Patients in the smaller class of test: only 0" in markdown
+
+
+def test_the_title_of_a_page_is_text():
+    page = to_html("# External test on </title><script>\n\nText\n", Path())
+    assert "<title>External test on &lt;/title&gt;&lt;script&gt;</title>" in page
+
+
+def test_a_file_name_cannot_write_the_page(report, tmp_path):
+    hostile = copy.deepcopy(report)
+    hostile["explanation"]["gallery"]["surest wrong"][0]["path"] = "`<script>alert(1)</script>`|x.png"
+    page = write(tmp_path, hostile)[1]
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert page.count("|x.png") == 1
+
+
+def blameless(report):
+    good = copy.deepcopy(report)
+    for gap in good["gap"].values():
+        gap["high"] = 0.1
+    good["locked"]["abstention"]["reached"] = True
+    good["test"]["selective"]["error"]["low"] = 0.01
+    good["shortcuts"]["explains"] = "little"
+    good["test"]["calibration"]["after"]["ece"] = {"value": 0.01, "chance_high": 0.02}
+    for row in good["test"]["subgroups"]:
+        row["gap"]["sensitivity"]["high"] = row["gap"]["specificity"]["high"] = 0.1
+    for row in good["robustness"]["changes"]:
+        row["severities"][1]["flipped"]["value"] = 0.01
+    good["explanation"]["lungs"]["all"]["excess"]["low"] = 0.1
+    good["explanation"]["randomisation"]["passes"] = True
+    for name in ("sensitivity", "specificity"):
+        good["test"]["metrics"][name]["patients"] = 100
+    return good
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "doubt"),
+    [
+        (("test", "metrics", "auroc", "low"), 0.5, "better than chance is not shown"),
+        (("gap", "specificity", "high"), -0.02, "Specificity changes by"),
+        (("test", "selective", "error", "low"), 0.03, "more often than the 0.02 aimed at"),
+        (("shortcuts", "explains"), "part", "AUROC"),
+        (("test", "calibration", "after", "ece", "value"), 0.03, "0.030, while perfect calibration"),
+        (("test", "subgroups", 0, "gap", "sensitivity", "high"), -0.01, "Sensitivity on test is lower"),
+        (("robustness", "changes", 1, "severities", 1, "flipped", "value"), 0.2, "blur (20%)"),
+        (("explanation", "lungs", "all", "excess", "low"), -0.01, "is not shown"),
+        (("explanation", "randomisation", "passes"), False, "do not read them"),
+        (("test", "metrics", "specificity", "patients"), 99, "only 99, so"),
+    ],
+)
+def test_every_check_can_raise_its_doubt(report, tmp_path, keys, value, doubt):
+    good = blameless(report)
+    assert list_doubts(good, LEAKAGE) == []
+    *path, last = keys
+    at = good
+    for key in path:
+        at = at[key]
+    at[last] = value
+    (found,) = list_doubts(good, LEAKAGE)
+    assert doubt in found
+    assert f"- {found}" in write(tmp_path, good)[0]
+
+
+def test_a_loss_from_validation_to_test_is_a_doubt(report):
+    gap = report["gap"]["specificity"]["value"]
+    assert gap == pytest.approx(
+        report["test"]["metrics"]["specificity"]["value"] - report["val"]["metrics"]["specificity"]["value"]
+    )
+    assert any(f"Specificity changes by {gap:.3f}" in doubt for doubt in list_doubts(report, LEAKAGE))
+
+
+def test_a_leak_is_a_doubt(report):
+    for key, value, start in (
+        ("patients_across_splits", ["p1", "p2"], "Patients in more than one split: 2, "),
+        ("exact_duplicates_across_splits", ["a" * 64], "Pixel-identical films in more than one split: 1, "),
+        ("films_of_unknown_patients", 1200, "Films that name no patient: 1,200"),
+    ):
+        (doubt,) = list_doubts(blameless(report), LEAKAGE | {key: value})
+        assert doubt.startswith(start)
+    assert not list_doubts(blameless(report), LEAKAGE | {"films_of_unknown_patients": 0})

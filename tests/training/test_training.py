@@ -1,0 +1,250 @@
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pulmo.metrics.ranking import ranking
+from pulmo.model.augmentation import Augmentation
+from pulmo.model.networks import build_model
+from pulmo.model.scoring import predict_logits
+from pulmo.training import Films, TrainSettings, fit
+
+TARGETS = np.arange(60) % 2
+TRAIN, VAL = Films(np.arange(40), TARGETS[:40]), Films(np.arange(40, 60), TARGETS[40:])
+QUICK = TrainSettings(
+    arch="squeezenet1_1",
+    optimizer="adam",
+    lr=0.0003,
+    schedule="constant",
+    epochs=3,
+    batch_size=8,
+    augment=Augmentation(flip=0.5, rotation=5.0, noise=0.02),
+    precision="fp32",
+    device="cpu",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other are slow where several tests share the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def draw_films() -> np.ndarray:
+    """Noise, with a brighter patch in every second film, uint8 (60, 32, 32)."""
+    films = np.random.default_rng(0).integers(40, 140, (60, 32, 32), dtype=np.uint8)
+    films[TARGETS == 1, 8:20, 8:20] += 70
+    return films
+
+
+IMAGES = draw_films()
+
+
+def run(settings: TrainSettings = QUICK, **options):
+    return fit(IMAGES, TRAIN, VAL, settings, **{"progress": False, **options})
+
+
+def same_weights(first, second) -> bool:
+    states = first.model.state_dict(), second.model.state_dict()
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def auroc(model) -> float:
+    logits = predict_logits(model, IMAGES[VAL.rows], device="cpu", precision="fp32")
+    return float(ranking(VAL.targets == 1, logits.astype(float))(np.ones((1, 20)))["auroc"][0])
+
+
+def test_training_learns_and_keeps_the_best_epoch(tmp_path):
+    rows = []
+    fitted = run(replace(QUICK, epochs=6), history=tmp_path / "history.csv", on_epoch=rows.append)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows == fitted.history
+    best = max(rows, key=lambda row: (row["val_auroc"], -row["val_loss"]))
+    assert fitted.best_epoch == best["epoch"]
+    assert fitted.best == {name: value for name, value in best.items() if name != "seconds"}
+    assert best["val_auroc"] > 0.95
+    assert auroc(fitted.model) == pytest.approx(best["val_auroc"])
+    table = pd.read_csv(tmp_path / "history.csv")
+    names = ["epoch", "lr", "seconds", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_auroc"]
+    assert table.columns.tolist() == names
+    assert table.to_dict("records") == [pytest.approx(row) for row in rows]
+    assert (fitted.device, fitted.precision) == ("cpu", "fp32")
+    assert not fitted.model.training
+
+
+def test_the_history_grows_while_training_runs(tmp_path):
+    file, lengths = tmp_path / "history.csv", []
+    run(history=file, on_epoch=lambda row: lengths.append(len(pd.read_csv(file))))
+    assert lengths == [1, 2, 3]
+
+
+SETTINGS = {
+    "plain": QUICK,
+    "average": replace(QUICK, ema=0.8, class_balance="sampler"),
+    "batch norm, plateau": replace(
+        QUICK, arch="shufflenet_v2_x0_5", schedule="plateau", optimizer="sgd", head=1, loss="bce"
+    ),
+    "stored": replace(QUICK, freeze="features.7", augment=Augmentation(flip=0.5), lr=0.003),
+    "bf16, cosine": replace(QUICK, precision="bf16", schedule="cosine", warmup_epochs=1, class_balance="weights"),
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, settings):
+    def stop(row):
+        if row["epoch"] == 2:
+            raise RuntimeError("killed")
+
+    straight = run(settings)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(settings, resume=tmp_path, on_epoch=stop)
+    rows = []
+    resumed = run(settings, resume=tmp_path, on_epoch=rows.append)
+    assert same_weights(straight, resumed)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for first, second in zip(straight.history, resumed.history, strict=True):
+        assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    again = run(settings, resume=tmp_path)  # killed after the last epoch, before the package was written
+    assert same_weights(straight, again)
+
+
+def train_to_file(resume: Path, begun: Path, file: Path) -> None:
+    """What the killed processes do."""
+    torch.set_num_threads(1)
+    begun.touch()
+    torch.save(run(SETTINGS["average"], resume=resume).model.state_dict(), file)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else the server that forks finds nothing to preload
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    folder, begun, file = tmp_path / "resume", tmp_path / "begun", tmp_path / "weights.pth"
+    folder.mkdir()
+    survived = 0
+    for seconds in (0.1, 0.4, 0.2, 0.6, 0.5, 60):
+        begun.unlink(missing_ok=True)
+        process = processes.Process(target=train_to_file, args=(folder, begun, file))
+        process.start()
+        while not begun.exists():
+            time.sleep(0.01)
+        process.join(seconds)
+        survived += not process.is_alive()
+        process.kill()
+        process.join()
+    assert 1 <= survived < 6
+    straight = run(SETTINGS["average"]).model.state_dict()
+    for name, value in torch.load(file).items():
+        assert torch.equal(straight[name], value)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_seed_gives_one_network(precision):
+    settings = replace(QUICK, arch="shufflenet_v2_x0_5", precision=precision, epochs=2)
+    first, second, other = run(settings), run(settings), run(replace(settings, seed=43))
+    assert same_weights(first, second)
+    assert not same_weights(first, other)
+
+
+def test_stored_outputs_train_the_same_network():
+    settings = replace(QUICK, freeze="features.7", augment=Augmentation(flip=0.5), optimizer="sgd", lr=0.001)
+    stored, computed = run(settings), run(replace(settings, cache_variants=-1))
+    for name in ("train_loss", "val_loss"):
+        assert [row[name] for row in stored.history] == pytest.approx([row[name] for row in computed.history], rel=0.01)
+    expected = predict_logits(computed.model, IMAGES, device="cpu", precision="fp32")
+    assert np.allclose(predict_logits(stored.model, IMAGES, device="cpu", precision="fp32"), expected, atol=0.02)
+    assert not same_weights(stored, run(replace(settings, augment=Augmentation())))
+
+
+@pytest.mark.parametrize("cache_variants", [-1, 2])
+def test_frozen_layers_and_their_batch_norm_stay_as_they_were(cache_variants):
+    settings = replace(QUICK, arch="shufflenet_v2_x0_5", freeze="stage3", cache_variants=cache_variants, epochs=3)
+    fitted = run(settings)
+    torch.manual_seed(settings.seed)
+    before = build_model("shufflenet_v2_x0_5", "none", 2, 32).state_dict()
+    for name, value in fitted.model.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, before[name]) == (not name.startswith(("stage4", "conv5", "fc"))), name
+
+
+def test_the_average_of_the_weights_is_what_is_kept():
+    rows = {decay: run(replace(QUICK, ema=decay)).history for decay in (0.0, 0.9)}
+    assert rows[0.0][0]["train_loss"] == rows[0.9][0]["train_loss"]
+    assert rows[0.0][0]["val_loss"] != rows[0.9][0]["val_loss"]
+    fitted = run(replace(QUICK, ema=0.9, epochs=5))
+    assert auroc(fitted.model) == pytest.approx(fitted.best["val_auroc"])
+
+
+def test_patience_ends_training():
+    fitted = run(replace(QUICK, lr=1e-12, patience=2, epochs=9, augment=Augmentation()))
+    assert len(fitted.history) == fitted.best_epoch + 2 < 9
+
+
+def test_a_plateau_lowers_the_learning_rate():
+    rates = [row["lr"] for row in run(replace(QUICK, schedule="plateau", lr=3e-8, epochs=6)).history]
+    assert rates[0] == pytest.approx(3e-8)
+    assert rates[-1] == pytest.approx(3e-9)
+
+
+def test_a_loss_that_is_not_finite_says_where():
+    settings = replace(QUICK, optimizer="sgd", lr=1e30)
+    with pytest.raises(ValueError, match=r"not finite at epoch 1, step [2345], learning rate 1e\+30; lower train\.lr"):
+        run(settings)
+
+
+def test_a_full_gpu_says_which_batch_size_to_try(monkeypatch):
+    def overflow(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("pulmo.training.fitting._run", overflow)
+    with pytest.raises(ValueError, match=r"too small for train\.batch_size 8; try 4"):
+        run()
+
+
+def test_ctrl_c_stays_ctrl_c():
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(on_epoch=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.parametrize(("target", "label"), [(0, "NORMAL"), (1, "PNEUMONIA")])
+def test_a_split_of_one_class_is_refused(target, label):
+    keep = VAL.targets != target
+    with pytest.raises(ValueError, match=rf"split val has no {label} film"):
+        fit(IMAGES, TRAIN, Films(VAL.rows[keep], VAL.targets[keep]), QUICK)
+
+
+def test_films_too_small_for_the_network_are_refused():
+    with pytest.raises(ValueError, match=r"train\.arch: alexnet cannot take preprocess\.size 32, raise it \(.*small"):
+        run(replace(QUICK, arch="alexnet"))
+
+
+def test_only_the_epochs_are_told(tmp_path, monkeypatch, capfd, recwarn):
+    monkeypatch.chdir(tmp_path)
+    run(replace(QUICK, epochs=1))
+    assert capfd.readouterr() == ("", "")
+    run(replace(QUICK, epochs=1), progress=True)
+    told = capfd.readouterr()
+    assert told.out.startswith("epoch 1: loss ")
+    assert told.out.count("\n") == 1
+    assert told.err == ""
+    assert not list(tmp_path.iterdir())
+    assert not recwarn.list

@@ -1,0 +1,365 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+
+from pulmo.model.augmentation import Augmentation, make_generator
+from pulmo.model.networks import build_model
+from pulmo.training.checkpoints import Checkpoint, resumable
+from pulmo.training.features import FilmFeed, StoredFeed, count_variants, store_features
+from pulmo.training.freezing import split_frozen
+from pulmo.training.optimization import build_optimizer, class_weights, compute_loss, learning_rate
+from pulmo.training.rows import Rows, cut_batches, draw_order
+from pulmo.training.speedup import speed_up
+
+CPU = torch.device("cpu")
+TARGETS = torch.tensor([0, 1, 1, 1, 0, 1])
+
+
+def draw_outputs(head: int) -> torch.Tensor:
+    return torch.randn(6, head, generator=torch.Generator().manual_seed(0)) * 3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_two_outputs_get_cross_entropy(smoothing):
+    outputs = draw_outputs(2)
+    expected = F.cross_entropy(outputs, TARGETS, label_smoothing=smoothing)
+    assert compute_loss(outputs, TARGETS, "cross_entropy", smoothing).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_weighted_cross_entropy_is_pytorchs():
+    outputs, weights = draw_outputs(2), class_weights(TARGETS)
+    expected = F.cross_entropy(outputs, TARGETS, weight=weights)
+    assert compute_loss(outputs, TARGETS, "cross_entropy", 0.0, weights).item() == pytest.approx(expected.item())
+    assert weights.tolist() == pytest.approx([6 / 4, 6 / 8])  # 1/count, mean 1 over the films
+
+
+def test_one_output_gets_binary_cross_entropy():
+    outputs = draw_outputs(1)
+    expected = F.binary_cross_entropy_with_logits(outputs[:, 0], TARGETS.float())
+    assert compute_loss(outputs, TARGETS, "bce").item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("head", [1, 2])
+def test_focal_loss_discounts_what_is_known(head):
+    outputs = draw_outputs(head)
+    logits = outputs[:, 0] if head == 1 else outputs[:, 1] - outputs[:, 0]
+    right = torch.sigmoid(torch.where(TARGETS == 1, logits, -logits))
+    expected = (-((1 - right) ** 2) * torch.log(right)).mean()
+    assert compute_loss(outputs, TARGETS, "focal").item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def follow(schedule: str, steps: int, warmup: float = 0.0) -> list[float]:
+    return [learning_rate(schedule, 0.5, (step + 0.5) / steps, warmup) for step in range(steps)]
+
+
+def test_one_cycle_is_pytorchs():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], 0.5)
+    steps = 2000
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=steps)
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert np.allclose(follow("one_cycle", steps), expected, atol=0.5 * 3 / steps)
+    assert follow("one_cycle", steps)[-1] < 1e-5
+
+
+def test_cosine_falls_from_the_peak_after_a_linear_rise():
+    rates = follow("cosine", 100, warmup=0.2)
+    assert np.allclose(np.diff(rates[:20]), 0.5 / 20)
+    assert rates.index(max(rates)) == 20
+    assert rates[60] == pytest.approx(0.25, abs=0.01)
+    assert 0 < rates[-1] < 0.001
+    assert follow("cosine", 10)[0] > 0.49
+
+
+def test_other_schedules_are_left_alone():
+    assert set(follow("constant", 9)) == set(follow("plateau", 9)) == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_optimizers_take_what_is_trainable(name, kind):
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2).requires_grad_(False), torch.nn.Linear(2, 1))
+    optimizer = build_optimizer(name, layers.parameters(), 0.1, 0.01, fused=False)
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    assert group["params"] == list(layers[1].parameters())
+    assert (group["lr"], group["weight_decay"], group.get("momentum", 0.9)) == (0.1, 0.01, 0.9)
+
+
+def test_an_epoch_sees_every_film_once():
+    order = draw_order(torch.zeros(50, dtype=torch.long), False, make_generator(CPU, 1))
+    assert sorted(order.tolist()) == list(range(50))
+    assert order.tolist() != list(range(50))
+
+
+def test_the_sampler_draws_both_classes_equally_often():
+    targets = (torch.arange(1000) >= 100).long()
+    order = draw_order(targets, True, make_generator(CPU, 1))
+    assert len(order) == 1000
+    assert 430 < (targets[order] == 0).sum() < 570
+
+
+@pytest.mark.parametrize(("films", "sizes"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (3, [3]), (1, [1])])
+def test_no_batch_but_an_only_one_is_a_single_film(films, sizes):
+    batches = cut_batches(torch.arange(films), 4)
+    assert [len(batch) for batch in batches] == sizes
+    assert torch.cat(batches).tolist() == list(range(films))
+
+
+def test_rows_are_read_from_a_memory_map(tmp_path):
+    np.save(tmp_path / "array.npy", np.arange(10 * 4, dtype=np.uint8).reshape(10, 2, 2))
+    rows = Rows(np.load(tmp_path / "array.npy", mmap_mode="r"), np.array([7, 2, 5]), CPU)
+    assert len(rows) == 3
+    assert rows[torch.tensor([2, 0])][:, 0, 0].tolist() == [20, 28]
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "drawn", "epochs", "variants"),
+    [
+        (Augmentation(), 0, 5, 1),
+        (Augmentation(flip=0.5), 0, 5, 2),
+        (Augmentation(flip=0.5), 0, 2, 0),  # two epochs compute no more without storing
+        (Augmentation(), 0, 1, 0),
+        (Augmentation(flip=0.5), -1, 5, 0),
+        (Augmentation(flip=0.5), 7, 5, 2),
+        (Augmentation(rotation=5), 0, 5, 0),
+        (Augmentation(rotation=5), 4, 5, 4),
+        (Augmentation(rotation=5), 6, 5, 0),
+    ],
+)
+def test_outputs_are_stored_where_that_is_exact_and_pays(augmentation, drawn, epochs, variants):
+    assert count_variants(augmentation, drawn, epochs) == variants
+
+
+class Pool(torch.nn.Module):
+    """A frozen part: local means, three channels."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(inputs, 4)
+
+
+FILMS = np.random.default_rng(0).integers(0, 256, (10, 16, 16), dtype=np.uint8)
+
+
+def make_feed(augmentation: Augmentation, frozen: torch.nn.Module) -> FilmFeed:
+    return FilmFeed(Rows(FILMS, np.arange(10), CPU), augmentation, frozen)
+
+
+@pytest.mark.parametrize("frozen", [Pool(), torch.nn.Sequential(Pool(), torch.nn.Flatten())], ids=["maps", "vectors"])
+def test_stored_outputs_are_those_of_the_frozen_part(tmp_path, frozen):
+    feed = make_feed(Augmentation(flip=0.5), frozen)
+    array = store_features(tmp_path / "stored.npy", feed, 2, 1, False)
+    assert array.dtype == np.float16
+    stored = StoredFeed(Rows(array, np.arange(20), CPU), 2, feed.augmentation)
+    positions = torch.tensor([3, 9, 0, 1, 2, 5])
+    for generators in ((None, None), (make_generator(CPU, 7), make_generator(CPU, 7))):
+        expected, found = feed(positions, generators[0]), stored(positions, generators[1])
+        assert found.shape == expected.shape
+        assert torch.allclose(found, expected, atol=2e-3)
+    assert not torch.allclose(expected, feed(positions, None), atol=0.01)
+
+
+def test_drawn_variants_differ_and_are_all_used(tmp_path):
+    feed = make_feed(Augmentation(noise=0.3), Pool())
+    array = store_features(tmp_path / "stored.npy", feed, 3, 1, False)
+    assert len(np.unique(array.reshape(3, 10, -1)[:, 0], axis=0)) == 3
+    stored = StoredFeed(Rows(array, np.arange(30), CPU), 3, feed.augmentation)
+    drawn = stored(torch.zeros(200, dtype=torch.long), make_generator(CPU, 1))
+    assert len(drawn.flatten(1).unique(dim=0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arch", "block"), [("resnet18", "layer3"), ("resnet50", "backbone"), ("vgg11_bn", "features.10")]
+)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_faster_copy_computes_the_same(arch, block, bf16):
+    torch.manual_seed(0)
+    model = build_model(arch, "none", 2, 32)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.1, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    frozen = split_frozen(model, block)[0]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fast = speed_up(frozen, CPU, bf16)
+    assert fast is not frozen
+    inputs = torch.randn(3, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected, found = frozen(inputs), fast(inputs).float()
+    assert (found - expected).abs().mean() < (0.03 if bf16 else 1e-4) * expected.abs().mean()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "squeezenet1_1", "densenet121"])
+def test_layers_that_the_faster_copy_does_not_know_are_left_alone(arch, capfd):
+    frozen = split_frozen(build_model(arch, "none", 2, 32), "backbone")[0]
+    assert speed_up(frozen, CPU, True) is frozen
+    assert speed_up(Pool(), torch.device("cuda"), True).__class__ is Pool
+    assert capfd.readouterr().err == ""
+
+
+def test_stored_outputs_are_computed_once(tmp_path):
+    file = tmp_path / "stored.npy"
+    first = store_features(file, make_feed(Augmentation(), Pool()), 1, 1, False).copy()
+    assert np.array_equal(store_features(file, make_feed(Augmentation(), torch.nn.Identity()), 1, 1, False), first)
+
+
+def test_a_full_disk_is_noticed_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    with pytest.raises(ValueError, match=r"no room.*MB for 10 films x 1 variants.*train\.cache_variants: -1"):
+        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Pool()), 1, 1, False)
+
+
+def test_outputs_beyond_float16_are_an_error(tmp_path):
+    class Huge(torch.nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return inputs * 1e6
+
+    with pytest.raises(ValueError, match="do not fit into float16"):
+        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Huge()), 1, 1, False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_the_state_when_it_was_saved(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    assert checkpoint.load() is None
+    weights = torch.ones(3)
+    state = {"weights": weights, "nested": [{"step": torch.tensor(2)}], "history": [{"loss": math.pi}], "none": None}
+    checkpoint.save(state)
+    weights.zero_()
+    state["history"].append({"loss": 0.0})
+    checkpoint.wait()
+    loaded = Checkpoint(tmp_path).load()
+    assert loaded["weights"].tolist() == [1, 1, 1]
+    assert loaded["nested"][0]["step"] == 2
+    assert loaded["history"] == [{"loss": math.pi}]
+
+
+def test_a_failed_save_is_not_silent(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", fail)
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save({})
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.wait()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"state\.pt is damaged; delete it"):
+        Checkpoint(tmp_path).load()
+
+
+def folder_of(root, settings, data="data"):
+    with resumable(root, settings, data) as folder:
+        return folder
+
+
+def test_the_folder_follows_settings_data_code_and_weights(tmp_path, monkeypatch):
+    settings = {"lr": 0.1, "weights": str(tmp_path / "own.pth"), "augment": {"flip": 0.5}}
+    (tmp_path / "own.pth").write_bytes(b"1")
+    known = folder_of(tmp_path, settings)
+    assert folder_of(tmp_path, settings) == known
+    others = [folder_of(tmp_path, settings | {"lr": 0.2}), folder_of(tmp_path, settings, "other")]
+    others.append(folder_of(tmp_path, settings | {"augment": {"flip": 0.4}}))
+    (tmp_path / "own.pth").write_bytes(b"2")
+    others.append(folder_of(tmp_path, settings))
+    monkeypatch.setattr("pulmo.training.checkpoints.sha256_file", lambda file: "changed" * (file.name == "learner.py"))
+    others.append(folder_of(tmp_path, settings))
+    assert len({known, *others}) == 6
+
+
+def test_the_folder_outlives_a_failure_and_goes_with_success(tmp_path):
+    def fail(leave: bool) -> None:
+        with resumable(tmp_path, {}, "") as folder:
+            if leave:
+                (folder / "state.pt").touch()
+            raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        fail(leave=False)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="stopped"):
+        fail(leave=True)
+    with resumable(tmp_path, {}, "") as folder:
+        assert (folder / "state.pt").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_is_released_when_its_folder_is_gone(tmp_path, monkeypatch):
+    """Else whoever gets it meanwhile has his lock removed, and a third process trains beside him."""
+    left = []
+
+    def release(lock, force=False, original=FileLock.release):
+        left.extend(tmp_path.iterdir())
+        original(lock, force)
+
+    monkeypatch.setattr(FileLock, "release", release)
+    with pytest.raises(ValueError, match="stopped"), resumable(tmp_path, {}, ""):
+        raise ValueError("stopped")
+    assert not left
+
+
+def test_who_trains_the_same_waits_and_finds_nothing_left(tmp_path):
+    import subprocess
+    import sys
+    import time
+
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom pulmo.training import resumable\n"
+        "with resumable(Path(sys.argv[1]), {}, '') as folder:\n    print([file.name for file in folder.iterdir()])"
+    )
+    with resumable(tmp_path, {}, "") as folder:
+        (folder / "state.pt").touch()
+        second = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert "already running" in second.stdout.readline()
+        time.sleep(0.2)
+        assert second.poll() is None
+    assert second.communicate(timeout=30)[0] == "['lock']\n"
+    assert second.returncode == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_stale_folders_are_removed(tmp_path):
+    import os
+    import time
+
+    for name, days in (("old", 20), ("recent", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.pt").touch()
+        stamp = time.time() - days * 86400
+        os.utime(tmp_path / name, (stamp, stamp))
+    folder_of(tmp_path, {})
+    assert [folder.name for folder in tmp_path.iterdir()] == ["recent"]
+
+
+def test_a_rise_as_long_as_the_training_is_refused():
+    from pulmo.base.params import TrainParams, load_params
+
+    given = load_params().train.model_dump() | {"schedule": "cosine", "epochs": 3}
+    assert TrainParams.model_validate(given | {"warmup_epochs": 2}).warmup_epochs == 2
+    with pytest.raises(ValueError, match=r"train\.warmup_epochs leaves no epoch"):
+        TrainParams.model_validate(given | {"warmup_epochs": 3})
+
+
+def test_settings_come_from_plain_values():
+    from pulmo.base.params import load_params
+    from pulmo.training import TrainSettings
+
+    given = load_params().train.model_dump()
+    settings = TrainSettings.from_dict(given)
+    assert settings.augment == Augmentation(**given["augment"])
+    assert replace(settings, augment=given["augment"]).__dict__ == given
