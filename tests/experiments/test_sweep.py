@@ -28,8 +28,9 @@ from pulmo.tracking.upkeep import find_runs
 SHIPPED = ROOT / "recipes/sweep.yaml"
 TOY = """
 import json, pathlib, time, yaml
-from pulmo import paths, tracking
+from pulmo.base import paths
 from pulmo.base.process import run_stage
+from pulmo.tracking.runs import train_run
 
 def main():
     params = yaml.safe_load(open("params.yaml"))

@@ -11,6 +11,8 @@ from types import FrameType
 
 import psutil
 
+from pulmo.base.errors import UserError
+
 # Beside the outs, in the checkout that DVC runs in; no out itself, for it would differ in every run.
 _SECONDS = Path("reports/.seconds")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and numbers of glibc's malloc.h
@@ -27,7 +29,7 @@ def run_stage(main: Callable[[], None]) -> None:
     try:
         main()
         _keep_seconds(time.monotonic() - started)
-    except ValueError as error:
+    except (UserError, ValueError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from pulmo.base.errors import UserError
 from pulmo.cli import experiments, models, recipes, registry, sweep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -21,5 +22,5 @@ def main() -> None:
     """Run the command line; what a user can cause is one line on stderr and exit code 1."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")

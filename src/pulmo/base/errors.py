@@ -1,0 +1,14 @@
+"""The one exception for mistakes of the user. Everything else that is raised is a bug and keeps its traceback."""
+
+
+class UserError(Exception):
+    """Something that the user can put right. The message states one fact and names the file, film or key."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint  # an instruction that puts it right, without a full stop; empty where there is none
+
+    def __str__(self) -> str:
+        """The message, and below it, after an empty line, the hint."""
+        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
