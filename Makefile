@@ -21,6 +21,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 		else $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; fi
 	VIRTUAL_ENV=$(VENV) uv pip install --compile-bytecode --require-hashes -r requirements.lock
 	VIRTUAL_ENV=$(VENV) uv pip install --no-deps -e .
+	@pulmo setup
 	@touch $@
 
 repro: $(VENV)/installed  ## Run the pipeline (dvc repro) and show what came out

@@ -5,13 +5,13 @@ import sys
 import typer
 
 from pulmo.base.errors import UserError
-from pulmo.cli import experiments, models, recipes, registry, sweep
+from pulmo.cli import checkout, experiments, models, recipes, registry, sweep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (
     *(experiments.summary, models.predict, models.evaluate, experiments.compare),
     *(experiments.experiments, experiments.sync, experiments.doctor),
-    *(registry.promote, registry.history, sweep.sweep),
+    *(registry.promote, registry.history, sweep.sweep, checkout.setup),
 ):
     app.command()(command)
 app.add_typer(recipes.app, name="recipe")
