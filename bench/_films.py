@@ -11,18 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from pulmo.model.augmentation import Augmentation
+from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.model.device import choose_precision
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
-from pulmo.training import Films, TrainSettings, fit
-from pulmo.training.learner import Row
+from pulmo.training import Films, Row, fit
 
 SIZE = 224
 BATCH = 32
 CPU = torch.device("cpu")
 CLASSES = ("NORMAL", "PNEUMONIA")
-AUGMENTATION = Augmentation(flip=0.5, rotation=7, zoom=0.1, translation=0.05, brightness=0.1, contrast=0.1)
+AUGMENTATION = AugmentParams(flip=0.5, rotation=7, zoom=0.1, translation=0.05, brightness=0.1, contrast=0.1)
 WARM_UP = 10  # steps in which a GPU tries its algorithms
 _REAL = Path(__file__).resolve().parents[1].parent / "shared" / "xrays" / "kermany224.zip"
 
@@ -104,12 +103,12 @@ def run_bare_steps(
     return time.perf_counter() - began
 
 
-def train_here(images: np.ndarray, labels: np.ndarray, settings: TrainSettings) -> tuple[list[Row], float]:
+def train_here(images: np.ndarray, labels: np.ndarray, settings: TrainParams) -> tuple[list[Row], float]:
     """Training as the stage train runs it, with a validation of one film a class: the history, and the seconds from the
     begin of the first epoch to the end of the last, what lies between epochs included."""
     pair, ends = np.array([labels.argmin(), labels.argmax()]), []
-    films = Films(np.arange(len(images)), labels), Films(pair, labels[pair])
-    fitted = fit(images, *films, settings, on_epoch=lambda _: ends.append(time.perf_counter()), progress=False)
+    films = Films(images, np.arange(len(images)), labels), Films(images, pair, labels[pair])
+    fitted = fit(*films, settings, on_epoch=lambda _: ends.append(time.perf_counter()), progress=False)
     return fitted.history, ends[-1] - ends[0] + fitted.history[0]["seconds"]
 
 

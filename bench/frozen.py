@@ -13,9 +13,8 @@ import numpy as np
 from _films import BATCH, describe, train_as_published, train_here, write_films
 from torch import nn
 
+from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.base.process import usable_cores
-from pulmo.model.augmentation import Augmentation
-from pulmo.training import TrainSettings
 
 FILMS = 640
 EPOCHS = 5
@@ -49,11 +48,11 @@ def main() -> None:
 
 def time_training(images: np.ndarray, labels: np.ndarray, freeze: str) -> tuple[float, float]:
     """Seconds of everything that the stage train does between reading and writing, and of an epoch after the first."""
-    settings = TrainSettings(
+    settings = TrainParams(
         freeze=freeze,
         epochs=EPOCHS,
         batch_size=BATCH,
-        augment=Augmentation(flip=0.5),
+        augment=AugmentParams(flip=0.5),
         schedule="constant",
         device="cpu",
     )

@@ -5,7 +5,6 @@ Run from the project's root: `python bench/gpu.py`. It needs a CUDA GPU, and abo
 
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,13 +12,13 @@ import numpy as np
 import torch
 from _films import AUGMENTATION, describe, run_bare_steps, train_here, write_films
 
-from pulmo.training import TrainSettings
+from pulmo.base.params import TrainParams
 
 FILMS = 5232
 EPOCHS = 10
 BATCH = 128
 ROUNDS = 5
-SETTINGS = TrainSettings(epochs=EPOCHS, batch_size=BATCH, augment=AUGMENTATION, device="gpu")
+SETTINGS = TrainParams(epochs=EPOCHS, batch_size=BATCH, augment=AUGMENTATION, device="gpu")
 
 
 def main() -> None:
@@ -52,8 +51,8 @@ def main() -> None:
 
 def measure_compilation(images: np.ndarray, labels: np.ndarray) -> None:
     """Print what `torch.compile` costs and gains: it starts after the second epoch where it is worth it."""
-    with mock.patch("pulmo.training.learner._COMPILE_PAYS", -1.0):
-        epochs = [row["seconds"] for row in train_here(images, labels, replace(SETTINGS, epochs=8))[0]]
+    with mock.patch("pulmo.training.loop._COMPILE_PAYS", -1.0):
+        epochs = [row["seconds"] for row in train_here(images, labels, SETTINGS.model_copy(update={"epochs": 8}))[0]]
     before, after = epochs[1], float(np.median(epochs[4:]))
     print(f"torch.compile: {epochs[2] - after:.1f} s once, then {before / after:.2f} times the rate")
 

@@ -1,26 +1,27 @@
-"""How near training comes to the bare step, how far it leaves the published way behind, and what Lightning costs.
+"""How near training comes to the bare step, how far it leaves the published way behind, and what Fabric costs.
 
 Run from the project's root: `python bench/train.py`. About five minutes on two quiet cores.
 """
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from _films import AUGMENTATION, BATCH, CPU, describe, run_bare_steps, train_as_published, train_here, write_films
 from torch import nn
 
+from pulmo.base.params import TrainParams
 from pulmo.base.process import keep_memory, usable_cores
 from pulmo.model.device import choose_precision
-from pulmo.training import TrainSettings
-from pulmo.training.learner import Batches
+from pulmo.training import resolve_settings
+from pulmo.training.devices import open_fabric, set_up
 
 FILMS = 320
 ROUNDS = 5
-SETTINGS = TrainSettings(epochs=1, batch_size=BATCH, augment=AUGMENTATION, device="cpu")
+SETTINGS = TrainParams(epochs=1, batch_size=BATCH, augment=AUGMENTATION, device="cpu")
 
 
 def main() -> None:
@@ -46,51 +47,34 @@ def main() -> None:
     print(f"bare step in {chosen} / in {other}: {describe([a / b for a, b in zip(bare, rejected, strict=True)])}")
     print(f"train / bare step: {describe([a / b for a, b in zip(ours, bare, strict=True)])}; at least .97 is wanted")
     print(f"train / published way: {describe([a / b for a, b in zip(ours, published, strict=True)])}; at least 2")
-    raw, with_lightning = zip(*(time_tiny_steps() for _ in range(ROUNDS)), strict=True)
-    extra = [1000 * (after - before) for after, before in zip(with_lightning, raw, strict=True)]
+    raw, with_fabric = zip(*(time_tiny_steps() for _ in range(ROUNDS)), strict=True)
+    extra = [1000 * (after - before) for after, before in zip(with_fabric, raw, strict=True)]
     share = np.median(extra) / (1000 * BATCH / np.median(bare))
-    print(f"Lightning adds {describe(extra)} ms to each step, {share:.2%} of the bare step")
-
-
-class Tiny(pl.LightningModule):
-    """A network that costs nothing, so that the time of a step is the time of what surrounds it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.layer = nn.Linear(8, 1)
-
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
-        self.step(batch, self.trainer.optimizers[0])
-
-    def step(self, batch: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        self.layer(batch).mean().backward()
-        optimizer.step()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters())
+    print(f"Fabric adds {describe(extra)} ms to each step, {share:.2%} of the bare step")
 
 
 def time_tiny_steps(steps: int = 2000) -> tuple[float, float]:
-    """Seconds per step of a plain loop, and of the same under Lightning."""
-    batches, plain = [torch.zeros(BATCH, 8)] * steps, Tiny()
-    optimizer = plain.configure_optimizers()
+    """Seconds per step of a network that costs nothing, in a plain loop and in the same under Fabric."""
+    fabric = open_fabric(resolve_settings(SETTINGS))
+    layer = nn.Linear(8, 1)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    plain = time_loop(steps, layer, optimizer, lambda loss: loss.backward())
+    return plain, time_loop(steps, *set_up(fabric, layer, optimizer), lambda loss: fabric.backward(loss))
+
+
+def time_loop(
+    steps: int, layer: nn.Module, optimizer: torch.optim.Optimizer, backward: Callable[[torch.Tensor], None]
+) -> float:
+    """Seconds per step."""
+    batch = torch.zeros(BATCH, 8)
     began = time.perf_counter()
-    for batch in batches:
-        plain.step(batch, optimizer)
-    raw = (time.perf_counter() - began) / steps
-    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, **dict.fromkeys(off, False))
-    began = time.perf_counter()
-    trainer.fit(Tiny(), Batches(steps, lambda: batches))
-    return raw, (time.perf_counter() - began) / steps
+    for _ in range(steps):
+        loss = layer(batch).mean()
+        optimizer.zero_grad()
+        backward(loss)
+        optimizer.step()
+    return (time.perf_counter() - began) / steps
 
 
 if __name__ == "__main__":
-    import logging
-    import warnings
-
-    warnings.simplefilter("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     main()

@@ -5,7 +5,6 @@ Run from the project's root, after `dvc exp apply ours`: `python docs/seeds.py F
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,13 +22,13 @@ from pulmo.model.classifier import Classifier
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
 from pulmo.package.info import PackageInfo
-from pulmo.training import Films, TrainSettings, fit
+from pulmo.training import Films, fit
 
 
 def main(folder: Path, seeds: list[int]) -> None:
     """Print a column for each seed, for the mean of their log-odds and for the mean of their weights."""
     params = load_params(paths.PARAMS)
-    settings = TrainSettings.from_dict(params.train.model_dump())
+    settings = params.train
     images = open_images(paths.IMAGES)
     train, val = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val"))
     info = PackageInfo(
@@ -48,8 +47,8 @@ def main(folder: Path, seeds: list[int]) -> None:
         file = folder / f"seed-{seed}.safetensors"
         model = build_model(settings.arch, "none", settings.head, info.size)
         if not file.exists():
-            films = [Films(table.row.to_numpy(), table.target.to_numpy()) for table in (train, val)]
-            fitted = fit(images, *films, replace(settings, seed=seed), resume=folder / f"seed-{seed}")
+            films = [Films(images, table.row.to_numpy(), table.target.to_numpy()) for table in (train, val)]
+            fitted = fit(*films, settings.model_copy(update={"seed": seed}), resume=folder / f"seed-{seed}")
             save_file({name: value.contiguous() for name, value in fitted.model.state_dict().items()}, file)
         states.append(load_file(file))
         model.load_state_dict(states[-1])

@@ -1,9 +1,6 @@
 """Stage train: the films of data/processed and data/splits.csv -> models/trained and reports/history.csv."""
 
-from dataclasses import asdict
 from pathlib import Path
-
-import pandas as pd
 
 from pulmo.base import paths
 from pulmo.base.files import read_json, write_json
@@ -11,12 +8,11 @@ from pulmo.base.git import git_state
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.rows import describe_films, hash_data, open_images, read_rows
-from pulmo.model.device import choose_device, choose_precision
 from pulmo.model.weights import WEIGHT_FILES, to_arrays
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
 from pulmo.tracking.runs import train_run
-from pulmo.training import Films, TrainSettings, fit, resumable
+from pulmo.training import Films, fit, resolve_settings, resumable
 
 
 def main() -> None:
@@ -24,31 +20,23 @@ def main() -> None:
     fitting = params.preprocess.fit
     given = params.train.model_dump()
     weights = given["weights"]
-    found = str(paths.from_root(weights)) if weights.endswith(WEIGHT_FILES) else weights
-    device = choose_device(given["device"])
-    precision = choose_precision(given["precision"], device)
-    chosen = {"weights": found, "device": "gpu" if device.type == "cuda" else "cpu", "precision": precision}
-    settings = TrainSettings.from_dict({**given, **chosen})  # what auto chose, or a GPU would go on from a CPU's state
+    weights = str(paths.from_root(weights)) if weights.endswith(WEIGHT_FILES) else weights
+    # What auto chose is part of the task, or a GPU would go on from a CPU's state.
+    settings = resolve_settings(params.train).model_copy(update={"weights": weights})
     images = open_images(paths.IMAGES)
-    train, val = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val"))
+    tables = {split: read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val")}
+    train, val = (Films(images, table["row"].to_numpy(), table["target"].to_numpy()) for table in tables.values())
     data_sha256 = hash_data(paths.IMAGES, paths.INDEX, paths.SPLITS)
-    print(f"{len(train)} films to train on, {len(val)} to choose the epoch, {images.shape[1]} px, {given['arch']}")
+    sizes = f"{len(train.rows)} films to train on, {len(val.rows)} to choose the epoch, {images.shape[1]} px"
+    print(f"{sizes}, {given['arch']}")
     root, tags = paths.project_root(), {"data_sha256": data_sha256}
-    with resumable(root / ".resume", asdict(settings), data_sha256) as folder:
+    with resumable(root / ".resume", settings.model_dump(), data_sha256, (train, val)) as folder:
         started = folder / paths.MLFLOW_RUN.name
         resumed = read_json(started)["run_id"] if started.exists() else None
         with train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:
             write_json(started, run.record)
-            run.log_datasets({"train": describe_films(images, train), "val": describe_films(images, val)})
-            fitted = fit(
-                images,
-                to_films(train),
-                to_films(val),
-                settings,
-                resume=folder,
-                history=paths.HISTORY,
-                on_epoch=run.log_epoch,
-            )
+            run.log_datasets({split: describe_films(images, table) for split, table in tables.items()})
+            fitted = fit(train, val, settings, resume=folder, history=paths.HISTORY, on_epoch=run.log_epoch)
             run.set_tags({"env.device": fitted.device, "env.precision": fitted.precision})
         info = PackageInfo(
             arch=given["arch"],
@@ -64,10 +52,6 @@ def main() -> None:
     best = fitted.best
     print(f"best epoch {fitted.best_epoch}: validation AUROC {best['val_auroc']:.4f}, loss {best['val_loss']:.4f}")
     print(f"->  {paths.TRAINED}, {paths.HISTORY}")
-
-
-def to_films(table: pd.DataFrame) -> Films:
-    return Films(table["row"].to_numpy(), table["target"].to_numpy())
 
 
 if __name__ == "__main__":

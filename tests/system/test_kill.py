@@ -16,7 +16,7 @@ import os, random, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from small_project import STAGES, run_stage
 from pathlib import Path
-import torch, lightning.pytorch, mlflow, sklearn.metrics, matplotlib.figure, cv2, pandas
+import torch, lightning.fabric, mlflow, sklearn.metrics, matplotlib.figure, cv2, pandas
 torch.set_num_threads(1)
 
 def start(stage, folder):

@@ -3,27 +3,44 @@ would mix devices, or wait for the GPU to learn a value, raises. Backward and up
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from tqdm import tqdm
 
-from pulmo.model.augmentation import Augmentation, _places, _rings, augment
+from pulmo.base.params import AugmentParams, TrainParams
+from pulmo.model.augmentation import _places, _rings, augment, make_generator
 from pulmo.model.networks import build_model
-from pulmo.training.features import FilmFeed, StoredFeed
+from pulmo.training.features import Feed, FilmFeed, StoredFeed
 from pulmo.training.freezing import split_frozen
-from pulmo.training.learner import Learner
+from pulmo.training.loop import train_epoch, validate
+from pulmo.training.network import Compilable
+from pulmo.training.objective import Objective
 from pulmo.training.rows import Rows
-from pulmo.training.settings import TrainSettings
+from pulmo.training.state import State
 
 GPU = torch.device("cuda", 0)
 FILMS = np.zeros((12, 64, 64), dtype=np.uint8)
 FEATURES = np.zeros((24, 4, 4, 256), dtype=np.float16)  # of layer3, two variants
 TARGETS = torch.arange(12) % 2
-EVERYTHING = Augmentation(0.5, 10.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1, 1.5, 0.05, 50, 0.5)
+EVERYTHING = AugmentParams(
+    flip=0.5,
+    rotation=10.0,
+    zoom=0.1,
+    aspect=0.1,
+    translation=0.1,
+    edge=0.5,
+    brightness=0.1,
+    contrast=0.1,
+    blur=1.5,
+    noise=0.05,
+    jpeg=50,
+    spectrum=0.5,
+)
 
 
 @pytest.fixture
@@ -31,7 +48,10 @@ def gpu(monkeypatch) -> Iterator[SimpleNamespace]:
     """A GPU with room for everything; only its random generators are left out."""
     generator = SimpleNamespace(device=GPU)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
-    monkeypatch.setattr("pulmo.training.learner.make_generator", lambda *key: generator)
+    monkeypatch.setattr(
+        "pulmo.training.loop.make_generator",
+        lambda device, *key: generator if device.type == "cuda" else make_generator(device, *key),
+    )
     for name in ("rand", "randn", "randint"):
         draw = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *size, draw=draw, generator=None, **rest: draw(*size, **rest))
@@ -46,43 +66,65 @@ def gpu(monkeypatch) -> Iterator[SimpleNamespace]:
         cache.cache_clear()
 
 
-@contextmanager
-def learner_on_gpu(settings: TrainSettings, stored: bool) -> Iterator[Learner]:
-    """A learner as `fit` and Lightning make it, in a world where only its inputs are real."""
-    frozen, net = split_frozen(build_model(settings.arch, settings.weights, settings.head, 64), settings.freeze)
-    learner = Learner(net, None, TARGETS, None, TARGETS, settings, lambda learner: None, progress=False)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        if stored:
-            feed = StoredFeed(Rows(FEATURES, np.arange(24), GPU), 2, settings.augment)
-        else:
-            feed = FilmFeed(Rows(FILMS, np.arange(12), GPU), settings.augment, frozen and frozen.to(GPU))
-        learner.feed = learner.val_feed = feed
-        yield learner.to(GPU)
+class FabricWithoutGpu:
+    """Fabric as the loop uses it, but for the backward pass, which is PyTorch's and needs a real GPU."""
+
+    device = GPU
+
+    def backward(self, loss: torch.Tensor) -> None:
+        assert loss.device == GPU
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class CountingFeed:
+    """A feed that counts its batches and sees that they lie on the GPU."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed, self.batches = feed, 0
+
+    def __call__(self, positions: torch.Tensor, generator: object) -> torch.Tensor:
+        inputs = self.feed(positions, generator)
+        assert inputs.device == GPU
+        self.batches += 1
+        return inputs
 
 
 @pytest.mark.parametrize(
     ("settings", "stored"),
     [
-        (TrainSettings(augment=EVERYTHING, class_balance="weights", ema=0.9), False),
-        (TrainSettings(augment=EVERYTHING, head=1, loss="focal", optimizer="sgd", freeze="layer3"), False),
-        (TrainSettings(augment=Augmentation(flip=0.5), optimizer="adam", freeze="layer3"), True),
-        (TrainSettings(augment=EVERYTHING, loss="bce", head=1, freeze="layer3"), True),
+        (TrainParams(augment=EVERYTHING, class_balance="weights", ema=0.9), False),
+        (TrainParams(augment=EVERYTHING, head=1, loss="focal", optimizer="sgd", freeze="layer3"), False),
+        (TrainParams(augment=AugmentParams(flip=0.5), optimizer="adam", freeze="layer3"), True),
+        (TrainParams(augment=EVERYTHING, loss="bce", head=1, freeze="layer3"), True),
     ],
     ids=["whole", "frozen", "stored", "drawn"],
 )
-def test_steps_stay_on_the_gpu_and_never_wait_for_it(gpu, settings, stored):
-    batches = TARGETS.argsort().split(4)
-    with learner_on_gpu(settings, stored) as learner:
-        assert learner.configure_optimizers().defaults["fused"]
-        learner.on_train_epoch_start()
-        learner.on_validation_epoch_start()
-        for batch_idx, batch in enumerate(batches):
-            loss = learner.compute_loss(batch, batch_idx)
-            learner.on_train_batch_end(None, batch, batch_idx)
-            learner.validation_step(batch, batch_idx)
-        assert {loss.device, *(outputs.device for outputs in [*learner._outputs, *learner._val_outputs])} == {GPU}
+def test_an_epoch_stays_on_the_gpu_and_waits_for_it_only_when_its_steps_are_done(gpu, settings, stored):
+    settings = settings.model_copy(update={"batch_size": 4})
+    frozen, net = split_frozen(build_model(settings.arch, settings.weights, settings.head, 64), settings.freeze)
+    objective = Objective(Compilable(net), None, TARGETS, settings)  # as real as its targets, which it counts
+    state = State(net, settings, steps=3)  # here, for PyTorch crashes where a copy is made of fake tensors
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        if stored:
+            feed = CountingFeed(StoredFeed(Rows(FEATURES, np.arange(24), GPU), 2, settings.augment))
+        else:
+            feed = CountingFeed(FilmFeed(Rows(FILMS, np.arange(12), GPU), settings.augment, frozen and frozen.to(GPU)))
+        objective.feed = feed
+        objective.to(GPU)
+        if state.average:
+            state.average.to(GPU)
+        state.optimizer = State(net, settings.model_copy(update={"ema": 0.0}), steps=3).optimizer
+        assert state.optimizer.defaults["fused"]
+        with tqdm(disable=True) as bar, pytest.raises(DataDependentOutputException):
+            train_epoch(FabricWithoutGpu(), objective, state.optimizer, state, TARGETS, bar)
+        assert feed.batches == 3
+        assert torch.backends.cudnn.benchmark
         with pytest.raises(DataDependentOutputException):
-            learner._check_losses()
+            validate(FabricWithoutGpu(), state.average or objective.network, feed, TARGETS.to(GPU), state)
+        assert feed.batches == 4
+        assert not torch.backends.cudnn.benchmark
 
 
 def test_all_augmentation_happens_on_the_gpu(gpu):

@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,13 +7,16 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
-from pulmo.model.augmentation import Augmentation, make_generator
+from pulmo.base.params import AugmentParams
+from pulmo.model.augmentation import make_generator
 from pulmo.model.networks import build_model
 from pulmo.training.checkpoints import Checkpoint, resumable
 from pulmo.training.features import FilmFeed, StoredFeed, count_variants, store_features
 from pulmo.training.freezing import split_frozen
+from pulmo.training.network import Compilable
 from pulmo.training.optimization import build_optimizer, class_weights, compute_loss, learning_rate
-from pulmo.training.rows import Rows, cut_batches, draw_order
+from pulmo.training.reach import reached_code
+from pulmo.training.rows import Films, Rows, cut_batches, draw_order
 from pulmo.training.speedup import speed_up
 
 CPU = torch.device("cpu")
@@ -126,15 +129,15 @@ def test_rows_are_read_from_a_memory_map(tmp_path):
 @pytest.mark.parametrize(
     ("augmentation", "drawn", "epochs", "variants"),
     [
-        (Augmentation(), 0, 5, 1),
-        (Augmentation(flip=0.5), 0, 5, 2),
-        (Augmentation(flip=0.5), 0, 2, 0),  # two epochs compute no more without storing
-        (Augmentation(), 0, 1, 0),
-        (Augmentation(flip=0.5), -1, 5, 0),
-        (Augmentation(flip=0.5), 7, 5, 2),
-        (Augmentation(rotation=5), 0, 5, 0),
-        (Augmentation(rotation=5), 4, 5, 4),
-        (Augmentation(rotation=5), 6, 5, 0),
+        (AugmentParams(), 0, 5, 1),
+        (AugmentParams(flip=0.5), 0, 5, 2),
+        (AugmentParams(flip=0.5), 0, 2, 0),  # two epochs compute no more without storing
+        (AugmentParams(), 0, 1, 0),
+        (AugmentParams(flip=0.5), -1, 5, 0),
+        (AugmentParams(flip=0.5), 7, 5, 2),
+        (AugmentParams(rotation=5), 0, 5, 0),
+        (AugmentParams(rotation=5), 4, 5, 4),
+        (AugmentParams(rotation=5), 6, 5, 0),
     ],
 )
 def test_outputs_are_stored_where_that_is_exact_and_pays(augmentation, drawn, epochs, variants):
@@ -151,13 +154,13 @@ class Pool(torch.nn.Module):
 FILMS = np.random.default_rng(0).integers(0, 256, (10, 16, 16), dtype=np.uint8)
 
 
-def make_feed(augmentation: Augmentation, frozen: torch.nn.Module) -> FilmFeed:
+def make_feed(augmentation: AugmentParams, frozen: torch.nn.Module) -> FilmFeed:
     return FilmFeed(Rows(FILMS, np.arange(10), CPU), augmentation, frozen)
 
 
 @pytest.mark.parametrize("frozen", [Pool(), torch.nn.Sequential(Pool(), torch.nn.Flatten())], ids=["maps", "vectors"])
 def test_stored_outputs_are_those_of_the_frozen_part(tmp_path, frozen):
-    feed = make_feed(Augmentation(flip=0.5), frozen)
+    feed = make_feed(AugmentParams(flip=0.5), frozen)
     array = store_features(tmp_path / "stored.npy", feed, 2, 1, False)
     assert array.dtype == np.float16
     stored = StoredFeed(Rows(array, np.arange(20), CPU), 2, feed.augmentation)
@@ -170,7 +173,7 @@ def test_stored_outputs_are_those_of_the_frozen_part(tmp_path, frozen):
 
 
 def test_drawn_variants_differ_and_are_all_used(tmp_path):
-    feed = make_feed(Augmentation(noise=0.3), Pool())
+    feed = make_feed(AugmentParams(noise=0.3), Pool())
     array = store_features(tmp_path / "stored.npy", feed, 3, 1, False)
     assert len(np.unique(array.reshape(3, 10, -1)[:, 0], axis=0)) == 3
     stored = StoredFeed(Rows(array, np.arange(30), CPU), 3, feed.augmentation)
@@ -208,16 +211,55 @@ def test_layers_that_the_faster_copy_does_not_know_are_left_alone(arch, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_compiled_network_computes_the_same(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    network = Compilable(build_model("squeezenet1_1", "none", 2, 32)).eval()
+    inputs = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = network(inputs)
+        network.compile_soon()
+        assert torch.allclose(network(inputs), expected, atol=1e-6)
+
+
+def test_a_network_that_cannot_be_compiled_goes_on_as_it_was(monkeypatch, capfd):
+    def find_no_compiler(graph, inputs):
+        raise FileNotFoundError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=find_no_compiler))
+    network = Compilable(build_model("squeezenet1_1", "none", 2, 32)).train()
+    inputs = torch.randn(3, 3, 32, 32)
+    torch.manual_seed(0)
+    expected = network(inputs)  # dropout included: the failure draws no number
+    for _ in range(2):
+        network.compile_soon()
+        torch.manual_seed(0)
+        assert torch.equal(network(inputs), expected)
+    said = capfd.readouterr().out
+    assert said.count("training goes on uncompiled") == 1
+    assert "no compiler here" in said
+
+
+def test_a_full_gpu_is_no_failure_to_compile(monkeypatch):
+    def overflow(inputs):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "compile", lambda forward: overflow)
+    network = Compilable(torch.nn.Identity())
+    network.compile_soon()
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        network(torch.zeros(1))
+
+
 def test_stored_outputs_are_computed_once(tmp_path):
     file = tmp_path / "stored.npy"
-    first = store_features(file, make_feed(Augmentation(), Pool()), 1, 1, False).copy()
-    assert np.array_equal(store_features(file, make_feed(Augmentation(), torch.nn.Identity()), 1, 1, False), first)
+    first = store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False).copy()
+    assert np.array_equal(store_features(file, make_feed(AugmentParams(), torch.nn.Identity()), 1, 1, False), first)
 
 
 def test_a_full_disk_is_noticed_before(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
     with pytest.raises(ValueError, match=r"no room.*MB for 10 films x 1 variants.*train\.cache_variants: -1"):
-        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Pool()), 1, 1, False)
+        store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Pool()), 1, 1, False)
 
 
 def test_outputs_beyond_float16_are_an_error(tmp_path):
@@ -226,7 +268,7 @@ def test_outputs_beyond_float16_are_an_error(tmp_path):
             return inputs * 1e6
 
     with pytest.raises(ValueError, match="do not fit into float16"):
-        store_features(tmp_path / "stored.npy", make_feed(Augmentation(), Huge()), 1, 1, False)
+        store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Huge()), 1, 1, False)
     assert not list(tmp_path.iterdir())
 
 
@@ -262,8 +304,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         Checkpoint(tmp_path).load()
 
 
-def folder_of(root, settings, data="data"):
-    with resumable(root, settings, data) as folder:
+def folder_of(root, settings, data="data", films=()):
+    with resumable(root, settings, data, films) as folder:
         return folder
 
 
@@ -276,9 +318,36 @@ def test_the_folder_follows_settings_data_code_and_weights(tmp_path, monkeypatch
     others.append(folder_of(tmp_path, settings | {"augment": {"flip": 0.4}}))
     (tmp_path / "own.pth").write_bytes(b"2")
     others.append(folder_of(tmp_path, settings))
-    monkeypatch.setattr("pulmo.training.checkpoints.sha256_file", lambda file: "changed" * (file.name == "learner.py"))
-    others.append(folder_of(tmp_path, settings))
-    assert len({known, *others}) == 6
+    others.append(folder_of(tmp_path, settings, films=[Films(FILMS, np.arange(2), np.array([0, 1]))]))
+    others.append(folder_of(tmp_path, settings, films=[Films(FILMS, np.array([1, 0]), np.array([0, 1]))]))
+    for name in ("loop.py", "augment.py", "files.py"):  # in the room, beside it, and reached through another
+        monkeypatch.setattr("pulmo.training.checkpoints.sha256_file", lambda file, name=name: str(file.name == name))
+        others.append(folder_of(tmp_path, settings))
+    assert len({known, *others}) == 10
+
+
+def test_the_code_of_a_training_is_what_its_imports_reach(tmp_path):
+    files = {
+        "pkg/__init__.py": "",
+        "pkg/room/__init__.py": "from pkg.room.inner import thing",
+        "pkg/room/inner.py": "import numpy\ndef late():\n    from pkg import plain",
+        "pkg/plain.py": "from pkg.deep.value import NUMBER",
+        "pkg/deep/__init__.py": "import pkg.plain",
+        "pkg/deep/value.py": "NUMBER = 1",
+        "pkg/unrelated.py": "from pkg.room import thing",
+        "numpy.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    reached = {path.relative_to(tmp_path).as_posix() for path in reached_code("pkg.room", tmp_path)}
+    assert reached == set(files) - {"pkg/unrelated.py", "numpy.py"}
+
+
+def test_the_code_of_this_package_is_found():
+    names = {"/".join(path.parts[-2:]) for path in reached_code("pulmo.training")}
+    assert {"training/loop.py", "pulmo/augment.py", "pulmo/metrics.py"} <= names
+    assert not names & {"pulmo/shortcuts.py", "pulmo/plots.py", "pulmo/evaluation.py", "tracking/runs.py"}
 
 
 def test_the_folder_outlives_a_failure_and_goes_with_success(tmp_path):
@@ -353,13 +422,3 @@ def test_a_rise_as_long_as_the_training_is_refused():
     assert TrainParams.model_validate(given | {"warmup_epochs": 2}).warmup_epochs == 2
     with pytest.raises(ValueError, match=r"train\.warmup_epochs leaves no epoch"):
         TrainParams.model_validate(given | {"warmup_epochs": 3})
-
-
-def test_settings_come_from_plain_values():
-    from pulmo.base.params import load_params
-    from pulmo.training import TrainSettings
-
-    given = load_params().train.model_dump()
-    settings = TrainSettings.from_dict(given)
-    assert settings.augment == Augmentation(**given["augment"])
-    assert replace(settings, augment=given["augment"]).__dict__ == given

@@ -4,7 +4,7 @@ Every key is explained where people edit it, in params.yaml; here stand the type
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -87,42 +87,46 @@ class PreprocessParams(Section):
 
 
 class AugmentParams(Section):
-    flip: Share
-    rotation: Annotated[float, Field(ge=0, le=180)]
-    zoom: Annotated[float, Field(ge=0, lt=1)]
-    aspect: Annotated[float, Field(ge=0, lt=1)]
-    translation: Annotated[float, Field(ge=0, lt=1)]
-    edge: Share
-    brightness: Share
-    contrast: Share
-    blur: Annotated[float, Field(ge=0)]
-    noise: Annotated[float, Field(ge=0)]
-    jpeg: Annotated[int, Field(ge=0, le=100)]
-    spectrum: Share
+    """How far each random change of a film may go; 0 switches it off."""
+
+    flip: Share = 0.0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    aspect: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    translation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    edge: Share = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    blur: Annotated[float, Field(ge=0)] = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    jpeg: Annotated[int, Field(ge=0, le=100)] = 0
+    spectrum: Share = 0.0
 
 
 class TrainParams(Section):
-    arch: str
-    weights: str
-    freeze: str
-    cache_variants: Annotated[int, Field(ge=-1, le=100)]
-    head: Literal[1, 2]
-    loss: Literal["cross_entropy", "bce", "focal"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_balance: Literal["none", "weights", "sampler"]
-    optimizer: Literal["sgd", "adam", "adamw"]
-    lr: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    schedule: Literal["constant", "plateau", "cosine", "one_cycle"]
-    warmup_epochs: Count
-    epochs: Positive
-    batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two films
-    patience: Count
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    augment: AugmentParams
-    precision: Literal["auto", "fp32", "bf16"]
-    device: Literal["auto", "cpu", "gpu"]
-    seed: Seed
+    """The settings of a training. The defaults serve those who train from Python; params.yaml has every key."""
+
+    arch: str = "resnet18"
+    weights: str = "none"
+    freeze: str = "none"
+    cache_variants: Annotated[int, Field(ge=-1, le=100)] = 0
+    head: Literal[1, 2] = 2
+    loss: Literal["cross_entropy", "bce", "focal"] = "cross_entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_balance: Literal["none", "weights", "sampler"] = "none"
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 0.001
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    schedule: Literal["constant", "plateau", "cosine", "one_cycle"] = "one_cycle"
+    warmup_epochs: Count = 0
+    epochs: Positive = 8
+    batch_size: Annotated[int, Field(ge=2)] = 32  # batch norm needs two films
+    patience: Count = 0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: AugmentParams = AugmentParams()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -177,7 +181,11 @@ class Params(Section):
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate params.yaml; anything wrong is a ValueError of one line that names the key and the cure."""
-    return read_section(path, Params, "; copy it from the params.yaml of the repository")
+    cure = "; copy it from the params.yaml of the repository"
+    params = read_section(path, Params, cure)
+    if missing := [f"key {key} is missing{cure}" for key in _left_to_defaults(params)]:
+        raise ValueError(f"{path}: " + "; ".join(missing))
+    return params
 
 
 def read_section(path: Path, model: type[Kind], cure: str = "") -> Kind:
@@ -204,6 +212,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold one mapping")
     return content
+
+
+def _left_to_defaults(section: BaseModel) -> Iterator[str]:
+    """Keys that the file leaves out; their defaults are for Python alone, so that the file shows every value."""
+    for name in type(section).model_fields:
+        if name not in section.model_fields_set:
+            yield name
+        elif isinstance(inner := getattr(section, name), BaseModel):
+            yield from (f"{name}.{key}" for key in _left_to_defaults(inner))
 
 
 class _Loader(yaml.SafeLoader):

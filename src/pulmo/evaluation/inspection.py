@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pulmo.base.params import AugmentParams
 from pulmo.evaluation.probes import explanation as explain
 from pulmo.evaluation.probes.renderings import render_films
 from pulmo.evaluation.probes.robustness import draw_films, measure_robustness
 from pulmo.evaluation.probes.shortcuts import measure_shortcuts
 from pulmo.metrics.locked import Locked
-from pulmo.model.augmentation import Augmentation, augment, make_generator
+from pulmo.model.augmentation import augment, make_generator
 from pulmo.model.classifier import Classifier
 from pulmo.reporting.figures import Samples
 
@@ -81,9 +82,9 @@ def inspect_model(
 
 def sample_films(films: pd.DataFrame, images: np.ndarray, changes: Mapping[str, Any], seed: int) -> Samples:
     """Six train films, as they are and augmented twice. `films` has columns row (of `images`), subtype and label;
-    `changes` are the fields of Augmentation."""
+    `changes` are the fields of AugmentParams."""
     shown = films.sample(min(6, len(films)), random_state=seed).sort_values("label")
     plain = np.ascontiguousarray(images[shown.row])
     generators = [make_generator(torch.device("cpu"), seed, "samples", again) for again in range(2)]
-    augmented = [augment(torch.from_numpy(plain), Augmentation(**changes), dice).numpy() for dice in generators]
+    augmented = [augment(torch.from_numpy(plain), AugmentParams(**changes), dice).numpy() for dice in generators]
     return Samples(shown, plain, augmented)

@@ -1,13 +1,12 @@
 """Random changes of a whole batch of films at once, drawn per image, on the device where the batch lies.
 
 A step takes gray values (N, S, S) in 0..255, the settings and a generator, and returns the same; a new one is a
-function in STEPS and a field of Augmentation. Off means untouched and nothing drawn.
+function in STEPS and a field of AugmentParams. Off means untouched and nothing drawn.
 """
 
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -15,33 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from pulmo.base.params import AugmentParams
+
 SPECTRUM_BIN = 4  # cycles per image; the lowest bin, which holds the anatomy at large, stays as it is
 MOST_GAIN = 2.5  # of the log amplitude in a bin
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How far each change may go; 0 switches it off."""
-
-    flip: float = 0.0  # probability of a left-right flip
-    rotation: float = 0.0  # degrees, either way
-    zoom: float = 0.0  # relative, in and out
-    aspect: float = 0.0  # relative, width against height, either way
-    translation: float = 0.0  # share of the side, each direction
-    edge: float = 0.0  # probability that what comes from outside the film continues its edge, instead of black
-    brightness: float = 0.0  # share of the gray range, either way
-    contrast: float = 0.0  # relative, either way
-    blur: float = 0.0  # largest sigma in pixels
-    noise: float = 0.0  # largest standard deviation as a share of the gray range
-    jpeg: int = 0  # lowest quality to re-compress at
-    spectrum: float = 0.0  # probability of the power spectrum of another film of the batch
-
-    def has_few_variants(self) -> bool:
-        """Whether an image can only come out as itself or as its mirror image."""
-        return not any(getattr(self, field.name) for field in fields(self) if field.name not in ("flip", "edge"))
+Step = Callable[[Tensor, AugmentParams, Generator], Tensor]
 
 
-Step = Callable[[Tensor, Augmentation, Generator], Tensor]
+def has_few_variants(settings: AugmentParams) -> bool:
+    """True where an image can only come out as itself or as its mirror image."""
+    return not any(value for name, value in settings if name not in ("flip", "edge"))
 
 
 def make_generator(device: torch.device, *key: object) -> Generator:
@@ -50,7 +34,7 @@ def make_generator(device: torch.device, *key: object) -> Generator:
     return Generator(device).manual_seed(int.from_bytes(digest[:7]))
 
 
-def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def augment(images: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     """Augmented float32 (N, S, S) in 0..255 of gray images (N, S, S) in 0..255."""
     gray = _flip(images, settings, generator).float()  # first, while a pixel is a byte
     with torch.autocast(gray.device.type, enabled=False):  # bf16 cannot tell places half a pixel apart
@@ -59,18 +43,18 @@ def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Ten
     return gray.clamp(0, 255)
 
 
-def draw_flips(images: int, settings: Augmentation, generator: Generator) -> Tensor:
+def draw_flips(images: int, settings: AugmentParams, generator: Generator) -> Tensor:
     """Which images are mirrored, bool (N,); the first numbers that `augment` draws."""
     return torch.rand(images, generator=generator, device=generator.device) < settings.flip
 
 
-def _flip(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _flip(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     if not settings.flip:
         return gray
     return torch.where(draw_flips(len(gray), settings, generator)[:, None, None], gray.flip(-1), gray)
 
 
-def _spectrum(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _spectrum(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     """How sharp a film is tells how it was made, not what it shows: some take that of another film of the batch."""
     if not settings.spectrum:
         return gray
@@ -116,7 +100,7 @@ def _log_power(waves: Tensor, side: int) -> Tensor:
     return torch.log(total / sizes + 1e-6)
 
 
-def _move(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _move(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     """Rotation, zoom, aspect and translation by one resampling; what comes from outside is black or as the edge."""
     if not (settings.rotation or settings.zoom or settings.aspect or settings.translation):
         return gray
@@ -154,7 +138,7 @@ def _places(side: int, device: torch.device) -> Tensor:
     return places.view(-1, 3).to(device, non_blocking=True)
 
 
-def _blur(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _blur(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     """Gaussian blur, sigma uniform in 0..blur."""
     if not settings.blur:
         return gray
@@ -168,7 +152,7 @@ def _blur(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     return F.conv2d(stacked, kernel[:, None, :, None], groups=len(gray)).squeeze(0)
 
 
-def _expose(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _expose(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     """Contrast around each image's mean, then brightness."""
     if settings.contrast:
         mean = gray.mean(dim=(1, 2), keepdim=True)
@@ -178,14 +162,14 @@ def _expose(gray: Tensor, settings: Augmentation, generator: Generator) -> Tenso
     return gray
 
 
-def _noise(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _noise(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     if not settings.noise:
         return gray
     deviation = 255 * settings.noise * torch.rand(len(gray), 1, 1, generator=generator, device=gray.device)
     return gray + deviation * torch.randn(gray.shape, generator=generator, device=gray.device)
 
 
-def _jpeg(gray: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _jpeg(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
     """What a gray JPEG loses, without its entropy coding: quantised cosine coefficients of blocks of 8x8 pixels."""
     if not settings.jpeg:
         return gray

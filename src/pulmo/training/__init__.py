@@ -1,7 +1,9 @@
 """Training: `fit` trains a network on films in memory, resumes where it was killed and keeps the best epoch."""
 
 from pulmo.training.checkpoints import resumable
-from pulmo.training.fitting import Fitted, fit
-from pulmo.training.settings import Films, TrainSettings
+from pulmo.training.devices import resolve_settings
+from pulmo.training.loop import Fitted, fit
+from pulmo.training.rows import Films
+from pulmo.training.state import Row
 
-__all__ = ["Films", "Fitted", "TrainSettings", "fit", "resumable"]
+__all__ = ["Films", "Fitted", "Row", "fit", "resolve_settings", "resumable"]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,22 +15,24 @@ import torch
 from filelock import FileLock, Timeout
 
 from pulmo.base.files import sha256_file, whole_file
+from pulmo.training.reach import reached_code
+from pulmo.training.rows import Films
 
-_CODE = ("model.py", "augment.py", "dataset.py", "metrics.py", "training")
 _STALE_DAYS = 14
 
 
 @contextmanager
-def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str) -> Iterator[Path]:
+def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str, films: Sequence[Films] = ()) -> Iterator[Path]:
     """Yield the folder under `root` for this task, which an earlier, killed process may have filled; on success
     it is deleted. Folders that nobody touched for 14 days go too. Where another process works on the same task, as two
     experiments that differ in evaluate alone do, waits until it has ended.
+
+    The task is the settings, the images (`data_sha256`), which `films` of them, the code and the weights to start from.
     """
-    package = Path(__file__).resolve().parents[1]
-    code = [file for name in _CODE for file in (package / name, *sorted((package / name).glob("*.py")))]
     weights = Path(str(settings.get("weights", "none")))
-    inputs = [sha256_file(file) for file in (*code, weights) if file.is_file()]
-    facts = [settings, data_sha256, torch.__version__, inputs]
+    inputs = [sha256_file(file) for file in (*reached_code("pulmo.training"), weights) if file.is_file()]
+    chosen = [hashlib.sha256(part.tobytes()).hexdigest() for split in films for part in (split.rows, split.targets)]
+    facts = [settings, data_sha256, chosen, torch.__version__, inputs]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder = root / key
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from pulmo.base.files import whole_file
-from pulmo.model.augmentation import Augmentation, augment, draw_flips, make_generator
+from pulmo.base.params import AugmentParams, TrainParams
+from pulmo.model.augmentation import augment, draw_flips, has_few_variants, make_generator
 from pulmo.model.scoring import to_input
-from pulmo.training.rows import Rows
-from pulmo.training.speedup import Function
+from pulmo.training.rows import Films, Rows
+from pulmo.training.speedup import Function, speed_up
 
 STORE_BATCH = {"cpu": 16, "cuda": 128}  # fastest for a forward pass: 4 and 64 are a tenth slower on a CPU
 
@@ -24,7 +25,7 @@ Feed = Callable[[Tensor, Generator | None], Tensor]
 class FilmFeed:
     """Films, augmented, normalised and passed through the frozen part."""
 
-    def __init__(self, films: Rows, augmentation: Augmentation, frozen: Function | None) -> None:
+    def __init__(self, films: Rows, augmentation: AugmentParams, frozen: Function | None) -> None:
         self.films, self.augmentation, self.frozen = films, augmentation, frozen
 
     def __call__(self, positions: Tensor, generator: Generator | None) -> Tensor:
@@ -45,7 +46,7 @@ class FilmFeed:
 class StoredFeed:
     """Stored outputs of the frozen part: variant v of film i is row v * films + i."""
 
-    def __init__(self, stored: Rows, variants: int, augmentation: Augmentation) -> None:
+    def __init__(self, stored: Rows, variants: int, augmentation: AugmentParams) -> None:
         self.stored, self.variants, self.augmentation = stored, variants, augmentation
         self.films = len(stored) // variants
 
@@ -57,12 +58,37 @@ class StoredFeed:
         return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
 
     def _draw(self, films: int, generator: Generator) -> Tensor:
-        if self.augmentation.has_few_variants():
+        if has_few_variants(self.augmentation):
             return draw_flips(films, self.augmentation, generator).long()
         return torch.randint(self.variants, (films,), generator=generator, device=generator.device)
 
 
-def count_variants(augmentation: Augmentation, drawn: int, epochs: int) -> int:
+def make_feeds(
+    train: Films,
+    val: Films,
+    settings: TrainParams,
+    frozen: nn.Module | None,
+    folder: Path,
+    device: torch.device,
+) -> tuple[Feed, Feed]:
+    """Feeds of the films to train on and to validate on, from stored outputs in `folder` where storing pays."""
+    bf16 = settings.precision == "bf16"
+    function = None if frozen is None else speed_up(frozen, device, bf16)
+    feeds = (
+        FilmFeed(Rows(train.images, train.rows, device), settings.augment, function),
+        FilmFeed(Rows(val.images, val.rows, device), AugmentParams(), function),
+    )
+    variants = count_variants(settings.augment, settings.cache_variants, settings.epochs)
+    if frozen is None or not variants:
+        return feeds
+    stored = []
+    for name, feed, count in zip(("train", "val"), feeds, (variants, 1), strict=True):
+        array = store_features(folder / f"{name}.npy", feed, count, settings.seed, bf16)
+        stored.append(StoredFeed(Rows(array, np.arange(len(array)), device), count, feed.augmentation))
+    return stored[0], stored[1]
+
+
+def count_variants(augmentation: AugmentParams, drawn: int, epochs: int) -> int:
     """How many outputs per film to store; 0 where storing does not pay or would not be exact.
 
     `drawn` is -1 to store nothing, 0 for exact variants alone (the film and its mirror image), else how many variants
@@ -70,7 +96,7 @@ def count_variants(augmentation: Augmentation, drawn: int, epochs: int) -> int:
     """
     if drawn < 0:
         return 0
-    variants = (2 if augmentation.flip else 1) if augmentation.has_few_variants() else drawn
+    variants = (2 if augmentation.flip else 1) if has_few_variants(augmentation) else drawn
     return variants if variants < epochs else 0
 
 
@@ -102,7 +128,7 @@ def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, bf16: b
 def _compute(feed: FilmFeed, batch: tuple[int, Tensor], variants: int, seed: int, bf16: bool) -> np.ndarray:
     variant, positions = batch
     gray = feed.films[positions]
-    if feed.augmentation.has_few_variants():
+    if has_few_variants(feed.augmentation):
         gray = gray.flip(-1) if variant == 1 else gray
     else:
         generator = make_generator(feed.films.device, seed, "variant", variant, int(positions[0]))

@@ -1,10 +1,33 @@
-"""Rows of a NumPy array as tensors on the device that trains, and in which order they come."""
+"""Films as rows of an array, as tensors on the device that trains, and in which order they come."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 _GPU_SHARE = 0.5  # of the free memory that data may take; the rest is for the network
+
+
+@dataclass(frozen=True)
+class Films:
+    """Rows (n,) of an array of images (uint8 N, S, S), and their targets (n,), 1 = PNEUMONIA."""
+
+    images: np.ndarray
+    rows: np.ndarray
+    targets: np.ndarray
+
+    def load_targets(self) -> Tensor:
+        """The targets as a tensor of their own, int64 (n,)."""
+        return torch.from_numpy(np.array(self.targets, dtype=np.int64))
+
+
+def check_classes(**splits: Films) -> None:
+    """ValueError where a split, named by its keyword, has no film of one class."""
+    for name, films in splits.items():
+        for target, label in enumerate(("NORMAL", "PNEUMONIA")):
+            if not (films.targets == target).any():
+                raise ValueError(f"split {name} has no {label} film; check the section split of params.yaml")
 
 
 class Rows:

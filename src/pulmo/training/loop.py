@@ -1,0 +1,156 @@
+"""A training from films in memory to the weights of the best epoch, in the order in which it happens."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from pulmo.base.params import TrainParams
+from pulmo.metrics.ranking import ranking
+from pulmo.model.augmentation import make_generator
+from pulmo.model.scoring import logit_pneumonia
+from pulmo.training.checkpoints import Checkpoint
+from pulmo.training.devices import explained_memory, open_fabric, resolve_settings, set_up
+from pulmo.training.features import Feed, make_feeds
+from pulmo.training.network import Compilable, prepare_network
+from pulmo.training.objective import Objective, Steps
+from pulmo.training.optimization import compute_loss
+from pulmo.training.report import Report
+from pulmo.training.rows import Films, check_classes, cut_batches, draw_order
+from pulmo.training.state import Row, State
+
+VAL_BATCH = 64
+_LOOK_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for all work queued
+_COMPILE_PAYS = 900  # seconds of training ahead from which a compilation (about a minute) is earned back
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The network with the weights of its best epoch, in eval mode on the CPU, and how it came about."""
+
+    model: nn.Module
+    history: list[Row]
+    best_epoch: int
+    device: str
+    precision: str
+
+    @property
+    def best(self) -> Row:
+        """The history's row of the best epoch, without what differs between equal runs."""
+        return {key: value for key, value in self.history[self.best_epoch - 1].items() if key != "seconds"}
+
+
+def fit(
+    train: Films,
+    val: Films,
+    settings: TrainParams,
+    resume: Path | None = None,
+    history: Path | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+    progress: bool = True,
+) -> Fitted:
+    """Train on the films `train` and keep the epoch of the best AUROC on the films `val`.
+
+    `resume` is a folder that carries a killed training over to the next call with the same arguments; `history` is a
+    CSV file rewritten after every epoch; `on_epoch` gets each of its rows, those of a resumed training too.
+    """
+    check_classes(train=train, val=val)
+    settings = resolve_settings(settings)
+    with explained_memory(settings.batch_size), tempfile.TemporaryDirectory() as spare:
+        fabric = open_fabric(settings)
+        model, frozen, net = prepare_network(settings, train.images.shape[1], fabric.device)
+        feeds = make_feeds(train, val, settings, frozen, resume or Path(spare), fabric.device)
+        network, targets = Compilable(net), train.load_targets()
+        state = State(net, settings, len(cut_batches(targets, settings.batch_size)))
+        checkpoint = Checkpoint(resume) if resume else None
+        report = Report(history, on_epoch, progress and fabric.is_global_zero)
+        if checkpoint and (saved := checkpoint.load()):
+            state.load_state_dict(saved)
+            print(f"resuming after epoch {len(state.history)} of {settings.epochs}")
+            report.write(state.history, state.history)
+        objective, optimizer = set_up(fabric, Objective(network, feeds[0], targets, settings), state.optimizer)
+        val_targets = val.load_targets().to(fabric.device)
+        with report.open_bar(settings.epochs, state.steps, len(state.history)) as bar:
+            while not state.finished:
+                began = time.perf_counter()
+                trained = train_epoch(fabric, objective, optimizer, state, targets, bar)
+                validated = validate(fabric, state.average or network, feeds[1], val_targets, state)
+                seconds = time.perf_counter() - began
+                state.end_epoch({"epoch": state.epoch, "lr": state.lr, "seconds": seconds, **trained, **validated})
+                if fabric.is_global_zero:  # of several processes one writes
+                    if checkpoint:
+                        checkpoint.save(state.state_dict())
+                    report.write(state.history, state.history[-1:])
+                ahead = seconds * (settings.epochs - len(state.history))
+                if fabric.device.type == "cuda" and len(state.history) > 1 and ahead > _COMPILE_PAYS:
+                    network.compile_soon()
+        if checkpoint:
+            checkpoint.wait()
+    net.load_state_dict(state.best)
+    return Fitted(model.cpu().eval(), state.history, state.best_epoch, fabric.device.type, settings.precision)
+
+
+def train_epoch(
+    fabric: Fabric, objective: nn.Module, optimizer: Optimizer, state: State, targets: Tensor, bar: "tqdm[None]"
+) -> Row:
+    """Take a step on each batch of an epoch; mean loss and accuracy of its films, as the network was at their step."""
+    settings, device, steps = state.settings, fabric.device, Steps()
+    bar.set_description(f"epoch {state.epoch}/{settings.epochs}", refresh=False)
+    torch.manual_seed(settings.seed * 100_003 + state.epoch)  # dropout and stochastic depth
+    order = make_generator(torch.device("cpu"), settings.seed, "order", state.epoch)
+    positions = draw_order(targets, settings.class_balance == "sampler", order)
+    objective.train()
+    for index, batch in enumerate(cut_batches(positions, settings.batch_size)):
+        state.set_lr(index)
+        if device.type == "cuda":  # the search for algorithms takes seconds: for the size that recurs alone
+            torch.backends.cudnn.benchmark = len(batch) == settings.batch_size
+        loss, outputs = objective(batch, make_generator(device, settings.seed, "augment", state.epoch, index))
+        steps.add(batch, outputs, loss)
+        bar.update(1)
+        if device.type == "cpu" or index % _LOOK_EVERY == _LOOK_EVERY - 1:
+            look_at_losses(steps, state, bar)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        state.update_average(index)
+    look_at_losses(steps, state, bar)
+    return steps.summarise(targets)
+
+
+def look_at_losses(steps: Steps, state: State, bar: "tqdm[None]") -> None:
+    """Show the last loss; ValueError where one since the last look is not finite."""
+    losses = steps.read_losses()
+    for step, loss in losses:
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"the loss is not finite at epoch {state.epoch}, step {step}, learning rate {state.lr:g}; "
+                "lower train.lr, or set train.precision: fp32"
+            )
+    if losses:
+        auroc = f"{state.history[-1]['val_auroc']:.3f}" if state.history else "-"
+        bar.set_postfix_str(f"loss {losses[-1][1]:.3f}, val AUROC {auroc}", refresh=False)
+
+
+@torch.inference_mode()
+def validate(fabric: Fabric, net: nn.Module, feed: Feed, targets: Tensor, state: State) -> Row:
+    """Loss, accuracy and AUROC of the validation films."""
+    torch.backends.cudnn.benchmark = False
+    net.eval()
+    with fabric.autocast():
+        batches = torch.split(torch.arange(len(targets)), VAL_BATCH)
+        outputs = torch.cat([net(feed(positions, None)).float() for positions in batches])
+    s = state.settings
+    loss = compute_loss(outputs, targets, s.loss, s.label_smoothing).item()
+    logits, labels = logit_pneumonia(outputs).cpu().numpy(), targets.cpu().numpy() == 1
+    if not np.isfinite(logits).all():
+        raise ValueError(f"the network's outputs are not finite after epoch {state.epoch}; lower train.lr")
+    auroc = ranking(labels, logits.astype(np.float64))(np.ones((1, len(labels))))["auroc"][0]
+    return {"val_loss": loss, "val_accuracy": float(((logits > 0) == labels).mean()), "val_auroc": float(auroc)}

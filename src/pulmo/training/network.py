@@ -1,0 +1,63 @@
+"""The network to train: built, checked against the size of the films, cut behind its frozen part, compiled."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pulmo.base.params import TrainParams
+from pulmo.model.networks import build_model
+from pulmo.training.freezing import split_frozen
+
+
+def prepare_network(
+    settings: TrainParams, size: int, device: torch.device
+) -> tuple[nn.Module, nn.Module | None, nn.Module]:
+    """The network for films of `size` pixels on the device, its frozen part (or None) and the rest, which is trained.
+
+    The parts share the layers of the network.
+    """
+    torch.manual_seed(settings.seed)
+    model = build_model(settings.arch, settings.weights, settings.head, size)
+    _check_size(model, settings.arch, size)
+    frozen, net = split_frozen(model, settings.freeze)
+    model.to(device).to(memory_format=torch.channels_last)
+    return model, frozen, net
+
+
+def _check_size(model: nn.Module, arch: str, size: int) -> None:
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"train.arch: {arch} cannot take preprocess.size {size}, raise it ({reason})") from error
+    model.train()
+
+
+class Compilable(nn.Module):
+    """A network that can be compiled while it is in use; where that fails it computes as before."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self.asked = False
+
+    def compile_soon(self) -> None:
+        """Compile at the next call, unless it was asked for before."""
+        if not self.asked:
+            self.asked, self._compiled = True, torch.compile(self.net.forward)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self._compiled is not None:
+            try:
+                return self._compiled(inputs)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # as those of torch.compile are, before anything has been computed
+                self._compiled = None
+                tqdm.write(f"training goes on uncompiled ({' '.join(str(error).split())[:200]})")
+        outputs: Tensor = self.net(inputs)
+        return outputs

@@ -1,0 +1,68 @@
+"""From positions of films to the loss of their batch."""
+
+import torch
+from torch import Generator, Tensor, nn
+
+from pulmo.base.params import TrainParams
+from pulmo.model.scoring import logit_pneumonia
+from pulmo.training.features import Feed
+from pulmo.training.network import Compilable
+from pulmo.training.optimization import class_weights, compute_loss
+
+
+class Objective(nn.Module):
+    """Feed, network and loss as one module, so that Fabric runs all of them in its precision and one call is a step.
+
+    Fabric rounds the inputs of a module to its precision: here they are positions, which stay as they are.
+    """
+
+    targets: Tensor
+    weights: Tensor | None
+
+    def __init__(self, network: Compilable, feed: Feed, targets: Tensor, settings: TrainParams) -> None:
+        super().__init__()
+        self.network, self.feed, self.settings = network, feed, settings
+        self.register_buffer("targets", targets, persistent=False)
+        weights = class_weights(targets) if settings.class_balance == "weights" else None
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, positions: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """The loss of the films at these positions (batch,), augmented by `generator`, and the network's outputs."""
+        targets = self.targets[positions.to(self.targets.device, non_blocking=True)]
+        outputs = self.network(self.feed(positions, generator))
+        s = self.settings
+        loss = compute_loss(outputs, targets, s.loss, s.label_smoothing, self.weights)
+        return loss, outputs.detach()
+
+
+class Steps:
+    """Films, outputs and losses of an epoch's steps. Lists, not sums: a GPU is kept waiting by each small operation."""
+
+    def __init__(self) -> None:
+        self.batches: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self._read = 0
+
+    def add(self, positions: Tensor, outputs: Tensor, loss: Tensor) -> None:
+        """Take the results of one step as they are on the device."""
+        self.batches.append(positions)
+        self.outputs.append(outputs)
+        self.losses.append(loss.detach())
+
+    def read_losses(self) -> list[tuple[int, float]]:
+        """Step, counted from 1, and loss of the steps since the last call; waits for the device to compute them."""
+        first, self._read = self._read, len(self.losses)
+        if first == self._read:
+            return []
+        return list(enumerate(torch.stack(self.losses[first:]).tolist(), first + 1))
+
+    def summarise(self, targets: Tensor) -> dict[str, float]:
+        """Mean loss and accuracy of the films; `targets` are those of all positions."""
+        device = self.losses[0].device
+        sizes = torch.tensor([len(batch) for batch in self.batches], device=device)
+        loss = (torch.stack(self.losses) * sizes).sum()
+        positive = (targets[torch.cat(self.batches)] == 1).to(device)
+        right = (logit_pneumonia(torch.cat(self.outputs)) > 0) == positive
+        films = len(positive)
+        return {"train_loss": float(loss) / films, "train_accuracy": float(right.sum()) / films}

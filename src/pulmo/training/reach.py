@@ -1,0 +1,36 @@
+"""The code that a result depends on, found by following the imports in its source."""
+
+import ast
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[__name__.count(".")]  # the folder that holds this package
+
+
+def reached_code(module: str, root: Path = _ROOT) -> list[Path]:
+    """Source files under `root` that `module` reaches through any chain of imports of its own package, sorted.
+
+    The module's own file is among them, and so are the packages that hold a module, for their code runs first.
+    """
+    top = module.split(".")[0]
+    files: set[Path] = set()
+    waiting = {module}
+    while waiting:
+        parts = waiting.pop().split(".")
+        for depth in range(1, len(parts) + 1):
+            base = root.joinpath(*parts[:depth])
+            for file in {base.with_suffix(".py"), base / "__init__.py"} - files:
+                if file.is_file():
+                    files.add(file)
+                    waiting |= {name for name in _imported_names(file) if name.split(".")[0] == top}
+    return sorted(files)
+
+
+def _imported_names(file: Path) -> set[str]:
+    """Dotted names of modules, and of what is taken from them, that a file imports anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
