@@ -1,5 +1,6 @@
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
+from pulmo.base.files import sha256_file
 from pulmo.base.params import AugmentParams
 from pulmo.model.augmentation import make_generator
 from pulmo.model.networks import build_model
@@ -320,10 +322,17 @@ def test_the_folder_follows_settings_data_code_and_weights(tmp_path, monkeypatch
     others.append(folder_of(tmp_path, settings))
     others.append(folder_of(tmp_path, settings, films=[Films(FILMS, np.arange(2), np.array([0, 1]))]))
     others.append(folder_of(tmp_path, settings, films=[Films(FILMS, np.array([1, 0]), np.array([0, 1]))]))
-    for name in ("loop.py", "augment.py", "files.py"):  # in the room, beside it, and reached through another
-        monkeypatch.setattr("pulmo.training.checkpoints.sha256_file", lambda file, name=name: str(file.name == name))
+    now = folder_of(tmp_path, settings)
+    for name in ("loop.py", "augmentation.py", "files.py"):
+        monkeypatch.setattr("pulmo.training.checkpoints.sha256_file", partial(hash_as_if_changed, name))
         others.append(folder_of(tmp_path, settings))
+    monkeypatch.setattr("pulmo.training.checkpoints.sha256_file", partial(hash_as_if_changed, "shortcuts.py"))
+    assert folder_of(tmp_path, settings) == now  # training does not reach it
     assert len({known, *others}) == 10
+
+
+def hash_as_if_changed(name: str, file: Path) -> str:
+    return "changed" if file.name == name else sha256_file(file)
 
 
 def test_the_code_of_a_training_is_what_its_imports_reach(tmp_path):
@@ -346,8 +355,8 @@ def test_the_code_of_a_training_is_what_its_imports_reach(tmp_path):
 
 def test_the_code_of_this_package_is_found():
     names = {"/".join(path.parts[-2:]) for path in reached_code("pulmo.training")}
-    assert {"training/loop.py", "pulmo/augment.py", "pulmo/metrics.py"} <= names
-    assert not names & {"pulmo/shortcuts.py", "pulmo/plots.py", "pulmo/evaluation.py", "tracking/runs.py"}
+    assert {"training/loop.py", "model/augmentation.py", "metrics/ranking.py", "base/files.py"} <= names
+    assert not {path.parent.name for path in reached_code("pulmo.training")} & {"evaluation", "reporting", "tracking"}
 
 
 def test_the_folder_outlives_a_failure_and_goes_with_success(tmp_path):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ def fit(
 
 
 def train_epoch(
-    fabric: Fabric, objective: nn.Module, optimizer: Optimizer, state: State, targets: Tensor, bar: "tqdm[None]"
+    fabric: Fabric, objective: nn.Module, optimizer: Optimizer, state: State, targets: Tensor, bar: "tqdm[Any]"
 ) -> Row:
     """Take a step on each batch of an epoch; mean loss and accuracy of its films, as the network was at their step."""
     settings, device, steps = state.settings, fabric.device, Steps()
@@ -125,7 +126,7 @@ def train_epoch(
     return steps.summarise(targets)
 
 
-def look_at_losses(steps: Steps, state: State, bar: "tqdm[None]") -> None:
+def look_at_losses(steps: Steps, state: State, bar: "tqdm[Any]") -> None:
     """Show the last loss; ValueError where one since the last look is not finite."""
     losses = steps.read_losses()
     for step, loss in losses:

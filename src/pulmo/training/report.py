@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -16,10 +17,10 @@ class Report:
     def __init__(self, history: Path | None, on_epoch: Callable[[Row], None] | None, progress: bool) -> None:
         self.history, self.on_epoch, self.progress = history, on_epoch, progress
 
-    def open_bar(self, epochs: int, steps: int, done: int) -> "tqdm[None]":
+    def open_bar(self, epochs: int, steps: int, done: int) -> "tqdm[Any]":
         """A bar of all steps, of which those of `done` epochs were taken by an earlier process."""
         disable = None if self.progress else True  # None: where stderr is no terminal
-        bar: tqdm[None] = tqdm(total=epochs * steps, initial=done * steps, unit="batch", disable=disable)
+        bar: tqdm[Any] = tqdm(total=epochs * steps, initial=done * steps, unit="batch", disable=disable)
         return bar
 
     def write(self, rows: list[Row], new: list[Row]) -> None:
