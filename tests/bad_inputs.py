@@ -18,6 +18,7 @@ TABLES = {
         "test_params.py",
         "a_mistake or without_keys or pooling or fractions or renderings or no_mapping or no_file",
     ),
+    "YAML": ("test_yaml.py", "at_once"),
     "archives": ("test_archives.py", "refused or too_many"),
     "folders": ("test_sources_folder.py", "cannot_be_told or no_source or broken_links or dvc_empties"),
     "CSVs of labels": ("test_sources_folder.py", "csvs_that or csv_that or split_folder"),
@@ -55,7 +56,9 @@ def collect(file: str, keyword: str) -> list[tuple[str, str]]:
     pytest.RaisesExc.__exit__ = recording
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            pytest.main(["-q", "-p", "no:cacheprovider", str(HERE / file), "-k", keyword], plugins=[recorder])
+            pytest.main(
+                ["-q", "-p", "no:cacheprovider", str(next(HERE.rglob(file))), "-k", keyword], plugins=[recorder]
+            )
     finally:
         pytest.RaisesExc.__exit__ = leave
     return recorder.rows

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml_text
 
 ROOT = Path(__file__).resolve().parents[1]
 permissions_bind = pytest.mark.skipif(
@@ -53,10 +53,10 @@ TINY: dict[str, Any] = {
 
 def write_params(folder: Path, *overlays: dict[str, Any]) -> None:
     """params.yaml of the repository with SMALL and then `overlays` laid over it."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for overlay in (SMALL, *overlays):
         _merge(params, overlay)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml_text.dump(params), encoding="utf-8")
 
 
 def run_stage(name: str, folder: Path) -> None:

@@ -2,14 +2,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml_text
 from code_reading import PACKAGE, ROOT, params_read, reached_modules
 
 from pulmo.sources import SOURCES
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+PIPELINE = yaml_text.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = PIPELINE["stages"]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS = yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 # Plumbing whose edits cannot change what a stage computes: validation, files, exit codes, records of the run.
 WITHOUT_EFFECT = ("base", "tracking", "__init__.py")
 # Of these a stage declares the files that it reaches, so that the edit of another file in them does not run it again.

@@ -5,8 +5,9 @@ from pathlib import Path
 from small_project import commit, run
 
 STAGE = """
-import csv, json, pathlib, sys, yaml
-lr = yaml.safe_load(open("params.yaml"))["train"]["lr"]
+import csv, json, pathlib, sys
+from pulmo.base.yaml import read_yaml
+lr = read_yaml(pathlib.Path("params.yaml"))["train"]["lr"]
 if lr < 0:
     sys.exit(f"error: train.lr: input should be greater than 0, got {lr}")
 reports = pathlib.Path("reports")

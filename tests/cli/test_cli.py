@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml_text
 from small_project import ROOT, copy_project, run
 from typer.testing import CliRunner
 
 from pulmo import cli
+from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_csv
 from pulmo.base.params import load_params
 from pulmo.experiments import recipes
@@ -158,15 +160,15 @@ def test_without_a_run_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["pulmo", *command])
         with pytest.raises(SystemExit, match=r"^error: ") as end:
             cli.main()
-        assert "\n" not in str(end.value.code)
+        message, *hint = str(end.value.code).split("\n\nhint: ")
+        assert "\n" not in message
+        assert len(hint) < 2
 
 
 @pytest.mark.parametrize("name", recipes.list_recipes(ROOT / "recipes"))
 @pytest.mark.parametrize("honest", [False, True])
 def test_every_recipe_gives_valid_params(name, honest, tmp_path):
-    import yaml
-
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     recipe = recipes.read_recipe(ROOT / "recipes", name, honest)
     assert (recipe.protocol == "honest") == (honest or name == "ours")
     assert set(recipe.published) <= set(recipes.SHOWN)
@@ -177,17 +179,15 @@ def test_every_recipe_gives_valid_params(name, honest, tmp_path):
         for step in inner:
             place = place[step]
         assert last in place, f"{key} is no key of params.yaml"
-        place[last] = yaml.safe_load(value)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        place[last] = yaml_text.load(value)
+    (tmp_path / "params.yaml").write_text(yaml_text.dump(params))
     load_params(tmp_path / "params.yaml")
 
 
 def test_a_recipe_sets_every_key_of_training():
-    import yaml
-
-    keys = set(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"])
+    keys = set(yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"])
     for name in recipes.list_recipes(ROOT / "recipes"):
-        recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+        recipe = yaml_text.load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
         assert keys - set(recipe["params"]["train"]) == {"precision", "device", "seed"}, name
 
 
@@ -210,7 +210,7 @@ def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_en
             raise recipes.RunError("experiment resnet50-head failed, see above")
 
     monkeypatch.setattr(recipes, "run_recipe", record)
-    with pytest.raises(ValueError, match=r"no recipe 'our'"):
+    with pytest.raises(UserError, match=r"no recipe 'our'"):
         call("recipe", "run", "resnet50-head", "our")
     assert ran == [], "a name is looked up before anything runs"
     with pytest.raises(ValueError, match=r"1 of 4 runs failed: experiment resnet50-head failed, see above"):
@@ -219,7 +219,7 @@ def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_en
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"no recipe 'resnet'.*resnet18-layer4"):
+    with pytest.raises(UserError, match=r"no recipe 'resnet'.*\n\nhint: .*resnet18-layer4"):
         recipes.read_recipe(ROOT / "recipes", "resnet", honest=False)
 
 
@@ -231,7 +231,10 @@ def test_an_unknown_recipe_names_the_known_ones():
         ("protocol: honest\npublished: {}", r"mine\.yaml: key params is missing"),
         ("protocol: honest\npublished: {}\nparams: {train: 3}", r"mine\.yaml: params\.train: input should be a valid"),
         ("protocol: honest\npublished: {test: {auc: 1}}\nparams: {}", r"mine\.yaml: published\.test\.auc.*'auroc'"),
-        ("protocol: own\npublished: {}\nparams: {}", r"mine\.yaml: protocol 'own' is not in .*; there are .*honest"),
+        (
+            "protocol: own\npublished: {}\nparams: {}",
+            r"mine\.yaml: protocol 'own' is not in .*\n\nhint: there are .*honest",
+        ),
         ("protocol: honest\npublished: {}\nparams: {train: {rate: 1}}", r"mine\.yaml: train\.rate is no key of params"),
         ("protocol: [", r"mine\.yaml is not valid YAML"),
         ("- 3", r"mine\.yaml must hold one mapping"),
@@ -240,9 +243,10 @@ def test_an_unknown_recipe_names_the_known_ones():
 def test_a_wrong_recipe_is_one_line(tmp_path, content, message):
     copy_recipes(tmp_path)
     (tmp_path / "recipes/mine.yaml").write_text(content)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         recipes.read_recipe(tmp_path / "recipes", "mine", honest=False)
-    assert "\n" not in str(error.value)
+    assert "\n" not in error.value.message
+    assert error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -256,9 +260,10 @@ def test_a_wrong_recipe_is_one_line(tmp_path, content, message):
 def test_a_wrong_protocol_is_one_line(tmp_path, content, message):
     copy_recipes(tmp_path)
     (tmp_path / "recipes/protocols.yaml").write_text(content)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         recipes.read_recipe(tmp_path / "recipes", "ours", honest=False)
-    assert "\n" not in str(error.value)
+    assert "\n" not in error.value.message
+    assert error.value.hint
 
 
 def entry(
@@ -447,7 +452,7 @@ def test_a_shallow_clone_is_refused_with_the_cure(tmp_path):
 
 
 def test_a_setting_of_no_key_is_refused_before_anything_runs(tmp_path, recorded):
-    with pytest.raises(ValueError, match=r"-S train\.rate is no key of params\.yaml"):
+    with pytest.raises(UserError, match=r"-S train\.rate is no key of params\.yaml"):
         recipes.run_recipe(tmp_path, "ours", honest=True, settings=["train.rate=0.1"])
     assert not recorded.commands
 

@@ -1,9 +1,9 @@
 import re
 
-import yaml
+import yaml_text
 from small_project import ROOT
 
-WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+WORKFLOW = yaml_text.load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
@@ -37,7 +37,7 @@ def test_the_workflow_has_the_history_and_reports_the_metrics():
 
 
 def test_the_hook_checks_what_the_workflow_checks():
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    hooks = yaml_text.load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
     assert [hook["entry"] for hook in hooks] == ["make check"]
 
 

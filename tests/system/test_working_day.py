@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml_text
 from small_project import TINY, commit, make_checkout, run
 
 from pulmo.base.params import flatten
@@ -61,7 +61,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
     run(here, "dvc", "exp", "run", "--queue", "-S", "train.lr=0.003,0.004")
     run(here, "dvc", "exp", "run", "--queue", "--name", "impossible", "-S", "train.loss=bce")
     day.said["queue"] = fail(here, "queue", "run", "--jobs", "2")
-    (here / "recipes/sweep.yaml").write_text(yaml.safe_dump(SWEEP), encoding="utf-8")
+    (here / "recipes/sweep.yaml").write_text(yaml_text.dump(SWEEP), encoding="utf-8")
     day.said["sweep"] = run(here, *PULMO, "sweep", "recipes/sweep.yaml")
     run(here, "git", "checkout", "--quiet", "--", "recipes")
 
@@ -135,8 +135,8 @@ def test_both_tell_of_the_same_experiments_with_the_same_params_and_metrics(day)
         found = by_name[name]
         assert found.info.status == {"success": "FINISHED", "failed": "FAILED"}[state], name
         assert found.data.tags["dvc.experiment"] == name
-        logged = {key: yaml.safe_load(value) for key, value in found.data.params.items()}
-        assert logged == {key: yaml.safe_load(str(value)) for key, value in params.items()}, name
+        logged = {key: yaml_text.load(value) for key, value in found.data.params.items()}
+        assert logged == {key: yaml_text.load(str(value)) for key, value in params.items()}, name
         if state == "success":
             assert {key: found.data.metrics[key] for key in metrics} == metrics, name
             assert len(client.get_metric_history(found.info.run_id, "val_auroc")) == 2, name

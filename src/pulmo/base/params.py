@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pulmo.base.errors import UserError
+from pulmo.base.yaml import read_yaml
 
 Kind = TypeVar("Kind", bound=BaseModel)
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -17,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_MOST_SHOWN = 200  # characters of a wrong value in a message
 MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, where torch is
 
 
@@ -55,7 +58,7 @@ class DataParams(Section):
     @model_validator(mode="after")
     def _folder_has_path(self) -> Self:
         if self.source == "folder" and not self.folder.path:
-            raise ValueError("data.source is folder but data.folder.path is empty: name a folder, .zip or .tar.gz")
+            raise ValueError("data.source is folder but data.folder.path is empty", "name a folder, .zip or .tar.gz")
         return self
 
 
@@ -73,9 +76,9 @@ class SplitParams(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.from_ == "all" and self.val == "source":
-            raise ValueError("split.from: all pools every film, so split.val: source cannot be kept; use val: carve")
+            raise ValueError("split.from: all pools every film, so split.val: source cannot be kept", "use val: carve")
         if self.from_ == "all" and self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("split.val_fraction + split.test_fraction leave nothing to train on; lower one of them")
+            raise ValueError("split.val_fraction + split.test_fraction leave nothing to train on", "lower one of them")
         return self
 
 
@@ -131,13 +134,13 @@ class TrainParams(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.loss == "bce" and self.head == 2:
-            raise ValueError("train.loss: bce is for one output neuron; set train.head: 1, or use cross_entropy")
+            raise ValueError("train.loss: bce is for one output neuron", "set train.head: 1, or use cross_entropy")
         if self.loss == "cross_entropy" and self.head == 1:
-            raise ValueError("train.loss: cross_entropy is for two logits; set train.head: 2, or use bce")
+            raise ValueError("train.loss: cross_entropy is for two logits", "set train.head: 2, or use bce")
         if self.warmup_epochs and self.schedule != "cosine":
-            raise ValueError("train.warmup_epochs belongs to train.schedule: cosine; set it to 0")
+            raise ValueError("train.warmup_epochs belongs to train.schedule: cosine", "set it to 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
-            raise ValueError("train.warmup_epochs leaves no epoch to train at full rate; lower it below train.epochs")
+            raise ValueError("train.warmup_epochs leaves no epoch to train at full rate", "lower it below train.epochs")
         return self
 
 
@@ -157,7 +160,7 @@ class EvaluateParams(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.operating_point == "youden_rendered" and not self.rendered_films:
-            raise ValueError("evaluate.operating_point: youden_rendered needs films; raise evaluate.rendered_films")
+            raise ValueError("evaluate.operating_point: youden_rendered needs films", "raise evaluate.rendered_films")
         return self
 
 
@@ -180,38 +183,23 @@ class Params(Section):
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and validate params.yaml; anything wrong is a ValueError of one line that names the key and the cure."""
-    cure = "; copy it from the params.yaml of the repository"
+    """Read and validate params.yaml; anything wrong is a UserError that names the key and the cure."""
+    cure = "copy it from the params.yaml of the repository"
     params = read_section(path, Params, cure)
-    if missing := [f"key {key} is missing{cure}" for key in _left_to_defaults(params)]:
-        raise ValueError(f"{path}: " + "; ".join(missing))
+    if missing := [f"key {key} is missing" for key in _left_to_defaults(params)]:
+        raise UserError(f"{path}: " + "; ".join(missing), cure)
     return params
 
 
-def read_section(path: Path, model: type[Kind], cure: str = "") -> Kind:
-    """A YAML file as `model` tells it; ValueError of one line that names file and keys, with the `cure` for a missing
-    one."""
+def read_section(path: Path, model: type[Kind], cure: str = "add it") -> Kind:
+    """A YAML file as `model` tells it; UserError that names file and keys, with the `cure` for a missing one."""
     content = read_yaml(path)
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_explain(item, cure) for item in error.errors())) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One mapping, with numbers as DVC reads them; anything else is a ValueError of one line."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise ValueError(f"{path} not found: run from the root of the project") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2026-99-99
-        told = " ".join(str(error).split()).replace('in "<unicode string>", line', "in line")
-        raise ValueError(f"{path} is not valid YAML: {told}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold one mapping")
-    return content
+        found = [_explain(item, cure) for item in error.errors()]
+        hints = dict.fromkeys(hint for _, hint in found)
+        raise UserError(f"{path}: " + "; ".join(message for message, _ in found), "; ".join(hints)) from None
 
 
 def _left_to_defaults(section: BaseModel) -> Iterator[str]:
@@ -223,39 +211,28 @@ def _left_to_defaults(section: BaseModel) -> Iterator[str]:
             yield from (f"{name}.{key}" for key in _left_to_defaults(inner))
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML, but numbers as in YAML 1.2 and in DVC (`1e-4` is a number), and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _explain(error: Any, cure: str) -> str:
+def _explain(error: Any, cure: str) -> tuple[str, str]:
+    """Message and hint; a validator here raises ValueError(message, hint)."""
     key = ".".join(str(part) for part in error["loc"])
+    key = key if key.isprintable() else ascii(key)
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key {key}; remove it or correct its spelling"
+            return f"unknown key {key}", "remove it or correct its spelling"
         case "missing":
-            return f"key {key} is missing{cure}"
+            return f"key {key} is missing", cure
         case "value_error":
-            return str(error["ctx"]["error"])
+            message, hint = error["ctx"]["error"].args
+            return message, hint
         case "model_type" if error["input"] is None:
-            return f"section {key} is empty; copy it from the params.yaml of the repository"
-    text = f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+            return f"section {key} is empty", "copy it from the params.yaml of the repository"
+    value = repr(error["input"])
+    value = value if len(value) <= _MOST_SHOWN else f"{value[:_MOST_SHOWN]}…"
+    text = f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {value}"
     if isinstance(error["input"], str) and re.fullmatch(r"[-+\d.eE]+", error["input"]):
-        text += " (a text: write the number without quotes, for example 0.0001)"
+        return f"{text}, a text", "write the number without quotes, for example 0.0001"
     if error["type"] == "string_type" and isinstance(error["input"], int | float | None):
-        text += ' (write texts like numbers in quotes, and "" for none)'
-    return text
+        return text, 'write texts like numbers in quotes, and "" for none'
+    return text, "correct the value"
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

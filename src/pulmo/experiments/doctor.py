@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.params import load_params
 from pulmo.base.process import usable_cores
@@ -42,8 +43,10 @@ def examine(root: Path) -> Iterator[tuple[str, Finding]]:
             continue
         try:
             found = check(root)
-        except (ValueError, OSError) as error:
-            found = Finding("error", " ".join(str(error).split()))  # which names the cure
+        except UserError as error:
+            found = Finding("error", error.message, error.hint)
+        except (ValueError, OSError) as error:  # a damaged file that no check foresees
+            found = Finding("error", " ".join(str(error).split()))
         if found.state == "error":
             failed.add(name)
         yield name, found

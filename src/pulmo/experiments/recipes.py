@@ -19,9 +19,11 @@ from typing import Any, Literal
 from pydantic import RootModel
 
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_bytes, write_json
 from pulmo.base.git import run_git
-from pulmo.base.params import Positive, Section, flatten, read_section, read_yaml
+from pulmo.base.params import Positive, Section, flatten, read_section
+from pulmo.base.yaml import read_yaml
 from pulmo.experiments.dvc import dvc_command, to_arguments
 from pulmo.experiments.revisions import check_history, find_commits, read_output
 
@@ -78,20 +80,22 @@ class Recipe:
 
 
 def read_recipe(folder: Path, name: str, honest: bool) -> Recipe:
-    """The recipe as published, or under the honest protocol; ValueError of one line that names file and key."""
+    """The recipe as published, or under the honest protocol; UserError that names file and key."""
     if name not in list_recipes(folder):
-        raise ValueError(f"no recipe {name!r} in {folder}; there are {', '.join(list_recipes(folder))}")
+        raise UserError(f"no recipe {name!r} in {folder}", f"there are {', '.join(list_recipes(folder))}")
     file = folder / f"{name}.yaml"
     content = read_section(file, RecipeFile)
     protocol = HONEST if honest else content.protocol
     protocols = read_section(folder / f"{PROTOCOLS}.yaml", Protocols).root
     if protocol not in protocols:
-        raise ValueError(f"{file}: protocol {protocol!r} is not in {PROTOCOLS}.yaml; there are {', '.join(protocols)}")
+        raise UserError(
+            f"{file}: protocol {protocol!r} is not in {PROTOCOLS}.yaml", f"there are {', '.join(protocols)}"
+        )
     way = protocols[protocol]
     params = flatten(content.params) | flatten(way.__pydantic_extra__)
     known = flatten(read_yaml(folder.parent / paths.PARAMS))
     if unknown := [key for key in params if key not in known]:
-        raise ValueError(f"{file}: {unknown[0]} is no key of {paths.PARAMS}")
+        raise UserError(f"{file}: {unknown[0]} is no key of {paths.PARAMS}", "remove it or correct its spelling")
     return Recipe(name, protocol, content.published.get("test", {}), way.draws, params)
 
 
@@ -115,7 +119,7 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     known = flatten(read_yaml(root / paths.PARAMS))
     chosen = {key: value.strip("'\"") for key, _, value in (setting.partition("=") for setting in settings)}
     if unknown := [key for key in chosen if key not in known]:
-        raise ValueError(f"-S {unknown[0]} is no key of {paths.PARAMS}; write -S train.lr=0.001")
+        raise UserError(f"-S {unknown[0]} is no key of {paths.PARAMS}", "write -S train.lr=0.001")
     source = _source_of(known | recipe.params | chosen)
     experiment = f"{name}-{HONEST}" if honest and not is_honest(root / "recipes", name) else name
     if (other := _read_entries(root).get(experiment)) and _recorded_source(other) != source:

@@ -23,9 +23,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, model_validator
 
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 from pulmo.base.files import write_json
-from pulmo.base.params import Count, Positive, Section, flatten, read_section, read_yaml
+from pulmo.base.params import Count, Positive, Section, flatten, read_section
 from pulmo.base.process import process_lives
+from pulmo.base.yaml import read_yaml
 from pulmo.experiments.revisions import check_history, find_commits
 from pulmo.experiments.trials import TrialError, run_trial
 from pulmo.reporting import plots
@@ -70,26 +72,29 @@ class Sweep(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if not self.trials and not self.hours:
-            raise ValueError("trials and hours are both 0: bound the sweep by one of them")
+            raise ValueError("trials and hours are both 0", "bound the sweep by one of them")
         for key, dimension in self.space.items():
             kind, values = next(iter(dimension.items()), ("", []))
             if len(dimension) != 1 or kind not in SUGGEST:
-                raise ValueError(f"space.{key}: write one of {{float: [low, high]}}, log, int, or {{choice: [a, b]}}")
+                raise ValueError(
+                    f"space.{key} is of no known kind",
+                    "write one of {float: [low, high]}, log, int, or {choice: [a, b]}",
+                )
             numbers = all(type(value) is int or (type(value) is float and kind != "int") for value in values)
             ordered = numbers and len(values) == 2 and (0 if kind == "log" else -math.inf) < values[0] < values[1]
             if not (len(set(map(repr, values))) > 1 if kind == "choice" else ordered and values[1] < math.inf):
-                raise ValueError(f"space.{key}: {kind} needs {NEEDED[kind]}, got {values}")
+                raise ValueError(f"space.{key}: got {values}", f"{kind} needs {NEEDED[kind]}")
             if key in self.fixed:
-                raise ValueError(f"space.{key} is in fixed too; remove it there or here")
+                raise ValueError(f"space.{key} is in fixed too", "remove it there or here")
         return self
 
 
 def read_sweep(file: Path, params: Path) -> Sweep:
-    """Read a sweep and check its keys against params.yaml; ValueError of one line that names file and key."""
+    """Read a sweep and check its keys against params.yaml; UserError that names file and key."""
     sweep = read_section(file, Sweep)
     known = flatten(read_yaml(params))
     if unknown := [key for key in (*sweep.fixed, *sweep.space) if key not in known]:
-        raise ValueError(f"{file}: {unknown[0]} is no key of params.yaml; write it as train.lr")
+        raise UserError(f"{file}: {unknown[0]} is no key of params.yaml", "write it as train.lr")
     return sweep
 
 
