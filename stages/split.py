@@ -4,7 +4,7 @@ from pulmo.base import paths
 from pulmo.base.files import write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
-from pulmo.dataset.splits import describe_leakage, split_films
+from pulmo.dataset.splits import describe_leakage, leakage_text, split_films
 from pulmo.films.table import read_films
 
 
@@ -31,10 +31,10 @@ def main() -> None:
         print(f"{name:5} {part['films']:5} films of {part['patients']:5} patients: {labels}")
     if unknown := leakage["films_of_unknown_patients"]:
         print(
-            f"warning: {unknown} of {len(splits)} films tell no patient and count as one each, so one may stand on "
-            "two sides; name patients in the column patient of a CSV (data.folder.labels)"
+            f"warning: {unknown} of {len(splits)} films tell no patient, so one may stand on two sides; name patients "
+            "in the column patient of a CSV (data.folder.labels)"
         )
-    print(f"patients across splits: {len(leakage['patients_across_splits'])}  ->  {paths.SPLITS}, {paths.LEAKAGE}")
+    print(f"{leakage_text(leakage)}  ->  {paths.SPLITS}, {paths.LEAKAGE}")
 
 
 if __name__ == "__main__":

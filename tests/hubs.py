@@ -235,6 +235,7 @@ import json, os, sys, time
 wait = time.sleep
 time.sleep = lambda seconds: wait(min(seconds, 0.01))
 from pathlib import Path
+from pulmo.base.errors import UserError
 from pulmo.base.files import whole_folder
 from pulmo.sources import fetch_source
 answers = os.fdopen(os.dup(1), "w")
@@ -246,7 +247,9 @@ for line in sys.stdin:
         with whole_folder(Path(asked["raw"])) as folder:
             listed, origin = fetch_source(asked["source"], asked["settings"], folder)
         answer = {"listed": [[film.path, film.label, film.source_split] for film in listed], "origin": origin}
-    except (ValueError, OSError) as error:
+    except UserError as error:
+        answer = {"error": f"{error.message}; {error.hint}", "kind": "UserError"}
+    except OSError as error:
         answer = {"error": str(error), "kind": type(error).__name__}
     print(json.dumps(answer), file=answers, flush=True)
 """

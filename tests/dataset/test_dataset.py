@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pulmo.base.errors import UserError
 from pulmo.dataset.rows import describe_films, hash_data, open_images, read_rows
 
 
@@ -33,7 +34,7 @@ def test_rows_lead_to_the_films_of_the_split(tables):
 
 
 def test_a_split_without_films_is_an_error(tables):
-    with pytest.raises(ValueError, match=r"splits\.csv has no film in split test"):
+    with pytest.raises(UserError, match=r"splits\.csv has no film in split test"):
         read_rows(*tables, "test")
 
 
@@ -63,7 +64,7 @@ def test_a_bad_array_is_one_line_that_names_the_file(tmp_path, content, message)
         file.write_bytes(content)
     elif content is not None:
         np.save(file, content, allow_pickle=True)
-    with pytest.raises(ValueError, match=rf"images\.npy.*{message}"):
+    with pytest.raises(UserError, match=rf"images\.npy.*{message}"):
         open_images(file)
 
 
@@ -71,7 +72,7 @@ def test_a_truncated_array_is_refused(tmp_path):
     file = tmp_path / "images.npy"
     np.save(file, np.zeros((4, 8, 8), dtype=np.uint8))
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="not a whole NumPy array"):
+    with pytest.raises(UserError, match="not a whole NumPy array"):
         open_images(file)
 
 

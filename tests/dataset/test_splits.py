@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from small_project import run_stage, write_params
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_csv
 from pulmo.dataset.splits import COLUMNS, describe_leakage, merge_duplicates, split_films
 from pulmo.films.table import Film
@@ -101,7 +104,7 @@ def test_source_leak_is_an_error_when_grouping_by_patient():
     films.loc[films.path == films.path[films.source_split == "test"].iloc[0], "source_split"] = "train"
     leaking = films[films.patient == films.patient[films.source_split == "test"].mode()[0]]
     films.loc[leaking.index[:1], "source_split"] = "train"
-    with pytest.raises(ValueError, match=r"stand in two of the source's splits.*split\.from: all"):
+    with pytest.raises(UserError, match=r"(?s)stand in two of the source's splits.*split\.from: all"):
         split_films(films)
     assert describe_leakage(films, split_films(films, group_by="image"))["patients_across_splits"]
 
@@ -157,7 +160,7 @@ def test_films_that_tell_no_patient_are_counted_and_warned_of(tmp_path, capsys):
     report = describe_leakage(films, split_films(films))
     assert report["films_of_unknown_patients"] == 7
     told = dict(part.rsplit(": ", 1) for part in report["patient_keys"].split("; ")[1:])
-    assert told["by a hash of DICOM's PatientID"] == f"{(films.patient_from == 'dicom').sum()} films"
+    assert told["by DICOM's PatientID"] == f"{(films.patient_from == 'dicom').sum()} films"
     assert told["unknown, each film its own patient"] == "7 films"
     for unknown in (films, films.assign(patient_from="csv")):
         write_params(tmp_path)
@@ -184,7 +187,11 @@ def test_label_conflicts_are_reported():
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (lambda films: films[films.source_split != "test"], {}, "no test films of its own; set split.from: all"),
+        (
+            lambda films: films[films.source_split != "test"],
+            {},
+            "no test films of its own; set split.from: all in params.yaml, or .* -S split.from=all",
+        ),
         (lambda films: films.assign(source_split=""), {}, "no train films of its own; set split.from: all"),
         (lambda films: films[films.source_split != "val"], {"val": "source"}, "no val films.*split.val: carve"),
         (lambda films: films, {"train_films": 301}, "split.train_films: 301 films cannot be balanced"),
@@ -199,6 +206,8 @@ def test_label_conflicts_are_reported():
     ],
 )
 def test_bad_input_is_one_clear_line(change, arguments, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(UserError) as caught:
         split_films(change(table(60)), **arguments)
-    assert "\n" not in str(caught.value)
+    assert re.search(message, f"{caught.value.message}; {caught.value.hint}")
+    assert "\n" not in caught.value.message
+    assert caught.value.hint

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file, write_csv
 from pulmo.films.names import read_name
 from pulmo.films.table import Film, Listed, read_films, to_table
@@ -56,6 +57,7 @@ def test_table_is_measured_and_survives_the_disk(tmp_path):
     assert other["mode"] == "RGB"
     assert other["subtype"] == "normal"
     assert other["pixel_sha256"] == virus["pixel_sha256"], "equal channels hold the same gray pixels"
+    films.loc[0, "patient"] = "NA"
     write_csv(tmp_path / "films.csv", films)
     assert read_films(tmp_path / "films.csv").equals(films), "the patient NA is a name, not a missing value"
 
@@ -63,12 +65,12 @@ def test_table_is_measured_and_survives_the_disk(tmp_path):
 @pytest.mark.parametrize(
     ("path", "dicom", "expected"),
     [
-        ("NORMAL/a.dcm", "0f", ("dicom-0f", "dicom")),
-        ("test/PNEUMONIA/b/a.dcm", "0f", ("dicom-0f", "dicom")),
+        ("NORMAL/a.dcm", "0f", ("dicom-1", "dicom")),
+        ("test/PNEUMONIA/b/a.dcm", "0f", ("dicom-1", "dicom")),
         ("NORMAL/a.dcm", "", ("NORMAL/a", "")),
         ("NORMAL/1.2.840.7.1", "", ("NORMAL/1.2.840.7.1", "")),
         ("PNEUMONIA/person7_virus_1.dcm", "0f", ("virus-7", "name")),
-        ("NORMAL/IM-0001-0001.dcm", "0f", ("dicom-0f", "dicom")),
+        ("NORMAL/IM-0001-0001.dcm", "0f", ("dicom-1", "dicom")),
         ("train/NORMAL/IM-0001-0001.jpeg", "", ("IM-1", "name")),
         ("test/NORMAL/IM-0001-0002.jpeg", "", ("IM-1", "name")),
         ("Valid/normal/IM-0001-0002.jpeg", "", ("IM-1", "name")),
@@ -84,7 +86,7 @@ def test_who_tells_the_patient(path, dicom, expected, tmp_path, monkeypatch):
     table = describe_films(tmp_path, [Listed(path, "NORMAL")], workers=1)
     assert (table.patient[0], table.patient_from[0]) == expected
     table = describe_films(tmp_path, [Listed(path, "NORMAL", patient="p")], workers=1)
-    assert (table.patient[0], table.patient_from[0]) == ("p", "csv")
+    assert (table.patient[0], table.patient_from[0]) == ("csv-1", "csv")
 
 
 def film(**values: object) -> Film:
@@ -101,7 +103,7 @@ def film(**values: object) -> Film:
     ],
 )
 def test_a_bad_table_is_refused(films, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         to_table(films)
 
 
@@ -109,7 +111,9 @@ def test_a_bad_table_is_refused(films, message):
 def test_no_film_table_is_one_line_that_names_it(content, tmp_path):
     if content is not None:
         (tmp_path / "films.csv").write_text(content, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"films\.csv is missing, damaged or of another version; run `dvc repro downl"):
+    with pytest.raises(
+        UserError, match=r"films\.csv is missing, damaged or of another version\n\nhint: run `dvc repro downl"
+    ):
         read_films(tmp_path / "films.csv")
 
 

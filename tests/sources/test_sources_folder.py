@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from small_project import run_stage, write_params
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import whole_folder
 from pulmo.images.manifest import describe_films
 from pulmo.sources import SOURCES, fetch_source, folder, phantom
@@ -177,12 +178,14 @@ BAD_LAYOUTS = {
 }
 
 
-def refused(path: Path, raw: Path, labels: Path | None = None) -> str:
-    """The one line that a fetch ends with; nothing is left behind."""
-    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as caught, whole_folder(raw) as temporary:
-        fetch(temporary, path, labels)
+def refused(path: Path, raw: Path, labels: Path | None = None, **settings: object) -> str:
+    """The line that a fetch ends with, and its hint behind it; nothing is left behind."""
+    with pytest.raises(UserError) as caught, whole_folder(raw) as temporary:
+        fetch(temporary, path, labels, **settings)
     assert not raw.exists()
     assert not raw.with_name(f".{raw.name}.part").exists()
+    assert "\n" not in caught.value.message + caught.value.hint
+    assert caught.value.hint
     return str(caught.value)
 
 
@@ -196,7 +199,7 @@ def test_layouts_that_cannot_be_told(tmp_path, files, says):
 
 
 def test_paths_that_are_no_source(tmp_path):
-    assert "missing not found; correct data.folder.path" in refused(tmp_path / "missing", tmp_path / "raw")
+    assert "missing not found\n\nhint: correct data.folder.path" in refused(tmp_path / "missing", tmp_path / "raw")
     for name in ("films.rar", "film.jpeg", "films.7z"):
         (tmp_path / name).write_bytes(FILM)
         line = refused(tmp_path / name, tmp_path / "raw")
@@ -229,8 +232,7 @@ def test_path_in_what_dvc_empties_or_that_is_not_there(tmp_path, monkeypatch, wh
         line = f"{tmp_path / where} not found; correct data.folder.path in params.yaml (relative to the project's root)"
     else:
         line = f"data.folder.path: {tmp_path / where} lies in data/raw, which DVC empties before the stage runs; name "
-    assert str(end.value.code).startswith(f"error: {line}")
-    assert "\n" not in str(end.value.code)
+    assert str(end.value.code).replace("\n\nhint: ", "; ").startswith(f"error: {line}")
 
 
 def test_broken_links_and_pipes(tmp_path):
@@ -302,7 +304,7 @@ def test_csv_with_patients_and_splits(tmp_path, own):
     films, _ = fetch(tmp_path / "raw", own, write(tmp_path, text + "images/3.dcm,NORMAL,p2,test\n"))
     assert [(film.patient, film.source_split) for film in films] == [("p 1", "train"), ("p 1", "val"), ("p2", "test")]
     table = describe_films(tmp_path / "raw", films, workers=1)
-    assert list(table.patient) == ["p 1", "p 1", "p2"]
+    assert list(table.patient) == ["csv-1", "csv-1", "csv-2"]
     assert set(table.patient_from) == {"csv"}
     assert list(table.subtype) == ["normal", "unknown", "normal"]
 
@@ -317,21 +319,22 @@ def test_csv_leaves_splits_to_the_folders_and_names_films_without_a_suffix(tmp_p
 
 GOOD = "images/1.jpeg,NORMAL\nimages/2.jpeg,NORMAL\n"
 BAD_CSVS = {
-    "empty": ("", "the first line must name the columns path,label"),
+    "empty": ("", "it must name the columns path,label"),
     "header alone": ("path,label\n", "names no film"),
-    "no header": (GOOD, "the first line must name the columns"),
-    "missing column": ("path,patient\nimages/1.jpeg,1\n", "it is 'path,patient'"),
-    "unknown column": ("path,label,age\nimages/1.jpeg,NORMAL,3\n", "it is 'path,label,age'"),
-    "column twice": ("path,label,label\nimages/1.jpeg,NORMAL,NORMAL\n", "it is 'path,label,label'"),
-    "semicolons": ("path;label\nimages/1.jpeg;NORMAL\n", "separated by commas, and no others; it is 'path;label'"),
+    "no header": (GOOD, "it must name the columns"),
+    "missing column": ("path,patient\nimages/1.jpeg,1\n", "the first line is 'path,patient'"),
+    "unknown column": ("path,label,age\nimages/1.jpeg,NORMAL,3\n", "the first line is 'path,label,age'"),
+    "column twice": ("path,label,label\nimages/1.jpeg,NORMAL,NORMAL\n", "the first line is 'path,label,label'"),
+    "semicolons": ("path;label\nimages/1.jpeg;NORMAL\n", "the first line is 'path;label'"),
     "tabs": ("path\tlabel\nimages/1.jpeg\tNORMAL\n", "separated by commas"),
     "too few values": (f"path,label\n{GOOD}images/3.dcm\n", "line 4: 1 values for 2 columns"),
     "too many values": (f"path,label\n{GOOD}images/3.dcm,NORMAL,\n", "line 4: 3 values for 2 columns"),
     "missing file": (
         f"path,label\n{GOOD}images/9.jpeg,NORMAL\n",
-        "line 4: there is no file 'images/9.jpeg'; the source holds for example 'images/1.jpeg'",
+        "line 4: there is no file 'images/9.jpeg'\n\nhint: correct the path or remove the line; the source "
+        "holds for example 'images/1.jpeg'",
     ),
-    "file without a line": (f"path,label\n{GOOD}", "has no line for images/3.dcm; add lines or remove"),
+    "file without a line": (f"path,label\n{GOOD}", "has no line for images/3.dcm\n\nhint: add lines or remove"),
     "files without a line": ("path,label\nimages/3.dcm,NORMAL\n", "no line for images/1.jpeg and 1 more images"),
     "unknown label": ("path,label\nimages/1.jpeg,COVID\n", "line 2: label 'COVID' is neither NORMAL nor PNEUMONIA"),
     "empty label": ("path,label\nimages/1.jpeg,\n", "line 2: label '' is neither"),
@@ -375,7 +378,9 @@ def test_split_folder_for_some_films_alone(tmp_path):
 
 
 def test_csv_that_is_not_there(tmp_path, own):
-    assert "labels.csv not found; correct data.folder.labels" in refused(own, tmp_path / "raw", tmp_path / "labels.csv")
+    assert "labels.csv not found\n\nhint: correct data.folder.labels" in refused(
+        own, tmp_path / "raw", tmp_path / "labels.csv"
+    )
 
 
 def test_disk_without_room_is_told_before_anything_is_written(tmp_path, monkeypatch):

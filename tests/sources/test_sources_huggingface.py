@@ -131,7 +131,7 @@ BAD = {
 def test_one_line_that_says_what_to_do(fetch, hub, tmp_path, statuses, revision, says):
     hub.statuses = list(statuses)
     answer = fetch(revision=revision)
-    assert answer["kind"] == "ValueError"
+    assert answer["kind"] == "UserError"
     assert "\n" not in answer["error"]
     for words in says:
         assert words in answer["error"]
@@ -164,7 +164,7 @@ def test_no_network(tmp_path):
     client = hubs.Client(tmp_path / "home", {"HF_ENDPOINT": "http://127.0.0.1:9"})
     answer = client.fetch("huggingface", {"repo": "hospital/films", "revision": "main"}, tmp_path / "raw")
     client.close()
-    assert answer["kind"] == "ValueError"
+    assert answer["kind"] == "UserError"
     for words in ("no connection", "huggingface.co/datasets/hospital/films", "data.source: folder", "data.folder.path"):
         assert words in answer["error"]
     assert "\n" not in answer["error"]
@@ -184,7 +184,7 @@ def test_damaged_zip_is_deleted_and_fetched_anew(fetch, hub, tmp_path, damage):
     hub.files["data/valid.zip"] = {"cut short": whole[:-30], "html": b"<html>log in</html>", "empty": b""}[damage]
     answer = fetch()
     assert "valid.zip is damaged or cut short" in answer["error"]
-    assert "its copy in the cache was deleted: run `dvc repro` again" in answer["error"]
+    assert "its copy in the cache was deleted; run `dvc repro` again" in answer["error"]
     assert "\n" not in answer["error"]
     hub.files["data/valid.zip"] = whole
     assert len(fetch()["listed"]) == 12

@@ -143,7 +143,7 @@ BAD = {
 def test_one_line_that_says_what_to_do(fetch, hub, tmp_path, statuses, environment, says):
     hub.statuses = statuses
     answer = fetch(**environment)
-    assert answer["kind"] == "ValueError"
+    assert answer["kind"] == "UserError"
     assert "\n" not in answer["error"]
     assert "hospital/films/versions/2" in answer["error"]
     for words in says:

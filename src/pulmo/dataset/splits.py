@@ -1,18 +1,23 @@
 """Who trains, who validates, who tests: splits in which, by default, no patient stands on two sides."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pulmo.base.errors import UserError
 from pulmo.films.labels import LABELS, SPLITS
+from pulmo.films.table import UNKNOWN_PATIENT
 
 COLUMNS = ["path", "split", "label", "subtype", "patient"]
-PATIENT_FROM = {  # of manifest.Film.patient_from
+TELLERS = {  # of films.table.PATIENT_FROM
     "csv": "as the CSV names them",
     "name": "by the file name (pneumonia: type and number; NORMAL: series and number, which groups films but does not "
     "prove one patient)",
-    "dicom": "by a hash of DICOM's PatientID",
+    "published": "by the file name, in the grammar of a published set",
+    "dicom": "by DICOM's PatientID",
+    "study": "unknown, films of one study together",
     "": "unknown, each film its own patient",
 }
 
@@ -55,7 +60,7 @@ def split_films(
 
     Grouped carving keeps patients and exact duplicates together and stratifies by subtype; `group_by="image"` draws
     single films (stratified) and so repeats the leak of the published protocols. Returns columns COLUMNS, sorted by
-    path. Raises ValueError when a split would lack a class, or a patient of the source stands in two splits.
+    path. Raises UserError when a split would lack a class, or a patient of the source stands in two splits.
     """
     films = films.assign(group=merge_duplicates(films))
     if drop_duplicates:
@@ -99,6 +104,7 @@ def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) 
     left = set(pool.drop(drawn.index).group)
     leaking = drawn.group.isin(left)
     pneumonia = drawn.label == LABELS[1]
+    unknown = table.patient_from.isin(UNKNOWN_PATIENT)
     return {
         "patients_across_splits": _crossing(table, "patient"),
         "exact_duplicates_across_splits": _crossing(hashed, "pixel_sha256"),
@@ -114,18 +120,26 @@ def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) 
             for name, part in table.groupby("split")
         },
         "films_unused": len(films) - len(table),
-        "films_of_unknown_patients": int((table.patient_from == "").sum()),
+        "patients_known": int(table.patient[~unknown].nunique()),
+        "films_of_unknown_patients": int(unknown.sum()),
         "image_level_split_would_leak": {
             "held_out_films": len(drawn),
             "share_with_patient_in_train": float(leaking.mean()),
             "share_of_pneumonia_with_patient_in_train": float(leaking[pneumonia].mean()) if pneumonia.any() else None,
         },
         "patient_keys": "; ".join(
-            f"{how}: {count:,} films"
-            for key, how in PATIENT_FROM.items()
-            if (count := (table.patient_from == key).sum())
+            f"{how}: {count:,} films" for key, how in TELLERS.items() if (count := (table.patient_from == key).sum())
         ),
     }
+
+
+def leakage_text(leakage: Mapping[str, Any]) -> str:
+    """How many patients and films stand in two splits, in one line that claims nothing of patients that are unknown."""
+    crossing, known, unknown = (
+        leakage[key] for key in ("patients_across_splits", "patients_known", "films_of_unknown_patients")
+    )
+    told = f"{len(crossing)} of {known:,} known" if known else "0 known"
+    return f"patients across splits: {told}" + (f", {unknown:,} films of unknown patients" if unknown else "")
 
 
 def _carve(films: pd.DataFrame, fraction: float, grouped: bool, rng: np.random.Generator) -> pd.DataFrame:
@@ -155,12 +169,14 @@ def _balanced(films: pd.DataFrame, count: int, rng: np.random.Generator, key: st
     if not count:
         return films
     if count % len(LABELS):
-        raise ValueError(f"{key}: {count} films cannot be balanced between two classes; use an even number")
+        raise UserError(f"{key}: {count} films cannot be balanced between two classes", "use an even number")
     parts = []
     for label in LABELS:
         part = films[films.label == label]
         if len(part) < count // 2:
-            raise ValueError(f"{key}: {count} asks for {count // 2} {label} films, but there are {len(part)}; lower it")
+            raise UserError(
+                f"{key}: {count} asks for {count // 2} {label} films, but there are {len(part)}", f"lower {key}"
+            )
         parts.append(part.loc[np.sort(rng.choice(part.index.to_numpy(), count // 2, replace=False))])
     return pd.concat(parts).sort_index()
 
@@ -168,9 +184,10 @@ def _balanced(films: pd.DataFrame, count: int, rng: np.random.Generator, key: st
 def _require_source_splits(films: pd.DataFrame, val: str) -> None:
     for name in ("train", "test", "val") if val == "source" else ("train", "test"):
         if not (films.source_split == name).any():
-            raise ValueError(
-                f"the source has no {name} films of its own; set split.from: all"
-                + (" or split.val: carve" if name == "val" else "")
+            carve = " or split.val: carve" if name == "val" else ""
+            raise UserError(
+                f"the source has no {name} films of its own",
+                f"set split.from: all{carve} in params.yaml, or for one experiment -S split.from=all",
             )
 
 
@@ -181,9 +198,10 @@ def _check(table: pd.DataFrame, carved_test: bool) -> None:
         part = table[table.split == name]
         for label in LABELS:
             if not (part.label == label).any():
-                raise ValueError(
-                    f"split {name} would hold no {label} film ({len(part)} films in all, and {table.patient.nunique()} "
-                    f"patients in all splits); {cures[name]}add films to the source"
+                raise UserError(
+                    f"split {name} would hold no {label} film ({len(part)} films in all, "
+                    f"and {table.patient.nunique()} patients in all splits)",
+                    f"{cures[name]}add films to the source",
                 )
 
 
@@ -194,7 +212,8 @@ def _crossing(table: pd.DataFrame, column: str) -> list[str]:
 def _refuse_leaks(table: pd.DataFrame) -> None:
     if crossing := _crossing(table, "group"):
         names = ", ".join(crossing[:5])
-        raise ValueError(
-            f"{len(crossing)} patients or exact duplicates stand in two of the source's splits ({names}); use "
-            "split.from: all to split anew by patient, or split.group_by: image to accept the leak and have it reported"
+        raise UserError(
+            f"{len(crossing)} patients or exact duplicates stand in two of the source's splits ({names})",
+            "use split.from: all to split anew by patient, or split.group_by: image to accept the leak "
+            "and have it reported",
         )

@@ -46,10 +46,11 @@ def decode_dicom(content: bytes) -> DecodedFilm:
     else:
         kind = f"{mode} in {film.SamplesPerPixel} channels"
         raise ImageError(f"DICOM pixels of kind {kind} are not read; store the film as MONOCHROME2 in one")
-    return DecodedFilm(shown, width, height, mode, _hash_patient(str(film.get("PatientID") or "").strip()))
+    study = str(film.get("StudyInstanceUID") or "").strip()
+    return DecodedFilm(shown, width, height, mode, hash_patient(str(film.get("PatientID") or "").strip()), study)
 
 
-def _hash_patient(patient: str) -> str:
+def hash_patient(patient: str) -> str:
     """Enough of a hash to tell patients apart in a table that does not name them."""
     return "" if _NO_ID.fullmatch(patient) else hashlib.sha256(patient.encode()).hexdigest()[:12]
 

@@ -20,6 +20,7 @@ class DecodedFilm(NamedTuple):
     height: int
     mode: str
     patient: str = ""
+    study: str = ""
 
 
 def check_size(width: int, height: int) -> None:

@@ -1,11 +1,18 @@
 """Facts about the file of a film."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from pulmo.images.decode import decode_film
+from pulmo.images.dicom import hash_patient
 from pulmo.images.film import ImageError
+
+_RANDOM_NAME = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NEAR, _NEARLY_ALL = 16, 0.97  # gray levels, share of the pixels: a mask that was saved as JPEG has softer edges
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,8 @@ class FileFacts:
     mode: str  # Pillow's mode or DICOM's photometric interpretation
     pixel_sha256: str  # of the upright gray pixels at full size and their shape; equal pixels in L and RGB hash alike
     patient: str = ""  # short hash of a DICOM's PatientID; empty where it names nobody
+    study: str = ""  # StudyInstanceUID of a DICOM
+    two_valued: bool = False  # hardly anything but two gray values, as in a mask
 
 
 def inspect_file(path: Path) -> FileFacts:
@@ -26,4 +35,18 @@ def inspect_file(path: Path) -> FileFacts:
     except ImageError:
         return FileFacts(0, 0, "", "")
     digest = hashlib.sha256("{} x {} ".format(*film.image.size).encode() + film.image.tobytes())
-    return FileFacts(film.width, film.height, film.mode, digest.hexdigest(), film.patient)
+    # RSNA's PatientID is the film's own random name, while NIH, where the films come from, has several of one patient.
+    own = _RANDOM_NAME.fullmatch(path.stem) and film.patient == hash_patient(path.stem)
+    patient = "" if own else film.patient
+    return FileFacts(
+        film.width, film.height, film.mode, digest.hexdigest(), patient, film.study, _two_valued(film.image)
+    )
+
+
+def _two_valued(image: Image.Image) -> bool:
+    """Whether nearly all pixels are close to one of two gray values, the darkest and the brightest; a picture of one
+    gray value is no mask."""
+    darkest, brightest = image.getextrema()
+    counts = image.histogram()
+    near = sum(counts[darkest : darkest + _NEAR]) + sum(counts[brightest - _NEAR + 1 : brightest + 1])
+    return brightest - darkest > 2 * _NEAR and near >= _NEARLY_ALL * sum(counts)

@@ -26,7 +26,7 @@ SOURCES: dict[str, Callable[..., Fetched]] = {
 def fetch_source(name: str, settings: Mapping[str, Any], raw: Path) -> Fetched:
     """Fill the empty folder `raw` from the source `name`; the films in it, and where they come from for the record.
 
-    `settings` are the arguments of the source's own `fetch`. What a user can cause is a ValueError of one line, a
+    `settings` are the arguments of the source's own `fetch`. What a user can cause is a UserError, a
     failing disk an OSError.
     """
     return SOURCES[name](raw, **settings)

@@ -24,6 +24,8 @@ from typing import IO
 
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
+
 MAX_MEMBERS = 1_000_000
 MAX_RATIO = 200  # unpacked bytes per packed byte; X-rays pack 1 to 20 times, a bomb 1,000 times and more
 ALWAYS_ALLOWED = 100_000_000  # bytes; an archive that unpacks to less is no bomb, whatever its ratio
@@ -51,11 +53,12 @@ _DAMAGE = (
     OverflowError,
 )
 
-_LINK = "is a link or a device; pack the files that it stands for (tar --dereference --hard-dereference)"
+_LINK = ("is a link or a device", "pack the files that it stands for (tar --dereference --hard-dereference)")
+_RENAME = "rename it and pack again"
 
 
-class ArchiveError(ValueError):
-    """An archive that is damaged or refused; one line that names it and says why."""
+class ArchiveError(UserError):
+    """An archive that is damaged or refused. The message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class _Member:
     name: str
     size: int  # bytes, as declared
     is_folder: bool
-    problem: str  # why it is refused; empty where it is not
+    problem: tuple[str, str] | None  # why it is refused, and the hint
     open: Callable[[], IO[bytes] | None]
 
 
@@ -91,7 +94,10 @@ def unpack(archive: Path, targets: Mapping[str, Path]) -> None:
             with content, target.open("xb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
             if target.stat().st_size != member.size:
-                raise ArchiveError(f"{archive}: {member.name} does not have the size that the archive declares")
+                raise ArchiveError(
+                    f"{archive}: {member.name} does not have the size that the archive declares",
+                    "pack it again or download it again",
+                )
             progress.update()
 
 
@@ -101,13 +107,13 @@ def is_hidden(name: str) -> bool:
 
 
 def name_problem(name: str) -> str:
-    """Why a relative path cannot be a film's path here, or an empty text."""
+    """Why a relative path cannot be a film's path here, or an empty text. Another name is the cure."""
     if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
         return "would leave the target folder"
     if "\\" in name or any(character < " " for character in name):
-        return "has a backslash or a control character in its name; rename it and pack again"
+        return "has a backslash or a control character in its name"
     if any("\ud800" <= character <= "\udfff" for character in name):
-        return "has a name that is not Unicode; rename it and pack again"
+        return "has a name that is not Unicode"
     return ""
 
 
@@ -120,29 +126,30 @@ def _files(archive: Path) -> Iterator[_Member]:
     total = 0
     for count, member in enumerate(members, 1):
         name = str(PurePosixPath(member.name))
-        if problem := name_problem(member.name) or member.problem:
-            raise ArchiveError(f"{archive} is refused: {member.name!a} {problem}")
+        problem = (reason, _RENAME) if (reason := name_problem(member.name)) else member.problem
+        if problem:
+            raise ArchiveError(f"{archive} is refused: {member.name!a} {problem[0]}", problem[1])
         total += member.size
         if total > limit or count > MAX_MEMBERS:
             raise _bomb(archive)
         if member.is_folder:
             continue
         if name in seen:
-            raise ArchiveError(f"{archive} is refused: it holds {name} twice")
+            raise ArchiveError(f"{archive} is refused: it holds {name} twice", "rename one of the two and pack again")
         seen.add(name)
-        yield _Member(name, member.size, False, "", member.open)
+        yield _Member(name, member.size, False, None, member.open)
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
-            problem = ""
+            problem = None
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 problem = _LINK
             elif info.flag_bits & 1:
-                problem = "is encrypted; pack it again without a password"
+                problem = "is encrypted", "pack it again without a password"
             elif info.compress_type not in _ZIP_METHODS:
-                problem = f"is compressed by method {info.compress_type}, which cannot be read; pack it again"
+                problem = f"is compressed by method {info.compress_type}, which cannot be read", "pack it again"
             yield _Member(info.filename, info.file_size, info.is_dir(), problem, partial(opened.open, info))
 
 
@@ -151,12 +158,12 @@ def _tar_members(archive: Path, decompress: Callable[[Path], io.BufferedIOBase],
         metered = _Metered(content, limit, archive)
         with tarfile.open(fileobj=metered, mode="r:") as opened:
             for info in opened:
-                problem = "" if info.isdir() or (info.isreg() and not info.issparse()) else _LINK
+                problem = None if info.isdir() or (info.isreg() and not info.issparse()) else _LINK
                 yield _Member(info.name, info.size, info.isdir(), problem, partial(opened.extractfile, info))
             # tarfile takes a cut or garbled header for the end; the true end is a block of zeros.
             metered.seek(opened.offset)
             if metered.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise ArchiveError(f"{archive} is damaged or cut short; copy or download it again")
+                raise ArchiveError(f"{archive} is damaged or cut short", "copy or download it again")
             while metered.read(1 << 20):  # to the end, where the checksum of the compressed stream is
                 pass
 
@@ -183,7 +190,8 @@ class _Metered(io.RawIOBase):
 def _bomb(archive: Path) -> ArchiveError:
     return ArchiveError(
         f"{archive} is refused: it unpacks to more than {MAX_RATIO} times its size or {MAX_MEMBERS:,} files, "
-        "as a decompression bomb does; unpack it yourself and name the folder if you trust it"
+        "as a decompression bomb does",
+        "unpack it yourself and name the folder if you trust it",
     )
 
 
@@ -197,4 +205,4 @@ def _damage_explained(archive: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: sent to a negative offset
             raise  # the disk's trouble, not the archive's
         detail = " ".join(str(error).split()) or type(error).__name__
-        raise ArchiveError(f"{archive} is damaged or cut short ({detail}); copy or download it again") from error
+        raise ArchiveError(f"{archive} is damaged or cut short ({detail})", "copy or download it again") from error

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pulmo.base.errors import UserError
+
 
 @dataclass(frozen=True)
 class Hub:
@@ -14,23 +16,25 @@ class Hub:
     by_hand: str  # how to get the films onto the disk without this program
 
 
-def refusal(hub: Hub, error: BaseException) -> ValueError:
+def refusal(hub: Hub, error: BaseException) -> UserError:
     """The error for a user; the HTTP status is taken from `error` or its cause, none means that no answer came."""
     responses = [getattr(link, "response", None) for link in (error, error.__cause__)]
     status = next((int(response.status_code) for response in responses if response is not None), None)
     subject = f"{hub.name}, dataset {hub.dataset}"
     if status in (401, 403):
-        return ValueError(f"{subject}: access refused (HTTP {status}); {hub.login}, or correct {hub.key}")
+        return UserError(f"{subject}: access refused (HTTP {status})", f"{hub.login}, or correct {hub.key}")
     if status == 404:
-        return ValueError(f"{subject}: not found (HTTP 404); correct {hub.key} in params.yaml")
+        return UserError(f"{subject}: not found (HTTP 404)", f"correct {hub.key} in params.yaml")
     if status == 429:
-        return ValueError(f"{subject}: too many requests (HTTP 429); run `dvc repro` again in some minutes")
+        return UserError(f"{subject}: too many requests (HTTP 429)", "run `dvc repro` again in some minutes")
     if status is not None:
-        return ValueError(f"{subject}: the hub failed (HTTP {status}); run `dvc repro` again later, or {by_disk(hub)}")
+        return UserError(
+            f"{subject}: the hub failed (HTTP {status})", f"run `dvc repro` again later, or {by_disk(hub)}"
+        )
     cause = type(error.__cause__ or error).__name__
-    return ValueError(
-        f"{subject}: no connection, or it broke off ({cause}); run `dvc repro` again once the network is back, "
-        f"or {by_disk(hub)}"
+    return UserError(
+        f"{subject}: no connection, or it broke off ({cause})",
+        f"run `dvc repro` again once the network is back, or {by_disk(hub)}",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pulmo.base.errors import UserError
 from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
 from pulmo.films.names import IMAGE_SUFFIXES
 from pulmo.films.table import Listed
@@ -57,36 +58,39 @@ def list_folder(root: Path) -> dict[str, int]:
             if is_hidden(name):
                 continue
             if problem := name_problem(path):
-                raise ValueError(f"{root}: {path!a} {problem}")
+                raise UserError(f"{root}: {path!a} {problem}", "rename it")
             if not (root / path).is_file():
-                raise ValueError(f"{root / path} is a broken link or no regular file; remove it")
+                raise UserError(f"{root / path} is a broken link or no regular file", "remove it")
             found[path] = (root / path).stat().st_size
     return found
 
 
 def find_films(names: Iterable[str], where: str) -> list[Placed]:
-    """Place every film among `names` (relative paths); `where` names the source in errors, all of them ValueErrors.
+    """Place every film among `names` (relative paths); `where` names the source in errors, all of them UserErrors.
 
     The shallowest split or class folders count, so that a second copy of the tree deeper down is left alone. How many
     films lie outside of them is printed; a film whose split or class cannot be told is an error.
     """
     films = [name for name in sorted(names) if is_film(name)]
     if not films:
-        raise ValueError(f"{where} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise UserError(
+            f"{where} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})",
+            "name the folder or archive that holds the films",
+        )
     starts = {name: start for name in films if (start := _start(_folders(name))) is not None}
     if not starts:
-        raise ValueError(
-            f"{where}: no film is in a NORMAL or PNEUMONIA folder, {films[0]} for one; {_EXPECTED}; {_OR_CSV}"
+        raise UserError(
+            f"{where}: no film is in a NORMAL or PNEUMONIA folder, {films[0]} for one", f"{_EXPECTED}; {_OR_CSV}"
         )
     depth = min(starts.values())
     bases = sorted({_folders(name)[:depth] for name, start in starts.items() if start == depth})
     if len(bases) > 1:
         both = " and ".join("/".join(base) for base in bases[:2])
-        raise ValueError(f"{where} holds several sets of films, {both}; name one of them as the source; {_EXPECTED}")
+        raise UserError(f"{where} holds several sets of films, {both}", f"name one of them as the source; {_EXPECTED}")
     placed = [_place(name, depth, where) for name in films if _folders(name)[:depth] == bases[0]]
     found = [film for film in placed if film]
     if len({bool(film.split) for film in found}) > 1:
-        raise ValueError(f"{where} has split folders and class folders side by side; {_EXPECTED}")
+        raise UserError(f"{where} has split folders and class folders side by side", _EXPECTED)
     check_targets({film.name: film.target for film in found})
     if outside := len(films) - len(found):
         print(f"{outside:,} images outside the split and class folders of {where} are left out")
@@ -94,30 +98,33 @@ def find_films(names: Iterable[str], where: str) -> list[Placed]:
 
 
 def check_counts(listed: Iterable[Listed], expected: Mapping[str, int], cure: str) -> None:
-    """ValueError unless each folder (train, or train/NORMAL) holds as many films as is known of it."""
+    """UserError unless each folder (train, or train/NORMAL) holds as many films as is known of it."""
     paths = [film.path for film in listed]
     found = {folder: sum(path.startswith(f"{folder}/") for path in paths) for folder in expected}
     wrong = [
         f"{name}: expected {count:,}, found {found[name]:,}" for name, count in expected.items() if found[name] != count
     ]
     if wrong:
-        raise ValueError(f"the dataset is not the published one ({'; '.join(wrong)}); {cure}")
+        raise UserError(f"the dataset is not the published one ({'; '.join(wrong)})", cure)
 
 
 def check_targets(targets: Mapping[str, str]) -> None:
-    """ValueError if two sources (keys) would become the same file below data/raw (values)."""
+    """UserError if two sources (keys) would become the same file below data/raw (values)."""
     taken: dict[str, str] = {}
     for name, target in targets.items():
         if target in taken:
-            raise ValueError(f"{taken[target]} and {name} would both become data/raw/{target}; rename one of them")
+            raise UserError(f"{taken[target]} and {name} would both become data/raw/{target}", "rename one of them")
         taken[target] = name
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """ValueError if the disk of `folder` has less than `needed` bytes free."""
+    """UserError if the disk of `folder` has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise ValueError(f"the films need {needed / 1e9:.1f} GB and the disk of {folder} has {free / 1e9:.1f} GB free")
+        raise UserError(
+            f"the films need {needed / 1e9:.1f} GB and the disk of {folder} has {free / 1e9:.1f} GB free",
+            "free some space, or move the project to a larger disk",
+        )
 
 
 def _raise(error: OSError) -> None:
@@ -146,9 +153,9 @@ def _place(name: str, depth: int, where: str) -> Placed | None:
     below = lower[1:] if split else lower
     if below and below[0] in CLASS_NAMES:
         if inner := [part for part in below[1:] if part in CLASS_NAMES or part in SPLIT_NAMES]:
-            raise ValueError(f"{where}: {name} lies in a folder {inner[0]} below its class folder; {_EXPECTED}")
+            raise UserError(f"{where}: {name} lies in a folder {inner[0]} below its class folder", _EXPECTED)
         return Placed(name, split, CLASS_NAMES[below[0]], "/".join(parts[len(lower) - len(below) + 1 :]))
     copy_below = _start(tuple(lower[1:])) is not None and not (len(lower) > 1 and lower[1] in CLASS_NAMES)
     if not lower or (not split and copy_below):
         return None
-    raise ValueError(f"{where}: cannot tell split and class of {name}; {_EXPECTED}; {_OR_CSV}")
+    raise UserError(f"{where}: cannot tell split and class of {name}", f"{_EXPECTED}; {_OR_CSV}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.films.table import Listed
 from pulmo.sources.common.archives import ARCHIVE_SUFFIXES, is_archive, list_members, unpack
@@ -42,9 +43,12 @@ def _sizes(path: Path) -> dict[str, int]:
     if path.is_dir():
         return list_folder(path)
     if not path.exists():
-        raise ValueError(f"{path} not found; correct data.folder.path in params.yaml (relative to the project's root)")
+        raise UserError(f"{path} not found", "correct data.folder.path in params.yaml (relative to the project's root)")
     if not is_archive(path):
-        raise ValueError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
+        raise UserError(
+            f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})",
+            "name one of these in data.folder.path",
+        )
     return list_members(path)
 
 

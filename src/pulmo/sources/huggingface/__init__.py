@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.films.table import Listed
 from pulmo.sources.common.archives import ArchiveError, list_members, unpack
@@ -35,7 +36,9 @@ def fetch(raw: Path, repo: str, revision: str) -> tuple[list[Listed], dict[str, 
             listed += _unpack(archive, split, raw)
         except ArchiveError as error:
             archive.resolve().unlink()  # the content itself; its name in the cache is a link to it
-            raise ValueError(f"{error}; its copy in the cache was deleted: run `dvc repro` again") from error
+            raise UserError(
+                f"{error.message}, and its copy in the cache was deleted", "run `dvc repro` again"
+            ) from error
         origin |= {f"sha256 of {name}": sha256_file(archive)}
     if repo == DATASET:
         check_counts(listed, COUNTS, "correct data.huggingface.revision in params.yaml")

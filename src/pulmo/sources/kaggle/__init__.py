@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
 from pulmo.films.table import Listed
 from pulmo.sources.common.hubs import Hub, by_disk, refusal
 from pulmo.sources.common.layout import Placed, check_counts, find_films, list_folder
@@ -58,7 +59,10 @@ def _download(hub: Hub, handle: str) -> Path:
     from requests.exceptions import RequestException
 
     archive = Path(get_cached_archive_path(parse_dataset_handle(handle)))
-    get_kaggle_credentials()  # a damaged credentials file is a ValueError of one line, which names it
+    try:
+        get_kaggle_credentials()
+    except ValueError as error:  # one line, which names the damaged file
+        raise UserError(f"{hub.name}: {error}", hub.login) from error
     try:
         return Path(kagglehub.dataset_download(handle))
     except RequestException as error:
@@ -67,9 +71,9 @@ def _download(hub: Hub, handle: str) -> Path:
         # kagglehub would take a whole but damaged archive in its cache for a finished download, for ever.
         for damaged in archive.parent.glob("*.archive"):
             damaged.unlink()
-        raise ValueError(
-            f"Kaggle, dataset {handle}: what came is damaged or no archive and was deleted ({type(error).__name__}); "
-            f"run `dvc repro` again, or {by_disk(hub)}"
+        raise UserError(
+            f"Kaggle, dataset {handle}: what came is damaged or no archive and was deleted ({type(error).__name__})",
+            f"run `dvc repro` again, or {by_disk(hub)}",
         ) from error
 
 
