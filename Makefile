@@ -43,8 +43,8 @@ leaderboard: $(VENV)/installed  ## Compare the experiments, best first on valida
 doctor: $(VENV)/installed  ## Look for what keeps this checkout from working, with the cures
 	@pulmo doctor
 
-ui: $(VENV)/installed  ## Browse the runs in MLflow at http://127.0.0.1:5000
-	mlflow ui
+ui: $(VENV)/installed  ## Browse the runs in MLflow; prints the address of their table
+	@pulmo ui
 
 recipes: $(VENV)/installed  ## Run every recipe and print the leaderboard; for real films: make recipes SET=data.source=kaggle
 	pulmo recipe run $(addprefix -S ,$(SET))

@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for command in (
     *(experiments.summary, models.predict, models.evaluate, experiments.compare),
     *(experiments.experiments, experiments.sync, experiments.doctor),
-    *(registry.promote, registry.history, sweep.sweep, checkout.setup),
+    *(registry.promote, registry.history, sweep.sweep, checkout.setup, checkout.ui),
 ):
     app.command()(command)
 app.add_typer(recipes.app, name="recipe")

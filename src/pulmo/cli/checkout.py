@@ -1,4 +1,8 @@
-"""The command that prepares a checkout."""
+"""Commands about the checkout: preparing it, and browsing its runs."""
+
+from typing import Annotated
+
+import typer
 
 
 def setup() -> None:
@@ -12,3 +16,26 @@ def setup() -> None:
     write_bytes(root / ".dvc/plots.html", plots_page().encode())
     run_dvc(root, "config", "--local", "plots.html_template", "plots.html")
     print("`dvc plots` takes its scripts from .dvc/plots.html")
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="port of MLflow's page on this machine")] = 5000,
+    browser: Annotated[bool, typer.Option(help="open the page where there is a display")] = True,
+) -> None:
+    """Browse the runs in MLflow, from any folder of the project: the table of runs, the best on validation first."""
+    import webbrowser
+
+    from pulmo.base import paths
+    from pulmo.tracking.page import address, has_display, serve_page
+    from pulmo.tracking.store import open_store, store_uri
+
+    root = paths.project_root()
+    client = open_store(root)
+    if store_uri(root).startswith("http"):
+        print(address(client, store_uri(root).rstrip("/")))
+        return
+    with serve_page(root, port) as (server, process):
+        print(f"\nruns, the best on validation first:  {address(client, server)}\nCtrl-C ends the page", flush=True)
+        if browser and has_display():
+            webbrowser.open(address(client, server))
+        process.wait()

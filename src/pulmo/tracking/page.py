@@ -1,0 +1,112 @@
+"""MLflow's page: an address that opens on the table of runs, with the columns that matter and the best run first.
+
+MLflow takes the columns of a table from a view that is stored as a tag of the experiment and named in the address.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from pulmo.base.errors import UserError
+from pulmo.tracking.store import EXPERIMENT, store_uri
+
+VIEW = "pulmo"
+METRICS = ("val.auroc", "val.auroc_rendered", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity")
+PARAMS = ("train.lr", "train.arch")
+NOTE = """\
+Every run is one experiment of DVC, under the same name. The table is sorted by validation AUROC. Test is for
+reading, not for choosing. The page to read first is `model_card.html` among the artifacts of a run.
+"""
+_TAG = f"mlflow.sharedViewState.{VIEW}"
+
+
+def address(client: Any, server: str) -> str:
+    """The address of the table of runs at `server`, such as http://127.0.0.1:5000. The view behind it is stored."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
+    state = {
+        "searchFilter": "",
+        "orderByKey": columns[0],
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+    }
+    if _stored(experiment.tags.get(_TAG, "")) != state:
+        now = int(time.time() * 1000)
+        packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+        view = {"name": "Pulmo: best on validation", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
+        client.set_experiment_tag(experiment.experiment_id, _TAG, json.dumps(view))
+    if "mlflow.note.content" not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", NOTE)
+    query = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+    return f"{server}/#/experiments/{experiment.experiment_id}/runs?{query}"
+
+
+def _stored(tag: str) -> Any:
+    try:
+        return json.loads(zlib.decompress(base64.b64decode(json.loads(tag)["state"].removeprefix("deflate;"))))
+    except (ValueError, KeyError, TypeError, zlib.error):
+        return None
+
+
+@contextmanager
+def serve_page(root: Path, port: int, seconds: float = 180) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of a server and its process, from the moment on when it answers; it ends with the context.
+
+    A store that is a server itself has its own page and needs none here. Telemetry is off.
+    """
+    uri, server = store_uri(root), f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "--workers",
+        "1",
+        "--uvicorn-opts",
+        "--log-level warning",
+        "--backend-store-uri",
+        uri,
+        "--artifacts-destination",
+        str(root / "mlartifacts"),
+    ]
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "PYTHONWARNINGS": "ignore",
+    }
+    process = subprocess.Popen(command, cwd=root, env=environment)
+    try:
+        end = time.monotonic() + seconds
+        while not _answers(server):
+            if process.poll() is not None or time.monotonic() > end:
+                raise UserError(f"MLflow's page does not start at port {port}", "choose another one with --port")
+            time.sleep(0.2)
+        yield server, process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(server: str) -> bool:
+    try:
+        with urlopen(f"{server}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def has_display() -> bool:
+    """True where a browser can show itself: on macOS, or under X or Wayland."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
