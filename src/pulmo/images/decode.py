@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
+from pulmo.images.colour import is_deep_colour, read_deep_colour
 from pulmo.images.dicom import decode_dicom
-from pulmo.images.film import DecodedFilm, Gray, ImageError, check_size
+from pulmo.images.film import DecodedFilm, Gray, ImageError, check_picture, check_size
 from pulmo.images.gray import fit_picture, stretch
+from pulmo.images.header import find_header
 
 JPEG_MARGIN = 1.5  # a JPEG decoded at half size keeps at least so many pixels per pixel of the target, each way
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -45,7 +47,10 @@ def decode_film(content: bytes, size_hint: int | None) -> DecodedFilm:
     if not content:
         raise ImageError("the file is empty")
     try:
-        return decode_dicom(content) if content[128:132] == b"DICM" else _decode_picture(content, size_hint)
+        header = find_header(content)
+        film = decode_dicom(content, header) if header else _decode_picture(content, size_hint)
+        check_picture(film.image)
+        return film
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -77,6 +82,8 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
             and isinstance(image, TiffImageFile)
             and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         )
+        if is_deep_colour(content, image):
+            return DecodedFilm(read_deep_colour(content, image), width, height, mode)
         ImageOps.exif_transpose(image, in_place=True)
         gray = _to_gray(image)
         return DecodedFilm(ImageChops.invert(gray) if inverted else gray, width, height, mode)

@@ -9,6 +9,8 @@ from PIL import Image
 from pulmo.images.film import Gray, ImageError
 
 BLOCK_MARGIN = 2.0  # so does averaging whole blocks of pixels, before the antialiased resize
+_LEAST_LEVELS = 4
+_RARE = 0.001
 
 
 def fit_image(gray: Gray, size: int, fit: str) -> Gray:
@@ -38,20 +40,40 @@ def fit_picture(image: Image.Image, size: int, fit: str) -> Gray:
     raise ValueError(f"fit must be squash, crop or pad, got {fit!r}")
 
 
-def stretch(values: NDArray[Any], seen: Any = ...) -> Gray:
-    """Scale pixels of any depth linearly from the 0.1th to 99.9th percentile of those `seen` (an index; all), deaf to
-    dead pixels and markers."""
+def stretch(values: NDArray[Any]) -> Gray:
+    """Scale pixels of any depth linearly from their 0.1th to their 99.9th percentile, deaf to dead pixels and markers.
+
+    Raises ImageError where fewer than four gray levels are left, for that is a uniform film and its noise, or a mask.
+    """
     if not np.isfinite(values).all():
         raise ImageError("the image holds pixels that are not finite numbers")
-    black, white = np.percentile(values[seen], (0.1, 99.9))
-    if black == white:
-        black, white = values[seen].min(), values[seen].max()
-    return scale(values, float(black), float(white))
+    black, white = np.percentile(values, (0.1, 99.9))
+    gray = scale(values, float(black), float(white))
+    check_levels(np.bincount(gray.ravel(), minlength=256))
+    return gray
+
+
+def check_levels(histogram: NDArray[np.int64]) -> None:
+    """Refuse deep pixels that become fewer than four gray levels; single pixels do not make a level."""
+    if np.count_nonzero(histogram > histogram.sum() * _RARE) < _LEAST_LEVELS:
+        raise ImageError("the film carries no picture: its pixels are all alike, or nearly")
 
 
 def scale(values: NDArray[Any], black: float, white: float) -> Gray:
+    """Gray levels of `values` on the line from `black`, which becomes 0, to `white`, which becomes 255."""
     if black == white:
         return np.zeros(values.shape, np.uint8)
-    scaled = (values.astype(np.float32) - np.float32(black)) * np.float32(255 / (white - black))
-    gray: Gray = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    scaled = values.astype(np.float32)
+    scaled -= np.float32(black)
+    scaled *= np.float32(255 / (white - black))
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, 255, out=scaled)
+    gray: Gray = scaled.astype(np.uint8)
     return gray
+
+
+def to_luma(channels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Luma of 16-bit red, green and blue (height, width, 3), which keeps equal channels as they are."""
+    # ITU-R 601 in 16 binary digits, as Pillow weighs 8-bit channels
+    red, green, blue = (channels[..., place].astype(np.uint32) for place in range(3))
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint16)
