@@ -21,6 +21,8 @@ def main() -> None:
     )
     for path, reason in done.rejected:
         print(f"rejected {path}: {reason}")
+    for path, note in done.noted:
+        print(f"note: {path}: {note}")
     print(
         f"{done.films} films of {params.size} x {params.size} pixels, {len(done.rejected)} rejected  ->  {paths.IMAGES}"
     )

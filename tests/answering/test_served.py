@@ -12,6 +12,7 @@ from code_reading import PACKAGE, imported_names, reached_modules
 from small_project import running_server
 
 from pulmo.answering.predictor import Answer, Predictor
+from pulmo.images.film import ImageError
 from pulmo.tracking.models import REQUIREMENTS
 from pulmo.tracking.store import EXPERIMENT, store_uri
 
@@ -81,9 +82,9 @@ def ask(address: str, rows: list[list[str]]) -> dict:
 @pytest.mark.slow
 def test_what_is_no_film_is_named(project, films):
     predictor = Predictor.load(project / "models/package", device="cpu")
-    with pytest.raises(ValueError, match=r"^film 2: not an image"):
+    with pytest.raises(ImageError, match=r"^film 2: not an image"):
         predictor.predict([films[0].read_bytes(), b"no film"])
-    with pytest.raises(ValueError, match=r"model\.json: not an image"):
+    with pytest.raises(ImageError, match=r"model\.json: not an image"):
         predictor.predict([films[0], project / "models/package/model.json"])
     assert predictor.predict([]) == []
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from film_files import dicom
 from PIL import Image
 from small_project import permissions_bind
 
@@ -244,7 +245,7 @@ def test_disk_that_fills_up_names_the_file(full: str, raw: Path, folder: Path) -
 
 def test_disk_too_small_is_told_before_any_work(raw: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 2_000_000, 2_000_000))
-    monkeypatch.setattr(preprocessing, "read_image", lambda *_: pytest.fail("decoded before the check"))
+    monkeypatch.setattr(preprocessing, "read_film", lambda *_: pytest.fail("decoded before the check"))
     with pytest.raises(OSError, match=r"10\.2 MB needed, only 2\.0 MB free") as caught:
         run(raw, ["film"] * 10_000, folder)
     assert caught.value.filename == str(folder / "images.npy")
@@ -339,3 +340,16 @@ def test_originals_give_the_same_array_from_two_processes(
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
     for row, path in islice(enumerate(sorted(paths)), 0, 140, 20):
         np.testing.assert_array_equal(images[row], read_image(originals / path, 224, "pad"))
+
+
+def test_films_are_rejected_or_noted_by_what_they_show(raw: Path, folder: Path) -> None:
+    paths = draw_films(raw, 4)
+    Image.new("L", (64, 64), 9).save(raw / "black.png")
+    stored = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    (raw / "noted.dcm").write_bytes(dicom(stored, WindowCenter=0, WindowWidth=0))
+    done = run(raw, [*paths, "black.png", "noted.dcm"], folder, max_rejected=1)
+    assert done.films == 5
+    assert [path for path, _ in done.rejected] == ["black.png"]
+    assert pd.read_csv(folder / "rejected.csv").path.tolist() == ["black.png"]
+    assert [path for path, _ in done.noted] == ["noted.dcm"]
+    assert "stretched instead" in done.noted[0][1]

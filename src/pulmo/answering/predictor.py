@@ -1,5 +1,6 @@
 """One film in, one answer out: the same decoding, network, temperature and threshold that were evaluated."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Self
 
 import numpy as np
 
-from pulmo.images.decode import read_image
+from pulmo.images.decode import read_film
 from pulmo.images.film import ImageError
 from pulmo.metrics.calibration import to_probability
 from pulmo.model.classifier import Classifier, load_classifier
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,14 @@ class Predictor:
         return [self.answer(logit) for logit in self.score(np.stack(images))] if images else []
 
     def _read(self, film: bytes | Path, place: int) -> np.ndarray:
+        name = film if isinstance(film, Path) else f"film {place}"
         try:
-            return read_image(film, self.package.info.size, self.package.info.fit)
+            pixels, note = read_film(film, self.package.info.size, self.package.info.fit)
         except ImageError as error:
-            name = film if isinstance(film, Path) else f"film {place}"
-            raise ImageError(f"{name}: {error}") from None
+            raise ImageError(f"{name}: {error.message}", error.hint) from None
+        if note:
+            _log.warning("%s: %s", name, note)
+        return pixels
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Log-odds of PNEUMONIA, float32 (N,), of fitted gray images uint8 (N, S, S)."""

@@ -23,8 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pulmo.base.process import usable_cores
-from pulmo.images.decode import read_image
-from pulmo.images.film import Gray, ImageError
+from pulmo.images.decode import read_film
+from pulmo.images.film import FittedFilm, ImageError
 
 CHUNK = 8  # films per task: 20 ms of decoding, 400 kB of result at 224 pixels
 FILMS_PER_WORKER = 128  # with fewer films another process takes longer to start than it saves
@@ -33,10 +33,12 @@ LISTED = 10  # rejected films that the error names; rejected.csv has them all
 
 @dataclass(frozen=True)
 class Processed:
-    """What became of the films: how many lie in images.npy, and (path, reason) of each that cannot be decoded."""
+    """What became of the films: how many lie in images.npy, (path, reason) of each that cannot be decoded, and (path,
+    note) of each that is not shown as its display attributes say."""
 
     films: int
     rejected: tuple[tuple[str, str], ...]
+    noted: tuple[tuple[str, str], ...] = ()
 
 
 def process_films(
@@ -60,13 +62,13 @@ def process_films(
         _announce(images, len(ordered), size)
         with whole_file(images) as temporary:
             with temporary.open("wb") as file:
-                kept, rejected = _write_array(file, raw, ordered, size, fit, workers or usable_cores())
+                kept, rejected, noted = _write_array(file, raw, ordered, size, fit, workers or usable_cores())
             with _naming(rejects):
                 write_csv(rejects, pd.DataFrame(rejected, columns=["path", "reason"]))
             _judge(rejected, len(ordered), max_rejected, rejects)
     with _naming(index):
         write_csv(index, pd.DataFrame({"row": range(len(kept)), "path": kept}))
-    return Processed(len(kept), tuple(rejected))
+    return Processed(len(kept), tuple(rejected), tuple(noted))
 
 
 @contextmanager
@@ -89,10 +91,12 @@ def _announce(images: Path, films: int, size: int) -> None:
 
 def _write_array(
     file: BinaryIO, raw: Path, paths: list[str], size: int, fit: str, workers: int
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """Write an .npy file of the films that decode; return their paths in row order, and (path, reason) of the rest."""
+) -> tuple[list[str], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Write an .npy file of the films that decode; return their paths in row order, (path, reason) of the rest, and
+    (path, note) of those that have one."""
     kept: list[str] = []
     rejected: list[tuple[str, str]] = []
+    noted: list[tuple[str, str]] = []
     start = _write_header(file, len(paths), size)
     waiting = iter(paths)
     with tqdm(total=len(paths), unit=" films", disable=None) as progress:
@@ -103,12 +107,14 @@ def _write_array(
                     rejected.append((path, result))
                 else:
                     kept.append(path)
-                    file.write(result.data)
+                    file.write(result.pixels.data)
+                    if result.note:
+                        noted.append((path, result.note))
             progress.update(len(results))
     file.seek(0)
     # NumPy pads the header so that the first axis can change without moving the data
     assert _write_header(file, len(kept), size) == start
-    return kept, rejected
+    return kept, rejected, noted
 
 
 def _write_header(file: BinaryIO, rows: int, size: int) -> int:
@@ -117,8 +123,8 @@ def _write_header(file: BinaryIO, rows: int, size: int) -> int:
     return file.tell()
 
 
-def _decode_films(raw: Path, paths: list[str], size: int, fit: str, workers: int) -> Iterator[list[Gray | str]]:
-    """Yield, in the order of `paths` and CHUNK at a time, each film's pixels or the reason why it has none."""
+def _decode_films(raw: Path, paths: list[str], size: int, fit: str, workers: int) -> Iterator[list[FittedFilm | str]]:
+    """Yield, in the order of `paths` and CHUNK at a time, each film or the reason why it has none."""
     chunks = ([raw / path for path in paths[first : first + CHUNK]] for first in range(0, len(paths), CHUNK))
     processes = min(workers, len(paths) // FILMS_PER_WORKER)
     if processes < 2:
@@ -127,7 +133,7 @@ def _decode_films(raw: Path, paths: list[str], size: int, fit: str, workers: int
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads, and differs between systems
     with ProcessPoolExecutor(processes, context, initializer=_start_worker) as pool:
-        pending: deque[Future[list[Gray | str]]] = deque()
+        pending: deque[Future[list[FittedFilm | str]]] = deque()
         try:
             for chunk in chunks:
                 if len(pending) == 2 * processes:  # bounds the memory, and keeps every process busy
@@ -140,13 +146,13 @@ def _decode_films(raw: Path, paths: list[str], size: int, fit: str, workers: int
             raise ValueError(f"{reason}; lower preprocess.workers (it was {processes} processes)") from None
 
 
-def _read_chunk(files: list[Path], size: int, fit: str) -> list[Gray | str]:
-    results: list[Gray | str] = []
+def _read_chunk(files: list[Path], size: int, fit: str) -> list[FittedFilm | str]:
+    results: list[FittedFilm | str] = []
     for file in files:
         try:
-            results.append(read_image(file, size, fit))
+            results.append(read_film(file, size, fit))
         except ImageError as error:
-            results.append(str(error))
+            results.append(error.message)
     return results
 
 

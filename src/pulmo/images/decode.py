@@ -12,7 +12,7 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from pulmo.images.colour import is_deep_colour, read_deep_colour
 from pulmo.images.dicom import decode_dicom
-from pulmo.images.film import DecodedFilm, Gray, ImageError, check_picture, check_size
+from pulmo.images.film import DecodedFilm, FittedFilm, Gray, ImageError, check_picture, check_size
 from pulmo.images.gray import fit_picture, stretch
 from pulmo.images.header import find_header
 
@@ -29,14 +29,24 @@ def decode_gray(content: bytes | Path, size_hint: int | None = None) -> Gray:
     is scaled linearly so that the 0.1th percentile is black and the 99.9th white, because scanners rarely fill the
     range that the file could hold; a DICOM with a VOI window or lookup table is scaled by that instead.
     With `size_hint`, the side of the square that the film will be fitted to, a JPEG is decoded at half its size if
-    that leaves 1.5 times the side: real films then change by less than one gray level. Raises ImageError.
+    that leaves 1.5 times the side: real films then change by less than one gray level. Raises ImageError, also
+    where the pixels are all alike, or nearly.
     """
-    return np.array(decode_film(read_content(content), size_hint).image)
+    film = decode_film(read_content(content), size_hint)
+    check_picture(film.image)
+    return np.array(film.image)
 
 
 def read_image(content: bytes | Path, size: int, fit: str) -> Gray:
     """Decode a film and fit it: uint8 (size, size), what the network sees. Raises ImageError."""
-    return fit_picture(decode_film(read_content(content), size).image, size, fit)
+    return read_film(content, size, fit).pixels
+
+
+def read_film(content: bytes | Path, size: int, fit: str) -> FittedFilm:
+    """As `read_image`, with a note where the film is not shown as its display attributes say."""
+    film = decode_film(read_content(content), size)
+    check_picture(film.image)
+    return FittedFilm(fit_picture(film.image, size, fit), film.note)
 
 
 def read_content(content: bytes | Path) -> bytes:
@@ -44,13 +54,12 @@ def read_content(content: bytes | Path) -> bytes:
 
 
 def decode_film(content: bytes, size_hint: int | None) -> DecodedFilm:
+    """As `decode_gray`, of a file's content, and what the file says of the film; it may carry no picture."""
     if not content:
         raise ImageError("the file is empty")
     try:
         header = find_header(content)
-        film = decode_dicom(content, header) if header else _decode_picture(content, size_hint)
-        check_picture(film.image)
-        return film
+        return decode_dicom(content, header) if header else _decode_picture(content, size_hint)
     except ImageError:
         raise
     except UnidentifiedImageError:

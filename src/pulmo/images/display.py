@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pulmo.images.film import Gray, ImageError
-from pulmo.images.gray import check_levels, scale
+from pulmo.images.gray import has_levels, scale
 from pulmo.images.tables import Unusable, read_items, read_numbers, read_table
 
 Values = NDArray[np.float64]
@@ -43,7 +43,7 @@ def show(stored: NDArray[Any], film: Any) -> tuple[Gray, str]:
         gray = levels.values.astype(np.uint8)
     elif gray is None:
         gray = _stretch(values, levels.counts)
-        check_levels(_histogram(gray, levels.counts))
+        gray *= has_levels(_histogram(gray, levels.counts))
         notes += ["stretched instead"] if notes else []
     # MONOCHROME1 that also asks for the inverse asks for one thing twice
     if "MONOCHROME1" in str(film.PhotometricInterpretation) or film.get("PresentationLUTShape") == "INVERSE":

@@ -30,6 +30,11 @@ class DecodedFilm(NamedTuple):
     note: str = ""  # one line about display attributes that could not be used
 
 
+class FittedFilm(NamedTuple):
+    pixels: Gray  # (size, size), what the network sees
+    note: str = ""
+
+
 def check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"the image is {width} x {height} pixels")

@@ -43,20 +43,18 @@ def fit_picture(image: Image.Image, size: int, fit: str) -> Gray:
 def stretch(values: NDArray[Any]) -> Gray:
     """Scale pixels of any depth linearly from their 0.1th to their 99.9th percentile, deaf to dead pixels and markers.
 
-    Raises ImageError where fewer than four gray levels are left, for that is a uniform film and its noise, or a mask.
+    Where fewer than four gray levels are left, all is black, for that is a uniform film and its noise, or a mask.
     """
     if not np.isfinite(values).all():
         raise ImageError("the image holds pixels that are not finite numbers")
     black, white = np.percentile(values, (0.1, 99.9))
     gray = scale(values, float(black), float(white))
-    check_levels(np.bincount(gray.ravel(), minlength=256))
-    return gray
+    return gray if has_levels(np.bincount(gray.ravel(), minlength=256)) else np.zeros_like(gray)
 
 
-def check_levels(histogram: NDArray[np.int64]) -> None:
-    """Refuse deep pixels that become fewer than four gray levels; single pixels do not make a level."""
-    if np.count_nonzero(histogram > histogram.sum() * _RARE) < _LEAST_LEVELS:
-        raise ImageError("the film carries no picture: its pixels are all alike, or nearly")
+def has_levels(histogram: NDArray[np.int64]) -> bool:
+    """True where deep pixels become at least four gray levels; single pixels do not make a level."""
+    return np.count_nonzero(histogram > histogram.sum() * _RARE) >= _LEAST_LEVELS
 
 
 def scale(values: NDArray[Any], black: float, white: float) -> Gray:

@@ -14,8 +14,8 @@ from pulmo.tracking.store import load_mlflow
 MODEL = "model"
 # Distributions that pulmo.answering.served reaches; MLflow would find them by importing everything in another process.
 REQUIREMENTS = (
-    *("mlflow", "numpy", "pandas", "pillow", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg"),
-    *("python-gdcm", "safetensors", "scipy", "torch", "torchvision"),
+    *("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pydantic", "pydicom", "pylibjpeg"),
+    *("pylibjpeg-openjpeg", "python-gdcm", "safetensors", "scipy", "torch", "torchvision"),
 )
 
 
