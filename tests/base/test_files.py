@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pulmo.base import files
+from pulmo.base.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -69,6 +70,45 @@ def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path):
     assert [path.name for path in target.iterdir()] == ["second"]
 
 
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_between_two_folders_loses_neither(tmp_path, renames):
+    target = tmp_path / "raw"
+    with files.whole_folder(target) as folder:
+        (folder / "first").touch()
+    code = (
+        "import os; from pathlib import Path; from pulmo.base.files import whole_folder\n"
+        "replace, left = Path.replace, [RENAMES]\n"
+        "def kill(self, target):\n"
+        "    if not left[0]: os.kill(os.getpid(), 9)\n"
+        "    left[0] -= 1; return replace(self, target)\n"
+        "Path.replace = kill\n"
+        "with whole_folder(Path('raw')) as folder: (folder / 'second').touch()\n"
+        "os.kill(os.getpid(), 9)"
+    ).replace("RENAMES", str(renames))
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == -9
+    with pytest.raises(KeyboardInterrupt), files.whole_folder(target):
+        raise KeyboardInterrupt
+    assert [path.name for path in target.iterdir()] == ["second" if renames == 2 else "first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_a_failed_swap_puts_the_earlier_folder_back(tmp_path, monkeypatch):
+    with files.whole_folder(tmp_path / "raw") as folder:
+        (folder / "first").touch()
+    replace = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == ".raw.part":
+            raise OSError(errno.EIO, "Input/output error", str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Input/output"), files.whole_folder(tmp_path / "raw") as folder:
+        (folder / "second").touch()
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
 def test_json_takes_numpy_and_says_null_for_what_is_no_number(tmp_path):
     content = {
         "a": np.float64(0.1),
@@ -83,7 +123,7 @@ def test_json_takes_numpy_and_says_null_for_what_is_no_number(tmp_path):
 
 def test_damaged_json_names_the_file(tmp_path):
     (tmp_path / "metrics.json").write_text('{"a": ')
-    with pytest.raises(ValueError, match=r"metrics\.json is not valid JSON"):
+    with pytest.raises(UserError, match=r"metrics\.json is not valid JSON"):
         files.read_json(tmp_path / "metrics.json")
 
 

@@ -1,5 +1,6 @@
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 from pulmo.base.process import run_stage, take_seconds, usable_cores
 from pulmo.experiments.promotion import find_package
 
@@ -14,30 +16,31 @@ from pulmo.experiments.promotion import find_package
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (ValueError("params.yaml: unknown key x"), "error: params.yaml: unknown key x"),
+        (UserError("params.yaml: unknown key x", "remove it"), "error: params.yaml: unknown key x\n\nhint: remove it"),
         (
             OSError(28, "No space left on device", "data/x.npy"),
-            "error: data/x.npy: No space left on device; check free",
+            "error: data/x.npy: No space left on device\n\nhint: check free",
         ),
-        (OSError("odd"), "error: odd; check free space"),
+        (OSError("odd"), "error: odd\n\nhint: check free space"),
     ],
 )
-def test_what_a_user_can_cause_is_one_line(error, line):
+def test_what_a_user_can_cause_is_a_message_and_a_hint(error, line):
     def main() -> None:
         raise error
 
     with pytest.raises(SystemExit) as end:
         run_stage(main)
     assert str(end.value.code).startswith(line)
-    assert "\n" not in str(end.value.code)
+    assert str(end.value.code).count("\n\nhint: ") == 1
 
 
-def test_a_bug_keeps_its_traceback():
-    def main() -> None:
-        raise KeyError("bug")
-
-    with pytest.raises(KeyError):
-        run_stage(main)
+@pytest.mark.parametrize("bug", ["np.zeros(3) + np.zeros(4)", "{}['bug']"])
+def test_a_bug_in_a_stage_keeps_its_traceback(bug):
+    program = f"import numpy as np\nfrom pulmo.base.process import run_stage\nrun_stage(lambda: {bug})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert not re.search("^(error|hint): ", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml_text
@@ -105,21 +106,22 @@ def test_an_external_film_that_cannot_be_read_is_named(inside):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(inside / "data/raw" / film.path, target)
     target.write_bytes(b"no film")
-    with pytest.raises(ValueError, match=f"hospital: .*{target.name}: not an image") as caught:
+    with pytest.raises(UserError, match=f"hospital: .*{target.name}: not an image") as caught:
         call("evaluate", "--films", inside / "hospital", "--out", inside / "out")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
     assert not (inside / "out").exists()
 
 
 @pytest.mark.slow
 def test_external_films_that_are_missing_leave_no_report(inside):
     (inside / "broken.png").write_bytes(b"no film")
-    with pytest.raises(ValueError, match=r"broken\.png: not an image"):
+    with pytest.raises(UserError, match=r"broken\.png: not an image"):
         call("predict", inside / "broken.png")
-    with pytest.raises(ValueError, match="data holds more than an earlier report"):
+    with pytest.raises(UserError, match="data holds more than an earlier report"):
         call("evaluate", "--films", inside / "data", "--out", inside / "data")
     assert (inside / "data/films.csv").exists()
-    with pytest.raises(ValueError, match=r"--films .*nowhere not found$"):
+    with pytest.raises(UserError, match=r"--films .*nowhere not found\n\nhint: "):
         call("evaluate", "--films", inside / "nowhere", "--out", inside / "out")
     assert not (inside / "out").exists()
 
@@ -145,13 +147,23 @@ def test_compare_reads_the_workspace_and_a_run(inside, monkeypatch):
 
 @pytest.mark.slow
 def test_compare_refuses_what_cannot_be_compared(inside):
-    with pytest.raises(ValueError, match=r"'nothing' is found neither by DVC .* nor in an MLflow run"):
+    with pytest.raises(UserError, match=r"'nothing' is found neither by DVC .* nor in an MLflow run"):
         call("compare", "workspace", "nothing")
     name = read_json(inside / "reports/mlflow_run.json")["name"]
     films = pd.read_csv("reports/predictions.csv")
     write_csv(inside / "reports/predictions.csv", films[films.path != films[films.split == "test"].path.iloc[0]])
-    with pytest.raises(ValueError, match="the two test sets differ"):
+    with pytest.raises(UserError, match="the two test sets differ"):
         call("compare", "workspace", name)
+
+
+def test_a_bug_in_a_command_keeps_its_traceback(monkeypatch):
+    def break_down() -> None:
+        np.zeros(3) + np.zeros(4)
+
+    monkeypatch.setattr("pulmo.base.paths.project_root", break_down)
+    monkeypatch.setattr("sys.argv", ["pulmo", "summary"])
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        cli.main()
 
 
 def test_without_a_run_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
@@ -213,7 +225,7 @@ def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_en
     with pytest.raises(UserError, match=r"no recipe 'our'"):
         call("recipe", "run", "resnet50-head", "our")
     assert ran == [], "a name is looked up before anything runs"
-    with pytest.raises(ValueError, match=r"1 of 4 runs failed: experiment resnet50-head failed, see above"):
+    with pytest.raises(UserError, match=r"1 of 4 runs failed: experiment resnet50-head failed, see above"):
         call("recipe", "run", "resnet50-head", "ours", "ours")
     assert ran == [("resnet50-head", False), ("resnet50-head", True), ("ours", True), ("ours", True)]
 
@@ -447,7 +459,7 @@ def test_a_shallow_clone_is_refused_with_the_cure(tmp_path):
         lambda: recipes.run_recipe(clone, "ours", honest=True),
         lambda: run_sweep(clone, clone / "recipes/sweep.yaml"),
     ):
-        with pytest.raises(ValueError, match=r"is a shallow clone.*git fetch --unshallow"):
+        with pytest.raises(UserError, match=r"is a shallow clone.*\n\nhint: run `git fetch --unshallow"):
             start()
 
 

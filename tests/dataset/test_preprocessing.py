@@ -22,6 +22,7 @@ from film_files import dicom
 from PIL import Image
 from small_project import permissions_bind
 
+from pulmo.base.errors import UserError
 from pulmo.dataset import preprocessing
 from pulmo.dataset.preprocessing import Processed, process_films
 from pulmo.images.decode import read_image
@@ -186,14 +187,14 @@ def test_too_many_rejected_films_are_listed_and_left_for_reading(raw: Path, fold
     run(raw, paths, folder)
     damage(raw, paths[:13])
     (folder / "images.npy").unlink()
-    with pytest.raises(ValueError, match="13 of 30 films cannot be decoded") as caught:
+    with pytest.raises(UserError, match="13 of 30 films cannot be decoded") as caught:
         run(raw, paths, folder, max_rejected=12)
     message = str(caught.value)
-    assert "\n" not in message
+    assert "\n" not in caught.value.message
     assert "preprocess.max_rejected allows 12" in message
     assert all(f"{path} (" in message for path in paths[:10])
     assert paths[10] not in message
-    assert "; and 3 more; all are listed in" in message
+    assert "; and 3 more\n\nhint: all are listed in" in message
     assert pd.read_csv(folder / "rejected.csv").path.tolist() == paths[:13]
     (folder / "rejected.csv").unlink()
     assert_nothing_whole(folder)
@@ -202,7 +203,7 @@ def test_too_many_rejected_films_are_listed_and_left_for_reading(raw: Path, fold
 def test_not_one_film_is_an_error_whatever_is_allowed(raw: Path, folder: Path) -> None:
     paths = draw_films(raw, 3)
     damage(raw, paths)
-    with pytest.raises(ValueError, match=r"3 of 3 films cannot be decoded.* \(.*\); all are listed"):
+    with pytest.raises(UserError, match=r"3 of 3 films cannot be decoded.* \(.*\)\n\nhint: all are listed"):
         run(raw, paths, folder, max_rejected=99)
     assert_nothing_whole(folder)
 
@@ -222,7 +223,7 @@ def test_failure_takes_the_old_index_away(raw: Path, folder: Path) -> None:
     paths = draw_films(raw, 4)
     run(raw, paths, folder)
     damage(raw, paths[:1])
-    with pytest.raises(ValueError, match="1 of 4 films"):
+    with pytest.raises(UserError, match="1 of 4 films"):
         run(raw, paths, folder)
     assert not (folder / "index.csv").exists()
 
@@ -273,7 +274,7 @@ def die(*_: object) -> None:
 def test_killed_worker_is_one_line(raw: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preprocessing, "FILMS_PER_WORKER", 10)
     monkeypatch.setattr(preprocessing, "_read_chunk", die)
-    with pytest.raises(ValueError, match=r"was killed.*lower preprocess\.workers \(it was 2 processes\)"):
+    with pytest.raises(UserError, match=r"was killed.*\n\nhint: lower preprocess\.workers \(it was 2 processes\)"):
         run(raw, draw_films(raw, 20), folder, workers=2)
     assert_nothing_whole(folder)
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_json
 from pulmo.evaluation.report import evaluate_predictions, headline, known_films, report_split, subgroup_masks
 from pulmo.metrics.decisions import confidence
@@ -204,11 +205,11 @@ def test_known_films_are_those_of_a_split_by_their_pixels():
 
 
 def test_refusals(table):
-    with pytest.raises(ValueError, match="lack the column logit"):
+    with pytest.raises(UserError, match="lack the column logit"):
         evaluate_predictions(table.drop(columns="logit"))
-    with pytest.raises(ValueError, match="no test film"):
+    with pytest.raises(UserError, match="no test film"):
         evaluate_predictions(table[table.split == "val"])
-    with pytest.raises(ValueError, match="validation holds only NORMAL"):
+    with pytest.raises(UserError, match="validation holds only NORMAL"):
         evaluate_predictions(table[(table.split == "test") | (table.label == 0)])
     with pytest.raises(ValueError, match="not finite"):
         evaluate_predictions(table.assign(logit=table.logit.where(table.index > 0)))

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
+from pulmo.base.errors import UserError
 from pulmo.evaluation.probes.gradcam import enlarge, find_feature_map, grad_cam
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import logit_pneumonia, predict_logits, to_input
@@ -86,9 +87,10 @@ def test_the_model_is_left_as_it_was():
 
 def test_a_transformer_is_refused_in_one_line():
     model = VisionTransformer(64, 16, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=2)
-    with pytest.raises(ValueError, match="ends in tokens") as caught:
+    with pytest.raises(UserError, match="ends in tokens") as caught:
         grad_cam(model, IMAGES, np.ones(3))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
 
 
 def test_a_map_spreads_over_the_film():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_json
 from pulmo.evaluation.probes.shortcuts import BINS, border, match_films, measure_shortcuts, power_spectrum
 
@@ -91,7 +92,7 @@ def test_all_together_joins_what_tells_anything():
 
 def test_a_missing_prediction_is_named():
     *data, predictions = make_films()
-    with pytest.raises(ValueError, match=r"lack 200\.png"):
+    with pytest.raises(UserError, match=r"lack 200\.png"):
         measure_shortcuts(*data, predictions[predictions.path != "200.png"])
 
 

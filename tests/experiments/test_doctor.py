@@ -13,6 +13,7 @@ from toy_project import make_toy
 from typer.testing import CliRunner
 
 from pulmo import cli
+from pulmo.base.errors import UserError
 from pulmo.experiments import doctor
 from pulmo.experiments.doctor import Finding
 from pulmo.tracking.runs import train_run
@@ -92,7 +93,7 @@ def test_a_store_that_is_none_is_told_with_its_cure(tmp_path):
     assert doctor.check_open_runs(tmp_path).state == "ok"
     (tmp_path / "mlflow.db").write_bytes(b"not a database, whatever its name says" * 100)
     with pytest.raises(
-        ValueError, match=r"^the MLflow .* file is not a database  ->  mv \S*mlflow.db \S*mlflow.db.bad; pulmo"
+        UserError, match=r"^the MLflow .* file is not a database\n\nhint: mv \S*mlflow.db \S*mlflow.db.bad; pulmo"
     ):
         doctor.check_store(tmp_path)
 
@@ -111,7 +112,7 @@ def test_a_store_is_probed_by_writing(tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as file:  # as a kill in the middle of its making leaves it
         file.execute("DROP TABLE experiment_tags")
     file.close()
-    with pytest.raises(ValueError, match=r"no such table.*mlflow.db.bad"):
+    with pytest.raises(UserError, match=r"no such table.*mlflow.db.bad"):
         doctor.check_store(tmp_path)
     older = tmp_path / "older"  # elsewhere: MLflow looks at the version of a file once per process
     older.mkdir()
@@ -120,14 +121,14 @@ def test_a_store_is_probed_by_writing(tmp_path):
         file.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
     file.close()
     with pytest.raises(
-        ValueError, match=r"an older MLflow made it  ->  mlflow db upgrade sqlite:///.*older/mlflow.db$"
+        UserError, match=r"an older MLflow made it\n\nhint: mlflow db upgrade sqlite:///.*older/mlflow.db$"
     ):
         doctor.check_store(older)
     newer = older.rename(tmp_path / "newer")
     with sqlite3.connect(newer / "mlflow.db") as file:
         file.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
     file.close()
-    with pytest.raises(ValueError, match="a newer MLflow made it  ->  install that version"):
+    with pytest.raises(UserError, match="a newer MLflow made it  ->  install that version"):
         doctor.check_store(newer)
 
 
@@ -138,7 +139,7 @@ def test_a_relative_store_and_a_silent_server_are_told(tmp_path, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(ValueError, match=r"refused  ->  start its server, correct MLFLOW_TRACKING_URI"):
+        with pytest.raises(UserError, match=r"refused\n\nhint: start its server, correct MLFLOW_TRACKING_URI"):
             doctor.check_store(tmp_path)
 
 

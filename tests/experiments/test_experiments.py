@@ -16,6 +16,7 @@ from toy_project import PARAMS, PIPELINE, STAGE, make_toy
 from typer.testing import CliRunner
 
 from pulmo import cli
+from pulmo.base.errors import UserError
 from pulmo.base.process import process_lives
 from pulmo.experiments import queue, sync
 from pulmo.experiments.dvc import failure_reason
@@ -91,7 +92,9 @@ def test_params_with_the_same_end_keep_their_section():
 
 def test_an_unknown_metric_names_the_known_ones():
     assert "queued" in format_experiments([experiment("waiting", None, "Queued")])
-    with pytest.raises(ValueError, match=r"no experiment has the metric test\.auc; there are test\.auroc, test\.f1"):
+    with pytest.raises(
+        UserError, match=r"no experiment has the metric test\.auc\n\nhint: there are test\.auroc, test\.f1"
+    ):
         format_experiments(SEVERAL, "test.auc")
 
 
@@ -121,10 +124,10 @@ def toy(tmp_path_factory):
     for name, lr in (("good", 0.3), ("bad", -1), ("late", 0.4)):
         run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.lr={lr}")
     said: list[str] = []
-    with pytest.raises(ValueError, match=r"1 of 3 experiments failed: bad: train\.lr: input should be") as end:
+    with pytest.raises(UserError, match=r"1 of 3 experiments failed: bad: train\.lr: input should be") as end:
         queue.run_queue(folder, 2, said.append, poll=1)
     run(folder, "dvc", "exp", "run", "--queue", "-n", "waiting", "-S", "train.lr=0.5")
-    return folder, said, str(end.value)
+    return folder, said, end.value.message
 
 
 @pytest.mark.slow
@@ -233,7 +236,7 @@ def test_an_experiment_whose_model_is_not_in_the_cache_waits_for_it(tmp_path):
 
 @pytest.mark.slow
 def test_where_dvc_cannot_tell_its_own_words_are_given(tmp_path):
-    with pytest.raises(ValueError, match=r"`dvc exp show` failed in .*(git|SCM|DVC)"):
+    with pytest.raises(UserError, match=r"`dvc exp show` failed in .*(git|SCM|DVC)"):
         read_experiments(tmp_path)
 
 
@@ -386,7 +389,7 @@ def scripted(monkeypatch):
         monkeypatch.setattr(queue, "_lives", lambda root, task: False)
         monkeypatch.setattr(queue, "_read_log", lambda root, name: "")
         monkeypatch.setattr(queue, "read_experiments", lambda root: [experiment("a", 0.9)])
-        with pytest.raises(ValueError, match="experiments failed") as end:
+        with pytest.raises(UserError, match="experiments failed") as end:
             queue.run_queue(Path(), 1, lambda line: None, **{"poll": 0.001, "patience": 0.05, **options})
         return script, str(end.value)
 
@@ -476,7 +479,7 @@ def test_a_comparison_is_a_page_that_needs_no_network(pair, tmp_path):
     assert kept["thresholds"] == [0.5, 0.25]
     assert ["threshold", "0.500", "0.250"] in [line.split() for line in text.splitlines()]
     assert "<td>threshold</td>" in page
-    with pytest.raises(ValueError, match="cannot be compared with itself"):
+    with pytest.raises(UserError, match="cannot be compared with itself"):
         write_comparison(tmp_path / "comparison.json", ("sure", "sure"), pair, (0.5, 0.5))
 
 

@@ -11,6 +11,7 @@ from small_project import write_params
 from typer.testing import CliRunner
 
 from pulmo import cli
+from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.experiments import doctor
@@ -102,7 +103,7 @@ def test_validation_alone_decides():
     strong.loc[strong.split == "test", "logit"] *= -1
     assert compare_on_validation(weak, strong) == beaten
     assert compare_on_validation(strong, weak)["high"] < 0
-    with pytest.raises(ValueError, match="the two validation sets differ: 1 films"):
+    with pytest.raises(UserError, match="the two validation sets differ: 1 films"):
         compare_on_validation(weak, strong.iloc[1:])
 
 
@@ -157,7 +158,7 @@ def call(*arguments: str) -> str:
 def test_to_ask_for_a_champion_makes_no_store(root):
     (root / "mlflow.db").unlink()
     assert find_package(root)[1] == "models/package"
-    with pytest.raises(ValueError, match="no champion yet"):
+    with pytest.raises(UserError, match="no champion yet"):
         call("history")
     assert not (root / "mlflow.db").exists()
 
@@ -169,17 +170,19 @@ def test_champions_follow_each_other(root, monkeypatch):
     evaluated_run(root, monkeypatch, "elsewhere", predictions(2.0, films=200), report())
     evaluated_run(root, monkeypatch, "better", predictions(1.5), report())
     assert "base is champion, version 1" in call("promote", "base")
-    with pytest.raises(ValueError, match="base is champion already, as version 1"):
+    with pytest.raises(UserError, match="base is champion already, as version 1"):
         call("promote", "base")
-    with pytest.raises(ValueError, match=r"leaky was not promoted: gate failed: AUROC beyond .* --force --reason TEXT"):
+    with pytest.raises(
+        UserError, match=r"leaky was not promoted: gate failed: AUROC beyond .*\n\nhint: --force --reason TEXT"
+    ):
         call("promote", "leaky")
-    with pytest.raises(ValueError, match="same was not promoted: does not beat base on validation"):
+    with pytest.raises(UserError, match="same was not promoted: does not beat base on validation"):
         call("promote", "same")
-    with pytest.raises(ValueError, match=r"elsewhere was not promoted: cannot be compared .* validation sets differ"):
+    with pytest.raises(UserError, match=r"elsewhere was not promoted: cannot be compared .* validation sets differ"):
         call("promote", "elsewhere")
     assert len(registry.read_versions(root)) == 1, "a refusal registers nothing"
     for half in (["--force"], ["--reason", "because"], ["--force", "--reason", " "]):
-        with pytest.raises(ValueError, match="--force and --reason TEXT go together"):
+        with pytest.raises(UserError, match="--force and --reason TEXT go together"):
             call("promote", "same", *half)
 
     assert "version 2" in call("promote", "elsewhere", "--force", "--reason", "new hospital")
@@ -212,7 +215,7 @@ def test_the_champion_answers_unless_a_package_is_named(root, monkeypatch):
     loaded = mlflow.pyfunc.load_model("models:/pulmo@champion")
     served = loaded.predict(pd.DataFrame({"film": [film.read_bytes()]})).iloc[0]
     assert f"{served.label}  prob_pneumonia {served.prob_pneumonia:.3f}" in answer.stdout
-    with pytest.raises(ValueError, match=r"models/package/model\.json not found"):
+    with pytest.raises(UserError, match=r"models/package/model\.json not found"):
         call("predict", "film.png", "--package", "models/package")
 
 
@@ -220,7 +223,7 @@ def test_a_damaged_package_is_never_promoted(root, monkeypatch):
     evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
     source = registry.fetch_package(root, registry.find_candidate(root, "base"))
     (source / "weights.safetensors").write_bytes(b"\0" * 1000)
-    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"weights\.safetensors is damaged"):
         call("promote", "base", "--force", "--reason", "I insist")
     assert registry.read_champion(root) is None
 
@@ -230,25 +233,25 @@ def test_two_promotions_at_once_do_not_overtake_each_other(root, monkeypatch):
         evaluated_run(root, monkeypatch, name, predictions(0.6), report())
     a, b = (registry.find_candidate(root, name) for name in ("a", "b"))
     registry.register(root, a, {"experiment": "a"}, None)
-    with pytest.raises(ValueError, match="the champion changed"):
+    with pytest.raises(UserError, match="the champion changed"):
         registry.register(root, b, {"experiment": "b"}, None)
     assert registry.read_champion(root).name == "a"
 
 
 def test_an_experiment_without_a_run_or_model_names_the_cure(root, monkeypatch):
-    with pytest.raises(ValueError, match=r"no evaluated run of 'theirs' in sqlite:.*`pulmo sync`"):
+    with pytest.raises(UserError, match=r"no evaluated run of 'theirs' in sqlite:.*\n\nhint: .*`pulmo sync`"):
         call("promote", "theirs")
     monkeypatch.setenv("DVC_EXP_NAME", "it is")
     with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []):
         pass
     with pytest.raises(
-        ValueError, match=r"'it is' holds no model; `dvc exp apply 'it is' && dvc exp run -f -s evaluate` makes"
+        UserError, match=r"'it is' holds no model\n\nhint: `dvc exp apply 'it is' && dvc exp run -f -s evaluate` makes"
     ):
         call("promote", "it is")
     monkeypatch.delenv("DVC_EXP_NAME")
     with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []) as plain:
         pass
-    with pytest.raises(ValueError, match="holds no model; `dvc repro -f -s evaluate` makes"):
+    with pytest.raises(UserError, match="holds no model\n\nhint: `dvc repro -f -s evaluate` makes"):
         call("promote", plain.run_id)
 
 
@@ -256,10 +259,10 @@ def test_what_a_plain_repro_left_can_be_promoted(root, monkeypatch):
     evaluated_run(root, monkeypatch, "", predictions(0.6), report())
     (run,) = find_runs(root)
     assert f"{run.info.run_name} is champion, version 1" in call("promote", "workspace")
-    with pytest.raises(ValueError, match="no evaluated run of 'elsewhere'"):
+    with pytest.raises(UserError, match="no evaluated run of 'elsewhere'"):
         call("promote", "elsewhere")
     write_json(root / "reports/evaluation.json", report(auroc=0.96))
-    with pytest.raises(ValueError, match="no evaluated run of 'workspace'"):
+    with pytest.raises(UserError, match="no evaluated run of 'workspace'"):
         call("promote", "workspace")
 
 
@@ -271,19 +274,19 @@ def test_what_was_applied_is_the_run_of_its_evaluation_wherever_it_was_trained(r
     assert find_candidate(root, "workspace").name == "cached"
     (run,) = find_runs(root, "attributes.run_name = 'cached'")
     mark_replaced(root, run, True)
-    with pytest.raises(ValueError, match="no evaluated run of 'cached'"):
+    with pytest.raises(UserError, match="no evaluated run of 'cached'"):
         registry.find_candidate(root, "cached")
 
 
 def test_a_model_that_is_no_longer_in_the_store_is_one_line(root, monkeypatch):
     evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
     shutil.rmtree(registry.find_candidate(root, "base").source.removeprefix("file://"))
-    with pytest.raises(ValueError, match=r"^the model at file://.* cannot be had \(.*\); .*$"):
+    with pytest.raises(UserError, match=r"^the model at file://.* cannot be had \(.*\)\n\nhint: .*$"):
         call("promote", "base")
     client = open_store(root)
     client.delete_logged_model(registry.find_candidate(root, "base").model_id)
     with pytest.raises(
-        ValueError, match=r"^the model of 'base' is no longer in the store \(.*\); promote another run$"
+        UserError, match=r"^the model of 'base' is no longer in the store \(.*\)\n\nhint: promote another run$"
     ):
         call("promote", "base")
 

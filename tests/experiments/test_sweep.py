@@ -153,9 +153,10 @@ def test_proposals_follow_the_seed_and_neither_a_restart_nor_a_worker_repeats_th
 
 def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatch):
     monkeypatch.setattr("pulmo.experiments.sweep.time.sleep", lambda seconds: None)
-    with pytest.raises(ValueError, match=r"the study's database cannot be used .*check --storage") as error:
+    with pytest.raises(UserError, match=r"the study's database cannot be used .*\n\nhint: check --storage") as error:
         open_study(read_sweep(sweep_file(tmp_path), params), f"sqlite:///{tmp_path}/no/such/folder.db")
-    assert "\n" not in str(error.value)
+    assert "\n" not in error.value.message
+    assert error.value.hint
 
 
 def test_a_trial_whose_process_is_gone_is_queued_again(tmp_path, params):
@@ -197,7 +198,7 @@ def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(tmp_p
 
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", break_off)
     file = sweep_file(tmp_path, jobs=2)
-    with pytest.raises(ValueError, match="sweep toy ended after 1 of 2 trials; the same command goes on"):
+    with pytest.raises(UserError, match="sweep toy ended after 1 of 2 trials\n\nhint: the same command goes on"):
         run_sweep(tmp_path, file)
     assert find_runs(tmp_path)[0].info.status == "FAILED"
     run_sweep(tmp_path, file)
@@ -227,7 +228,9 @@ def test_a_study_whose_space_has_another_kind_since_is_refused(tmp_path, params,
     run_sweep(tmp_path, sweep_file(tmp_path, space={"train.lr": {"choice": [0.1, 0.2]}}))
     for changed in ({"float": [0.1, 0.9]}, {"choice": [0.1, 0.3]}):
         file = sweep_file(tmp_path, trials=4, jobs=2, space={"train.lr": changed})
-        with pytest.raises(ValueError, match=r"sweep\.yaml: space\.train\.lr was .*give the sweep another name"):
+        with pytest.raises(
+            UserError, match=r"sweep\.yaml: space\.train\.lr was .*\n\nhint: give the sweep another name"
+        ):
             run_sweep(tmp_path, file)
 
 
@@ -240,7 +243,7 @@ def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empt
 
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", fail)
     for failed in (3, 1):
-        with pytest.raises(ValueError, match=r"no trial of sweep toy came to an end.*once that is cured"):
+        with pytest.raises(UserError, match=r"no trial of sweep toy came to an end\n\nhint: .*once that is cured"):
             run_sweep(tmp_path, sweep_file(tmp_path, trials=6))
         assert capsys.readouterr().out.count("failed: no space left") == failed
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
@@ -250,7 +253,7 @@ def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empt
 
 def test_a_new_study_with_the_name_of_earlier_experiments_is_refused(fake, tmp_path, params):
     run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.commit)
-    with pytest.raises(ValueError, match=r"sweep\.yaml: name: experiments of another study toy are there"):
+    with pytest.raises(UserError, match=r"sweep\.yaml: name: experiments of another study toy are there"):
         run_sweep(tmp_path, sweep_file(tmp_path))
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -285,7 +288,7 @@ def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(
 
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", interrupt)
     file = sweep_file(tmp_path, jobs=jobs)
-    with pytest.raises(ValueError, match="sweep toy was stopped; the same command goes on with it"):
+    with pytest.raises(UserError, match="sweep toy was stopped\n\nhint: the same command goes on with it"):
         run_sweep(tmp_path, file)
     assert find_runs(tmp_path)[0].info.status == "KILLED"
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
@@ -362,8 +365,8 @@ def test_a_trial_never_takes_the_result_of_an_earlier_experiment_of_its_name(fak
 def test_a_failed_trial_says_why_at_once(fake, monkeypatch):
     monkeypatch.setattr(trials, "LOST", 20.0)
     began = time.monotonic()
-    fake.write("echo 'error: train.lr is too high'; echo later; exit 255")
-    with pytest.raises(trials.TrialError, match=r"^train\.lr is too high; see .*toy-0\.log"):
+    fake.write("printf 'error: train.lr is too high\\n\\nhint: lower it\\n'; echo later; exit 255")
+    with pytest.raises(trials.TrialError, match=r"^train\.lr is too high \(hint: lower it\); see .*toy-0\.log"):
         fake.run()
     assert time.monotonic() - began < 10
 

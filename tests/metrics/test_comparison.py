@@ -5,6 +5,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 
+from pulmo.base.errors import UserError
 from pulmo.metrics.comparison import compare_models, delong_test, mcnemar_test, pair_predictions, read_predictions
 from pulmo.metrics.discrimination import METRICS, discriminate
 
@@ -102,9 +103,9 @@ def test_tables_are_paired_by_path_and_refused_when_they_differ():
     first, second = pair_predictions(a, a.iloc[::-1].assign(logit=[30, 20, 10]))
     assert first.path.tolist() == second.path.tolist() == ["x", "y", "z"]
     assert second.logit.tolist() == [10, 20, 30]
-    with pytest.raises(ValueError, match=r"test sets differ: 2 films .* such as w"):
+    with pytest.raises(UserError, match=r"test sets differ: 2 films .* such as w"):
         pair_predictions(a, a.assign(path=["w", "y", "z"]))
-    with pytest.raises(ValueError, match="1 films differently, such as y"):
+    with pytest.raises(UserError, match="1 films differently, such as y"):
         pair_predictions(a, a.assign(label=[0, 0, 1]))
 
 

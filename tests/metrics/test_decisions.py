@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_curve
 
+from pulmo.base.errors import UserError
 from pulmo.metrics.calibration import to_probability
 from pulmo.metrics.decisions import (
     choose_abstention,
@@ -78,9 +79,9 @@ def test_the_spread_of_the_threshold_shrinks_with_more_patients():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="holds only NORMAL"):
+    with pytest.raises(UserError, match="holds only NORMAL"):
         choose([0, 0], [0.1, 0.2], range(2), "youden")
-    with pytest.raises(ValueError, match="holds only PNEUMONIA"):
+    with pytest.raises(UserError, match="holds only PNEUMONIA"):
         choose([1, 1], [0.1, 0.2], range(2), "min_sensitivity")
     with pytest.raises(ValueError, match="unknown; choose one of min_sensitivity"):
         choose([0, 1], [0.1, 0.2], range(2), "best")

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
+from pulmo.base.errors import UserError
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import (
@@ -85,17 +86,23 @@ def test_squeezenet_can_say_normal():
 @pytest.mark.parametrize(
     ("arch", "weights", "size", "message"),
     [
-        ("resnet19", "none", 64, r"train\.arch: .*no classifier 'resnet19'; choose .*resnet1"),
-        ("resnet18", "IMAGENET1K_V7", 64, r"train\.weights: resnet18 has no weights 'IMAGENET1K_V7'.*IMAGENET1K_V1"),
+        ("resnet19", "none", 64, r"train\.arch: .*no classifier 'resnet19'\n\nhint: choose .*resnet1"),
+        (
+            "resnet18",
+            "IMAGENET1K_V7",
+            64,
+            r"train\.weights: resnet18 has no weights 'IMAGENET1K_V7'\n\nhint: .*IMAGENET1K_V1",
+        ),
         ("vit_b_16", "none", 100, r"train\.arch: vit_b_16 cannot take preprocess\.size 100"),
         ("maxvit_t", "none", 100, r"train\.arch: maxvit_t cannot take preprocess\.size 100"),
         ("resnet18", "missing.pth", 64, r"missing\.pth not found"),
     ],
 )
 def test_impossible_settings_are_one_line(arch, weights, size, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         build_model(arch, weights, 2, size)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
 
 
 def test_pretrained_weights_come_from_the_cache_and_the_head_is_new(cache):
@@ -111,17 +118,19 @@ def test_pretrained_weights_come_from_the_cache_and_the_head_is_new(cache):
 
 
 def test_weights_that_cannot_be_had_name_the_file_and_what_is_at_hand(cache):
-    with pytest.raises(ValueError, match=r"put resnet50-11ad3fa6\.pth into .*checkpoints .*train\.weights: none"):
+    with pytest.raises(UserError, match=r"put resnet50-11ad3fa6\.pth into .*checkpoints .*train\.weights: none"):
         build_model("resnet50", "imagenet", 2, 32)
     (cache / "resnet50-0676ba61.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"resnet50-11ad3fa6\.pth.* set train\.weights: IMAGENET1K_V1 \(at hand\)"):
+    with pytest.raises(
+        UserError, match=r"resnet50-11ad3fa6\.pth into .* set train\.weights: IMAGENET1K_V1 \(at hand\)"
+    ):
         build_model("resnet50", "imagenet", 2, 32)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 cut off"])
 def test_damaged_weights_in_the_cache_are_named(cache, content):
     (cache / "squeezenet1_1-b8a52dc0.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"squeezenet1_1-b8a52dc0\.pth is damaged"):
+    with pytest.raises(UserError, match=r"squeezenet1_1-b8a52dc0\.pth is damaged"):
         build_model("squeezenet1_1", "imagenet", 2, 32)
 
 
@@ -172,7 +181,7 @@ def test_a_file_of_other_weights_is_refused(tmp_path, change, message):
     state = build_model(TINY[0], "none", 2, TINY[1]).state_dict()
     change(state)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         build_model(TINY[0], str(tmp_path / "other.pth"), 2, TINY[1])
 
 
@@ -193,9 +202,10 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path, content, message, suf
     else:
         torch.save(content, file)
     message = message if suffix == ".pth" else "cannot be read as weights"
-    with pytest.raises(ValueError, match=rf"weights\{suffix}.*({message})") as caught:
+    with pytest.raises(UserError, match=rf"weights\{suffix}.*({message})") as caught:
         build_model(TINY[0], str(file), 2, TINY[1])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
 
 
 def test_films_enter_as_imagenet_did():
@@ -298,7 +308,7 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     assert choose_device("cpu").type == "cpu"
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert choose_device("auto").type == "cpu"
-    with pytest.raises(ValueError, match=r"train\.device: gpu.*train\.device: auto"):
+    with pytest.raises(UserError, match=r"train\.device: gpu.*\n\nhint: set train\.device: auto"):
         choose_device("gpu")
 
 

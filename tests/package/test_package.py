@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.model.classifier import load_classifier
 from pulmo.model.networks import build_model
@@ -66,7 +67,7 @@ def test_a_package_knows_the_films_it_was_made_with(tmp_path, model, folder):
     assert load_classifier(tmp_path / "again").films == known
     assert load_classifier(folder).films == {}, "a package without the list loads as before"
     (tmp_path / "again" / FILMS).write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"films\.csv does not have the columns"):
+    with pytest.raises(UserError, match=r"films\.csv does not have the columns"):
         load_classifier(tmp_path / "again")
 
 
@@ -117,9 +118,10 @@ def test_no_pickle_in_the_package(folder):
 )
 def test_a_bad_package_is_one_line_that_names_the_file(folder, damage, message):
     damage(folder)
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_classifier(folder)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
 
 
 def test_weights_of_a_card_without_hash_are_still_checked(folder):
@@ -127,8 +129,8 @@ def test_weights_of_a_card_without_hash_are_still_checked(folder):
     state = load_file(folder / WEIGHTS)
     del state["classifier.1.bias"]
     save_file(state, folder / WEIGHTS)
-    with pytest.raises(ValueError, match=r"does not fit squeezenet1_1.*classifier\.1\.bias"):
+    with pytest.raises(UserError, match=r"does not fit squeezenet1_1.*classifier\.1\.bias"):
         load_classifier(folder)
     (folder / WEIGHTS).write_bytes(b"x" * 99)
-    with pytest.raises(ValueError, match="cannot be read as weights"):
+    with pytest.raises(UserError, match="cannot be read as weights"):
         load_classifier(folder)

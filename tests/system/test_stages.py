@@ -151,8 +151,12 @@ SPOILED = [
     ("preprocess", spoil_film(b""), r"IM-.*empty"),
     ("preprocess", spoil_film(b"<html>404</html>"), "not an image|cannot be decoded|no image"),
     ("preprocess", lambda folder: first_film(folder).unlink(), r"IM-"),
-    ("train", remove("data/processed/images.npy"), r"images\.npy.*dvc repro preprocess"),
-    ("train", cut("data/processed/images.npy", 5000), r"images\.npy is not a whole NumPy array.*dvc repro preprocess"),
+    ("train", remove("data/processed/images.npy"), r"images\.npy.*\n\nhint: run `dvc repro preprocess"),
+    (
+        "train",
+        cut("data/processed/images.npy", 5000),
+        r"images\.npy is not a whole NumPy array.*\n\nhint: run `dvc repro preprocess",
+    ),
     ("train", edit("params.yaml", lambda text: text.replace("squeezenet1_1", "squeezenet9")), "train.arch"),
     ("train", edit("params.yaml", lambda text: text.replace("weights: none", "weights: x.pth")), r"x\.pth"),
     ("train", edit("params.yaml", lambda text: text.replace("freeze: none", "freeze: layer9")), "train.freeze"),
@@ -199,7 +203,7 @@ def test_a_failing_disk_is_one_clear_line_and_leaves_no_half(project, tmp_path, 
 def test_a_read_only_folder_is_one_clear_line(project, tmp_path):
     folder = copy_project(project, tmp_path / "locked")
     (folder / "data").chmod(0o500)
-    with pytest.raises(SystemExit, match=r"Permission denied; check free space and permissions"):
+    with pytest.raises(SystemExit, match=r"Permission denied\n\nhint: check free space and permissions"):
         run_stage("split", folder)
     (folder / "data").chmod(0o700)
 

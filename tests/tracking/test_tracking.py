@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from small_project import copy_project, run_stage
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
 from pulmo.base.git import git_state
 from pulmo.base.params import flatten
@@ -162,7 +163,9 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
         "sqlite:////proc/x",
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(ValueError, match=r"^the MLflow store .* cannot be used: .*MLFLOW_TRACKING_URI.*$") as error:
+        with pytest.raises(
+            UserError, match=r"^the MLflow store .* cannot be used: .*\n\nhint: .*MLFLOW_TRACKING_URI.*$"
+        ) as error:
             train(tmp_path)
         assert "secret" not in str(error.value)
     assert time.monotonic() - started < 60, "MLflow itself tries again for minutes"
@@ -172,7 +175,7 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
 def test_a_wrong_password_is_one_line(database, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database.replace("postgres:@", "nobody:secret@"))
     started = time.monotonic()
-    with pytest.raises(ValueError, match=r"nobody.*correct MLFLOW_TRACKING_URI") as error:
+    with pytest.raises(UserError, match=r"nobody.*\n\nhint: .*correct MLFLOW_TRACKING_URI") as error:
         train(tmp_path)
     assert time.monotonic() - started < 30
     assert "secret" not in str(error.value)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from pulmo.base.errors import UserError
 from pulmo.model.networks import build_model
 from pulmo.training.freezing import split_frozen
 
@@ -91,11 +92,11 @@ def test_nothing_frozen_is_the_network_itself():
         (
             "resnet18",
             "layer9",
-            r"no block 'layer9'; choose none, backbone, conv1, .*layer3, layer4$",
+            r"no block 'layer9'\n\nhint: choose none, backbone, conv1, .*layer3, layer4$",
         ),
-        ("squeezenet1_1", "", r"no block ''; choose none, backbone, features, features\.0"),
-        ("vit_b_16", "layer9", "no block 'layer9'; choose none, backbone, encoder$"),
-        ("maxvit_t", "layer9", "no block 'layer9'; choose none, backbone, stem$"),
+        ("squeezenet1_1", "", r"no block ''\n\nhint: choose none, backbone, features, features\.0"),
+        ("vit_b_16", "layer9", r"no block 'layer9'\n\nhint: choose none, backbone, encoder$"),
+        ("maxvit_t", "layer9", r"no block 'layer9'\n\nhint: choose none, backbone, stem$"),
         ("resnet18", "layer2.0.conv1", "side branch passes layer2.0.conv1"),
         ("vit_b_16", "encoder.layers.encoder_layer_5.self_attention", "side branch passes encoder"),
         ("swin_t", "features.1.0.attn.qkv", "cannot be cut behind 'features.1.0.attn.qkv'"),
@@ -106,5 +107,5 @@ def test_nothing_frozen_is_the_network_itself():
 def test_impossible_cuts_are_one_line(arch, block, message):
     with torch.device("meta"):
         model = build_model(arch, "none", 2, 224 if arch == "maxvit_t" else 32)
-    with pytest.raises(ValueError, match=rf"^train\.freeze: .*{message}"):
+    with pytest.raises(UserError, match=rf"^train\.freeze: .*{message}"):
         split_frozen(model, block)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_training import IMAGES, QUICK, TARGETS, TRAIN, VAL, auroc, change
 
+from pulmo.base.errors import UserError
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.evaluation.probes.gradcam import grad_cam
 from pulmo.model.networks import build_model
@@ -172,12 +173,14 @@ def test_a_full_gpu_says_which_batch_size_to_try():
     settings = change(ON_GPU, arch="resnet50", batch_size=64, epochs=1)
     torch.cuda.set_per_process_memory_fraction(1e9 / torch.cuda.get_device_properties(0).total_memory)
     try:
-        with pytest.raises(ValueError, match=r"too small for train\.batch_size 64; try 32"):
+        with pytest.raises(UserError, match=r"too small for train\.batch_size 64\n\nhint: try 32"):
             fit(train, val, settings, progress=False)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def test_a_loss_that_is_not_finite_says_where():
-    with pytest.raises(ValueError, match=r"not finite at epoch 1, step \d, learning rate 1e\+30; lower train\.lr"):
+    with pytest.raises(
+        UserError, match=r"not finite at epoch 1, step \d, learning rate 1e\+30\n\nhint: lower train\.lr"
+    ):
         run(change(ON_GPU, optimizer="sgd", lr=1e30))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pulmo.base.errors import UserError
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.metrics.ranking import ranking
 from pulmo.model.networks import build_model
@@ -204,7 +205,9 @@ def test_a_plateau_lowers_the_learning_rate():
 
 def test_a_loss_that_is_not_finite_says_where():
     settings = change(QUICK, optimizer="sgd", lr=1e30)
-    with pytest.raises(ValueError, match=r"not finite at epoch 1, step [2345], learning rate 1e\+30; lower train\.lr"):
+    with pytest.raises(
+        UserError, match=r"not finite at epoch 1, step [2345], learning rate 1e\+30\n\nhint: lower train\.lr"
+    ):
         run(settings)
 
 
@@ -213,7 +216,7 @@ def test_a_full_gpu_says_which_batch_size_to_try(monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.Tensor, "backward", overflow)
-    with pytest.raises(ValueError, match=r"too small for train\.batch_size 8; try 4"):
+    with pytest.raises(UserError, match=r"too small for train\.batch_size 8\n\nhint: try 4"):
         run()
 
 
@@ -232,12 +235,14 @@ def test_ctrl_c_stays_ctrl_c():
 @pytest.mark.parametrize(("target", "label"), [(0, "NORMAL"), (1, "PNEUMONIA")])
 def test_a_split_of_one_class_is_refused(target, label):
     keep = VAL.targets != target
-    with pytest.raises(ValueError, match=rf"split val has no {label} film"):
+    with pytest.raises(UserError, match=rf"split val has no {label} film"):
         fit(TRAIN, Films(IMAGES, VAL.rows[keep], VAL.targets[keep]), QUICK)
 
 
 def test_films_too_small_for_the_network_are_refused():
-    with pytest.raises(ValueError, match=r"train\.arch: alexnet cannot take preprocess\.size 32, raise it \(.*small"):
+    with pytest.raises(
+        UserError, match=r"train\.arch: alexnet cannot take preprocess\.size 32 \(.*small.*\n\nhint: raise preprocess"
+    ):
         run(change(QUICK, arch="alexnet"))
 
 

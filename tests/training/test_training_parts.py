@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.base.params import AugmentParams
 from pulmo.model.augmentation import make_generator
@@ -260,7 +261,9 @@ def test_stored_outputs_are_computed_once(tmp_path):
 
 def test_a_full_disk_is_noticed_before(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
-    with pytest.raises(ValueError, match=r"no room.*MB for 10 films x 1 variants.*train\.cache_variants: -1"):
+    with pytest.raises(
+        UserError, match=r"no room.*MB for 10 films x 1 variants.*\n\nhint: .*train\.cache_variants: -1"
+    ):
         store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Pool()), 1, 1, False)
 
 
@@ -269,7 +272,7 @@ def test_outputs_beyond_float16_are_an_error(tmp_path):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return inputs * 1e6
 
-    with pytest.raises(ValueError, match="do not fit into float16"):
+    with pytest.raises(UserError, match="do not fit into float16"):
         store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Huge()), 1, 1, False)
     assert not list(tmp_path.iterdir())
 
@@ -302,7 +305,7 @@ def test_a_failed_save_is_not_silent(tmp_path, monkeypatch):
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "state.pt").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"state\.pt is damaged; delete it"):
+    with pytest.raises(UserError, match=r"state\.pt is damaged\n\nhint: delete it"):
         Checkpoint(tmp_path).load()
 
 

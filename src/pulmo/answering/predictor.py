@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from pulmo.base.errors import UserError
 from pulmo.images.decode import read_film
 from pulmo.images.film import ImageError
 from pulmo.metrics.calibration import to_probability
@@ -27,11 +28,11 @@ class Answer:
 
 
 class Predictor:
-    """A model package ready to answer; ValueError where the package is damaged or its threshold is not yet locked."""
+    """A model package ready to answer; UserError where the package is damaged or its threshold is not yet locked."""
 
     def __init__(self, package: Classifier, device: str = "auto", precision: str = "fp32") -> None:
         if package.info.threshold is None or package.info.temperature is None:
-            raise ValueError("the package has no locked threshold; use models/package, which `dvc repro` writes")
+            raise UserError("the package has no locked threshold", "use models/package, which `dvc repro` writes")
         self.package = package
         self.device = device
         self.precision = precision

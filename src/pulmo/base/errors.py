@@ -12,3 +12,9 @@ class UserError(Exception):
     def __str__(self) -> str:
         """The message, and below it, after an empty line, the hint."""
         return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
+
+
+def from_disk(error: OSError) -> UserError:
+    """What the system says of a file or a disk, as a mistake that can be put right."""
+    named = f"{error.filename}: " if error.filename else ""
+    return UserError(f"{named}{error.strerror or error}", "check free space and permissions, then run again")

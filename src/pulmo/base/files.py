@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pulmo.base.errors import UserError
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -33,18 +35,35 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; on success it replaces `path`, on any error it is removed."""
+    """Yield an empty temporary folder beside `path`; on success it replaces `path`, on any error it is removed.
+
+    The earlier folder stays, under another name, until the new one stands. What a kill leaves of it the next call
+    puts back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    temporary, earlier = (path.with_name(f".{path.name}.{end}") for end in ("part", "earlier"))
+    _settle(path, earlier)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            path.replace(earlier)
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        _settle(path, earlier)
+
+
+def _settle(path: Path, earlier: Path) -> None:
+    """Put the `earlier` folder back where no newer one stands at `path`, else remove it."""
+    if earlier.is_dir():
+        if path.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
+        else:
+            earlier.replace(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -60,11 +79,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; one that is damaged is a ValueError that names it."""
+    """Read a JSON file; one that is damaged is a UserError that names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run `dvc repro` again") from error
+    except ValueError as error:  # no JSON, or no text at all
+        raise UserError(f"{path} is not valid JSON ({error})", "delete it and run `dvc repro` again") from error
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from pulmo.base.errors import UserError
+
 PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 SOURCE = Path("data/source.json")
@@ -46,8 +48,8 @@ def from_root(path: str | Path) -> Path:
 
 
 def own_films(path: str, key: str) -> Path:
-    """`from_root` for the films that `key` of params.yaml names; a place in data/raw is a ValueError."""
+    """`from_root` for the films that `key` of params.yaml names; a place in data/raw is a UserError."""
     found = from_root(path)
     if found.resolve().is_relative_to((project_root() / RAW).resolve()):
-        raise ValueError(f"{key}: {found} lies in {RAW}, which DVC empties before the stage runs; name another place")
+        raise UserError(f"{key}: {found} lies in {RAW}, which DVC empties before the stage runs", "name another place")
     return found

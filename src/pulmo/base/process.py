@@ -1,4 +1,4 @@
-"""How a stage starts and ends: what a user can cause is one line on stderr, everything else keeps its traceback."""
+"""How a stage starts and ends: a mistake of the user is a message and a hint on stderr, a bug keeps its traceback."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from types import FrameType
 
 import psutil
 
-from pulmo.base.errors import UserError
+from pulmo.base.errors import UserError, from_disk
 
 # Beside the outs, in the checkout that DVC runs in; no out itself, for it would differ in every run.
 _SECONDS = Path("reports/.seconds")
@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and numbers of glibc's malloc.h
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; exit with 1 and one line for bad input or a failing disk, 130 or 143 when told to stop.
+    """Run a stage's `main`; exit with 1 for bad input or a failing disk, 130 or 143 when told to stop.
 
     SIGTERM is raised as an exception, so that temporary files are removed and a tracked run ends as KILLED.
     """
@@ -29,11 +29,10 @@ def run_stage(main: Callable[[], None]) -> None:
     try:
         main()
         _keep_seconds(time.monotonic() - started)
-    except (UserError, ValueError) as error:
+    except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {named}{error.strerror or error}; check free space and permissions, then run again")
+        sys.exit(f"error: {from_disk(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
 

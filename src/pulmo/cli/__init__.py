@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from pulmo.base.errors import UserError
+from pulmo.base.errors import UserError, from_disk
 from pulmo.cli import checkout, experiments, models, recipes, registry, sweep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -19,8 +19,10 @@ app.add_typer(experiments.queue, name="queue")
 
 
 def main() -> None:
-    """Run the command line; what a user can cause is one line on stderr and exit code 1."""
+    """Run the command line; a mistake of the user is a message and a hint on stderr, and exit code 1."""
     try:
         app()
-    except (UserError, ValueError, OSError) as error:
+    except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {from_disk(error)}")

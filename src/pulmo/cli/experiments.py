@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base.errors import UserError
+
 queue = typer.Typer(no_args_is_help=True, help="Run DVC's queue of experiments.")
 
 
@@ -17,7 +19,7 @@ def summary() -> None:
     from pulmo.metrics.estimates import probability_text
 
     if not (file := paths.project_root() / paths.EVALUATION).exists():
-        raise ValueError(f"{paths.EVALUATION} not found; run `dvc repro` in the root of the project first")
+        raise UserError(f"{paths.EVALUATION} not found", "run `dvc repro` in the root of the project first")
     report = read_json(file)
     test = report["test"]
     print(f"\nTest set: {test['films']} films of {test['patients']} patients, {test['pneumonia']} with PNEUMONIA")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base.errors import UserError
+
 Package = Annotated[
     Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
 ]
@@ -39,7 +41,7 @@ def evaluate(
 
     for option, path in (("--films", films), ("--labels", labels)):
         if path and not path.exists():
-            raise ValueError(f"{option} {path} not found")
+            raise UserError(f"{option} {path} not found", "name an existing file or folder")
     report = evaluate_folder(load_classifier(_choose(package)), films, labels, out)
     print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
     for name, found in report["metrics"].items():

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base.errors import UserError
+
 app = typer.Typer(no_args_is_help=True, help="Run published recipes and compare them.")
 
 Settings = Annotated[list[str] | None, typer.Option("-S", "--set-param", help="key=value for params.yaml, repeatable")]
@@ -31,7 +33,7 @@ def run_recipe(
     from pulmo.experiments import recipes
 
     if protocol not in ("published", "honest", "both"):
-        raise ValueError(f"--protocol {protocol}: choose published, honest or both")
+        raise UserError(f"there is no --protocol {protocol}", "choose published, honest or both")
     root = paths.project_root()
     folder = root / "recipes"
     wanted = {"both": (False, True), "published": (False,), "honest": (True,)}[protocol]
@@ -46,9 +48,11 @@ def run_recipe(
             recipes.run_recipe(root, name, honest, settings or [])
         except recipes.RunError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            failed.append(str(error))
+            failed.append(error.message)
     if (board := root / recipes.LEADERBOARD).exists():
         width = shutil.get_terminal_size((100, 24)).columns
         print(f"\n{recipes.fold_leaderboard(board.read_text(encoding='utf-8'), width)}\n\n->  {recipes.LEADERBOARD}")
     if failed:
-        raise ValueError(f"{len(failed)} of {len(chosen)} runs failed: {'; '.join(failed)}")
+        raise UserError(
+            f"{len(failed)} of {len(chosen)} runs failed: {'; '.join(failed)}", "what each one needs stands above"
+        )

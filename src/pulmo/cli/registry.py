@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base.errors import UserError
+
 
 def promote(
     experiment: Annotated[str, typer.Argument(help="experiment, commit, `workspace`, or name or id of an MLflow run")],
@@ -18,7 +20,9 @@ def promote(
     from pulmo.tracking import registry
 
     if force != bool(reason.strip()):
-        raise ValueError("--force and --reason TEXT go together: what is forced is recorded with its reason")
+        raise UserError(
+            "--force and --reason TEXT go together: what is forced is recorded with its reason", "give both, or neither"
+        )
     root = paths.project_root()
     candidate = promotion.find_candidate(root, experiment)
     verdict = promotion.judge(root, candidate, load_params(root / paths.PARAMS).promote.model_dump())
@@ -36,7 +40,7 @@ def history() -> None:
 
     versions = registry.read_versions(paths.project_root())
     if not versions:
-        raise ValueError("there was no champion yet; `pulmo promote EXP` makes one")
+        raise UserError("there was no champion yet", "`pulmo promote EXP` makes one")
     for version in reversed(versions):
         tags = version.tags
         title = f"version {version.number}, {version.name}{' (champion)' if version.is_champion else ''}"

@@ -22,6 +22,7 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
 from pulmo.base.process import usable_cores
 from pulmo.images.decode import read_film
 from pulmo.images.film import FittedFilm, ImageError
@@ -47,7 +48,7 @@ def process_films(
     """Decode `paths` under `raw` into `folder`: images.npy (uint8, N x size x size), rejected.csv, and last index.csv.
 
     Rows follow the sorted paths, whatever the number of workers (0 = one per core); index.csv exists only beside a
-    complete images.npy. Raises ValueError, after writing rejected.csv, when more than `max_rejected` films, or all of
+    complete images.npy. Raises UserError, after writing rejected.csv, when more than `max_rejected` films, or all of
     them, cannot be decoded; OSError with the file's name when a film is missing or `folder` cannot be written.
     """
     import pandas as pd
@@ -143,7 +144,7 @@ def _decode_films(raw: Path, paths: list[str], size: int, fit: str, workers: int
                 yield pending.popleft().result()
         except BrokenProcessPool:
             reason = "a process that decodes films was killed, most likely for want of memory"
-            raise ValueError(f"{reason}; lower preprocess.workers (it was {processes} processes)") from None
+            raise UserError(reason, f"lower preprocess.workers (it was {processes} processes)") from None
 
 
 def _read_chunk(files: list[Path], size: int, fit: str) -> list[FittedFilm | str]:
@@ -175,7 +176,7 @@ def _judge(rejected: list[tuple[str, str]], films: int, max_rejected: int, rejec
     allowed = f"preprocess.max_rejected allows {max_rejected}"
     listed = "; ".join(f"{path} ({reason})" for path, reason in rejected[:LISTED])
     more = f"; and {len(rejected) - LISTED} more" if len(rejected) > LISTED else ""
-    raise ValueError(
-        f"{len(rejected)} of {films} films cannot be decoded, {allowed}: {listed}{more}; "
-        f"all are listed in {rejects}: repair or remove them, or raise preprocess.max_rejected"
+    raise UserError(
+        f"{len(rejected)} of {films} films cannot be decoded, {allowed}: {listed}{more}",
+        f"all are listed in {rejects}: repair or remove them, or raise preprocess.max_rejected",
     )

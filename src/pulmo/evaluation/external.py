@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.evaluation.report import report_split
 from pulmo.films.labels import SPLITS
@@ -34,15 +35,15 @@ def evaluate_folder(
 
     Returns the report of `evaluation.report_split`, with `known` as `recognise` returns it and `change`: estimates of
     each metric less that on the model's own test films, where the package holds those. A film that cannot be decoded
-    is a ValueError that names it.
+    is a UserError that names it.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "report.md").is_file():
-        raise ValueError(
-            f"{folder} holds more than an earlier report, which this one would replace; name another --out"
+        raise UserError(
+            f"{folder} holds more than an earlier report, which this one would replace", "name another --out"
         )
     kept = classifier.info.locked
     if not kept:
-        raise ValueError("the package has no locked threshold; use models/package, which `dvc repro` writes")
+        raise UserError("the package has no locked threshold", "use models/package, which `dvc repro` writes")
     locked = Locked(
         Temperature(**kept["temperature"]), OperatingPoint(**kept["operating_point"]), Abstention(**kept["abstention"])
     )
@@ -56,7 +57,7 @@ def evaluate_folder(
             try:
                 return read_image(raw / path, info.size, info.fit)
             except ImageError as error:
-                raise ValueError(f"{films}: {path}: {error}; remove this film or store it anew") from None
+                raise UserError(f"{films}: {path}: {error.message}", f"{error.hint}, or remove this film") from None
 
         images = np.stack([read(path) for path in tqdm(table.path, unit="film", disable=None)])
         table = table.assign(

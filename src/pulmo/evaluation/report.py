@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pulmo.base.errors import UserError
 from pulmo.films.labels import SPLITS
 from pulmo.films.names import read_name
 from pulmo.metrics.bootstrap import bootstrap
@@ -46,11 +47,11 @@ def evaluate_predictions(
       renderings, the AUROC of each, where there are any.
     """
     if missing := sorted(set(COLUMNS) - set(predictions.columns)):
-        raise ValueError(f"the predictions lack the column {missing[0]}; run `dvc repro evaluate` again")
+        raise UserError(f"the predictions lack the column {missing[0]}", "run `dvc repro evaluate` again")
     splits = {name: predictions[predictions.split == name] for name in ("val", "test")}
     for name, table in splits.items():
         if table.empty:
-            raise ValueError(f"the predictions hold no {name} film; check the split section of params.yaml")
+            raise UserError(f"the predictions hold no {name} film", "check the split section of params.yaml")
     locked = lock(
         splits["val"],
         rendered,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pulmo.base.errors import UserError
+
 
 def to_arguments(params: Mapping[str, Any]) -> list[str]:
     """Params by their flat names as arguments of `dvc exp run`: -S train.lr=0.001 and so on."""
@@ -15,13 +17,16 @@ def to_arguments(params: Mapping[str, Any]) -> list[str]:
 
 
 def run_dvc(root: Path, *arguments: str) -> str:
-    """What a dvc command prints; ValueError with DVC's own last line where it fails."""
+    """What a dvc command prints; UserError with DVC's own last line where it fails."""
     done: subprocess.CompletedProcess[str] = subprocess.run(
         **dvc_command(root, *arguments), capture_output=True, text=True
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-        raise ValueError(f"`dvc {' '.join(arguments[:2])}` failed in {root}: {said[-1].removeprefix('ERROR: ')}")
+        raise UserError(
+            f"`dvc {' '.join(arguments[:2])}` failed in {root}: {said[-1].removeprefix('ERROR: ')}",
+            "cure that, or ask `pulmo doctor`",
+        )
     return done.stdout
 
 
@@ -34,9 +39,10 @@ def dvc_command(root: Path, *arguments: str) -> dict[str, Any]:
 
 
 def failure_reason(log: str) -> str:
-    """The line of an experiment's log that says why it failed: the stage's own word, else DVC's."""
+    """Why an experiment failed, from its log: the stage's own message and, in brackets, its hint, else DVC's line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    for told in ("error: ", "ERROR: "):
-        if reasons := [line for line in lines if line.startswith(told)]:
-            return reasons[-1].removeprefix(told)
+    for start in ("error: ", "ERROR: "):
+        if places := [place for place, line in enumerate(lines) if line.startswith(start)]:
+            hint = next((line for line in lines[places[-1] + 1 :] if line.startswith("hint: ")), "")
+            return lines[places[-1]].removeprefix(start) + (f" ({hint})" if hint else "")
     return lines[-1] if lines else "failed without a word"

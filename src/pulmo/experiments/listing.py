@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.params import flatten
 from pulmo.experiments.dvc import failure_reason, run_dvc
@@ -33,7 +34,7 @@ class Experiment:
 
 
 def read_experiments(root: Path, commits: bool = False) -> list[Experiment]:
-    """Every experiment of the repository at `root`, in DVC's order; ValueError where DVC cannot tell.
+    """Every experiment of the repository at `root`, in DVC's order; UserError where DVC cannot tell.
 
     With `commits`, also the branch tips that they start from, in the state Commit. Asks for the baselines that have
     experiments: `dvc exp show --all-commits` reads every commit there is, and still misses experiments that came from a
@@ -65,7 +66,7 @@ def format_experiments(
     metrics = (*SHOWN, *({sort} - set(SHOWN)))
     known = {key for experiment in experiments for key in experiment.metrics}
     if known and sort not in known:
-        raise ValueError(f"no experiment has the metric {sort}; there are {', '.join(sorted(known))}")
+        raise UserError(f"no experiment has the metric {sort}", f"there are {', '.join(sorted(known))}")
     reference = next((experiment for experiment in experiments if experiment.state == "Commit"), None)
     usual, changed = _differences(experiments, reference)
     names = [experiment.name for experiment in experiments]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.paths import EVALUATION, PACKAGE
 from pulmo.experiments.revisions import read_output
@@ -93,7 +94,7 @@ def check_gates(
 
 def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Estimate:
     """AUROC of the candidate less the champion's, by the paired bootstrap over patients, from tables like
-    reports/predictions.csv; ValueError where they were validated on different films."""
+    reports/predictions.csv; UserError where they were validated on different films."""
     first, second = (table[table.split == "val"] for table in (champion, candidate))
     a, b = pair_predictions(first, second, "validation")
     report = compare_models(a.label, a.patient, (a.logit, b.logit), (a.called == 1, b.called == 1))
@@ -103,11 +104,11 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
 
 def find_candidate(root: Path, name: str) -> registry.Candidate:
     """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as `dvc repro`
-    or `dvc exp apply` leaves it, the run of the evaluation that stands there. ValueError where there is none."""
+    or `dvc exp apply` leaves it, the run of the evaluation that stands there. UserError where there is none."""
     try:
         return registry.find_candidate(root, name)
-    except ValueError:
-        with suppress(ValueError):
+    except UserError:
+        with suppress(UserError):
             if found := registry.find_evaluated(root, read_output(root, str(EVALUATION), name)):
                 return found
         raise
@@ -116,15 +117,18 @@ def find_candidate(root: Path, name: str) -> registry.Candidate:
 def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:
     """Hold a candidate against the gates (`bounds` as in `check_gates`) and the champion; changes nothing.
 
-    ValueError where its package is damaged, which no reason can force.
+    UserError where its package is damaged, which no reason can force.
     """
     champion = registry.read_champion(root)
     if champion and champion.run_id == candidate.run_id:
-        raise ValueError(f"{candidate.name} is champion already, as version {champion.number}")
+        raise UserError(
+            f"{candidate.name} is champion already, as version {champion.number}",
+            "promote another experiment, or leave it so",
+        )
     load_classifier(registry.fetch_package(root, candidate))
     report = read_artifact(root, candidate.run_id, "evaluation.json")
     if report is None:
-        raise ValueError(f"the run of {candidate.name} holds no evaluation.json; run the experiment again")
+        raise UserError(f"the run of {candidate.name} holds no evaluation.json", "run the experiment again")
     leakage = read_artifact(root, candidate.run_id, "leakage.json")
     gates = check_gates(json.loads(report), json.loads(leakage) if leakage else None, **bounds)
     if champion is None:
@@ -133,20 +137,20 @@ def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) 
     try:
         tables = [read_predictions(text) for text in texts if text is not None]
         if len(tables) < 2:
-            raise ValueError("the predictions of one of them are no longer in the store")
+            raise UserError("the predictions of one of them are no longer in the store", "run that experiment again")
         return Verdict(gates, champion, compare_on_validation(*tables))
-    except ValueError as error:
-        return Verdict(gates, champion, obstacle=str(error))
+    except UserError as error:
+        return Verdict(gates, champion, obstacle=error.message)
 
 
 def promote(root: Path, candidate: registry.Candidate, verdict: Verdict, reason: str = "") -> int:
     """Make the candidate champion and record why; returns its version.
 
-    ValueError where there are objections and no `reason` says why it becomes champion all the same.
+    UserError where there are objections and no `reason` says why it becomes champion all the same.
     """
     objections = "; ".join(verdict.objections)
     if objections and not reason:
-        raise ValueError(f"{candidate.name} was not promoted: {objections}; --force --reason TEXT promotes it even so")
+        raise UserError(f"{candidate.name} was not promoted: {objections}", "--force --reason TEXT promotes it even so")
     if verdict.champion and verdict.difference and not objections:
         why = f"beats {verdict.champion.name} on validation, AUROC {estimate_text(verdict.difference)}"
     else:

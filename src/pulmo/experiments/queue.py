@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pulmo.base.errors import UserError
 from pulmo.base.process import process_lives
 from pulmo.experiments.dvc import dvc_command, failure_reason, run_dvc
 from pulmo.experiments.listing import read_experiments
@@ -23,7 +24,7 @@ def run_queue(
     patience: float = 120,
     gone: float = 12,
 ) -> None:
-    """Run what is queued, `jobs` at a time, and say what starts and ends; ValueError that names what failed.
+    """Run what is queued, `jobs` at a time, and say what starts and ends; UserError that names what failed.
 
     Watches the state of the tasks, not the workers, which can hang after their last task. Where nothing moves for
     `patience` seconds and no experiment's process lives, or for `gone` seconds and no worker answers, workers are
@@ -80,7 +81,7 @@ def _start_workers(root: Path, jobs: int) -> None:
     # Never piped: a worker holds what it was given as stdout, for ever where it hangs.
     command = dvc_command(root, "queue", "start", "--jobs", str(jobs))
     if subprocess.run(**command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        raise ValueError(f"no worker could be started in {root}; `dvc queue start` says why")
+        raise UserError(f"no worker could be started in {root}", "`dvc queue start` says why")
 
 
 def _raise_failures(root: Path, tasks: Tasks, report: Callable[[str], None]) -> None:
@@ -94,18 +95,23 @@ def _raise_failures(root: Path, tasks: Tasks, report: Callable[[str], None]) -> 
             report(f"\nlast lines of {name}:\n" + "\n".join(f"    {line}" for line in log.splitlines()[-8:]))
             reasons[name] = failure_reason(log)
         elif state in _WAITING:
-            reasons[name] = f"still {state.lower()} without a process; `dvc queue kill {name}`, then queue it again"
+            reasons[name] = (
+                f"still {state.lower()} without a process (hint: `dvc queue kill {name}`, then queue it again)"
+            )
         elif name not in recorded:
-            reasons[name] = "ran, but DVC recorded nothing; `pulmo doctor` says whether the clone is shallow"
+            reasons[name] = "ran, but DVC recorded nothing (hint: `pulmo doctor` says whether the clone is shallow)"
     if reasons:
         told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(f"{len(reasons)} of {len(tasks)} experiments failed: {told}")
+        raise UserError(
+            f"{len(reasons)} of {len(tasks)} experiments failed: {told}",
+            "cure that and queue them again with `dvc exp run --queue`",
+        )
 
 
 def _read_log(root: Path, name: str) -> str:
     try:
         return run_dvc(root, "queue", "logs", name)
-    except ValueError:  # it failed before it had a log
+    except UserError:  # it failed before it had a log
         return ""
 
 

@@ -39,7 +39,7 @@ SHOWN: tuple[Metric, ...] = ("auroc", "accuracy", "sensitivity", "specificity", 
 Overlay = dict[str, dict[str, Any]]  # by section of params.yaml
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """An experiment of a recipe that ended without a result."""
 
 
@@ -199,9 +199,9 @@ def _run_experiment(root: Path, name: str, arguments: Sequence[str]) -> str:
     earlier = find_commits(root, name)  # of other baselines
     try:
         if _call_dvc(root, "exp", "run", "--temp", "-n", name, *arguments, shown=True):
-            raise RunError(f"experiment {name} failed, see above")
+            raise RunError(f"experiment {name} failed, see above", "cure that and run the recipe again")
         if not (commits := find_commits(root, name) - earlier):
-            raise RunError(f"experiment {name} ran, but DVC recorded nothing; `pulmo doctor` may tell why")
+            raise RunError(f"experiment {name} ran, but DVC recorded nothing", "`pulmo doctor` may tell why")
     except BaseException:
         _call_dvc(root, "exp", "rename", aside, name)
         raise

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.tracking.store import read_artifact
 
@@ -11,13 +12,13 @@ WORKSPACE = "workspace"
 def read_output(root: Path, path: str, revision: str) -> str:
     """Text of an output such as reports/metrics.json as `revision` left it.
 
-    `revision` is `workspace`, a DVC experiment, anything git resolves, or the name or id of an MLflow run; ValueError
+    `revision` is `workspace`, a DVC experiment, anything git resolves, or the name or id of an MLflow run; UserError
     where it is none of them or its output is in no cache at hand.
     """
     if revision == WORKSPACE:
         file = root / path
         if not file.is_file():
-            raise ValueError(f"{path} is not in the workspace; run `dvc repro` first")
+            raise UserError(f"{path} is not in the workspace", "run `dvc repro` first")
         return file.read_text(encoding="utf-8")
     import dvc.api
     from dvc.exceptions import DvcException
@@ -30,9 +31,9 @@ def read_output(root: Path, path: str, revision: str) -> str:
         reason = " ".join(str(error).split())[:150]
     text = read_artifact(root, revision, Path(path).name)
     if text is None:
-        raise ValueError(
-            f"{path} of {revision!r} is found neither by DVC ({reason}) nor in an MLflow run of that name; "
-            "`dvc exp show` lists the experiments, `dvc pull` brings their outputs"
+        raise UserError(
+            f"{path} of {revision!r} is found neither by DVC ({reason}) nor in an MLflow run of that name",
+            "`dvc exp show` lists the experiments, `dvc pull` brings their outputs",
         )
     return text
 
@@ -43,6 +44,6 @@ def find_commits(root: Path, name: str) -> set[str]:
 
 
 def check_history(root: Path) -> None:
-    """ValueError in a shallow clone, in which DVC runs experiments without a word and records none."""
+    """UserError in a shallow clone, in which DVC runs experiments without a word and records none."""
     if run_git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
-        raise ValueError(f"{root} is a shallow clone, in which DVC records no experiment; run `git fetch --unshallow`")
+        raise UserError(f"{root} is a shallow clone, in which DVC records no experiment", "run `git fetch --unshallow`")

@@ -117,7 +117,7 @@ def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
         except Exception as error:  # of whatever driver the URL names
             if attempt == 3:
                 reason = str(error).strip().splitlines()[0]
-                raise ValueError(f"the study's database cannot be used ({reason}); check --storage") from None
+                raise UserError(f"the study's database cannot be used ({reason})", "check --storage") from None
             time.sleep(1)  # two first workers may be making the tables at once
     if sqlite:  # it has no row locks: without this two jobs may both take the trial that waits first
         sqlalchemy.event.listen(database.engine, "begin", lambda link: link.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -146,7 +146,7 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
     """Run a sweep, or go on with one, up to its budget; returns the folder of its reports, sweep.json and history.png.
 
     Budget: trials count over every start and worker, also those that failed; hours count from this start. The study is
-    kept in optuna.db at `root` unless `storage` names another database. ValueError where it was stopped, or no trial
+    kept in optuna.db at `root` unless `storage` names another database. UserError where it was stopped, or no trial
     came to an end.
     """
     sweep = read_sweep(file, root / paths.PARAMS)
@@ -154,15 +154,15 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
     here = f"{socket.gethostname()}:{root}"
     study = open_study(sweep, storage or f"sqlite:///{root / 'optuna.db'}", here if storage else "")
     if not study.trials and find_commits(root, f"{sweep.name}-[0-9]*"):
-        raise ValueError(
-            f"{file}: name: experiments of another study {sweep.name} are there; take a new name, or remove them with "
-            "`dvc exp remove`"
+        raise UserError(
+            f"{file}: name: experiments of another study {sweep.name} are there",
+            "take a new name, or remove them with `dvc exp remove`",
         )
     before = study.user_attrs.get("space", {})
     for key, dimension in sweep.space.items():  # Optuna lets ranges change, but neither kinds nor choices
         former = before.get(key, dimension)
         if former.keys() != dimension.keys() or ("choice" in dimension and former != dimension):
-            raise ValueError(f"{file}: space.{key} was {former} in this study so far; give the sweep another name")
+            raise UserError(f"{file}: space.{key} was {former} in this study so far", "give the sweep another name")
     study.set_user_attr("space", before | sweep.space)
     parent = sweeps.open_sweep(root, sweep.name)
     folder = root / paths.REPORTS / "sweeps" / sweep.name
@@ -223,16 +223,17 @@ def run_sweep(root: Path, file: Path, storage: str = "") -> Path:
             _report(study, parent, folder)
         if stopping.is_set():
             status = "KILLED"
-            raise ValueError(f"sweep {sweep.name} was stopped; the same command goes on with it")
+            raise UserError(f"sweep {sweep.name} was stopped", "the same command goes on with it")
         if not ended:
-            raise ValueError(
-                f"no trial of sweep {sweep.name} came to an end; the logs are in {folder}; once that is cured, the "
-                "same command goes on, or give the sweep another name where its budget is used up"
+            raise UserError(
+                f"no trial of sweep {sweep.name} came to an end",
+                f"the logs are in {folder}; once that is cured, the same command goes on, "
+                "or give the sweep another name where its budget is used up",
             )
         used = _count_used(study)
         if used < sweep.trials and not sweep.hours:  # Optuna swallows an error of its last jobs
-            raise ValueError(
-                f"sweep {sweep.name} ended after {used} of {sweep.trials} trials; the same command goes on"
+            raise UserError(
+                f"sweep {sweep.name} ended after {used} of {sweep.trials} trials", "the same command goes on"
             )
         status = "FINISHED"
     except KeyboardInterrupt:

@@ -30,10 +30,10 @@ def read_deep_colour(content: bytes, image: Image.Image) -> Image.Image:
 
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     if tags.get(PLANAR_CONFIGURATION) == _SEPARATE_PLANES:
-        raise ImageError("16-bit channels in separate planes are not read; store the film in gray")
+        raise ImageError("16-bit channels in separate planes are not read", "store the film in gray")
     pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise ImageError("cannot be decoded: damaged 16-bit colour")
+        raise ImageError("cannot be decoded: damaged 16-bit colour", "copy the film again or store it anew")
     gray: NDArray[np.uint16] = pixels if pixels.ndim == 2 else to_luma(pixels[..., 2::-1])
     premultiplied = (tags.get(EXTRASAMPLES) or (0,))[0] == _PREMULTIPLIED
     if pixels.ndim == 3 and pixels.shape[2] == 4 and image.has_transparency_data and not premultiplied:

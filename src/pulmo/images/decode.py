@@ -56,17 +56,19 @@ def read_content(content: bytes | Path) -> bytes:
 def decode_film(content: bytes, size_hint: int | None) -> DecodedFilm:
     """As `decode_gray`, of a file's content, and what the file says of the film; it may carry no picture."""
     if not content:
-        raise ImageError("the file is empty")
+        raise ImageError("the file is empty", "copy the film again")
     try:
         header = find_header(content)
         return decode_dicom(content, header) if header else _decode_picture(content, size_hint)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError("not an image in JPEG, PNG, BMP, TIFF, WebP or DICOM format") from None
+        raise ImageError(
+            "not an image in JPEG, PNG, BMP, TIFF, WebP or DICOM format", "store the film in one of them"
+        ) from None
     except Exception as error:  # decoders raise almost any type on damaged content
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise ImageError(f"cannot be decoded: {reason}") from error
+        raise ImageError(f"cannot be decoded: {reason}", "copy the film again or store it anew") from error
 
 
 def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
@@ -76,12 +78,12 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
         if image.format in ("JPEG", "MPO"):  # MPO: a JPEG followed by its preview
             # libjpeg takes any bytes that follow for the rest of the film
             if not content.endswith(_JPEG_END) and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
-                raise ImageError("the JPEG is truncated: its end marker is missing")
+                raise ImageError("the JPEG is truncated: its end marker is missing", "copy the film again")
             # a quarter or an eighth would be faster still, but moves some films by more than one gray level
             shrink = 2 if size_hint and min(width, height) >= 2 * JPEG_MARGIN * size_hint else 1
             image.draft("L", (width // shrink, height // shrink))
         elif (pages := getattr(image, "n_frames", 1)) > 1:
-            raise ImageError(f"holds {pages} pages; store one film per file")
+            raise ImageError(f"holds {pages} pages", "store one film per file")
         if image.format == "PNG":
             # decoding ignores the checksums, verifying ignores the pixels
             Image.open(io.BytesIO(content)).verify()

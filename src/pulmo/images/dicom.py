@@ -22,15 +22,15 @@ _ASSUMED = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "P
 
 def decode_dicom(content: bytes, header: Header) -> DecodedFilm:
     if header.syntax == DEFLATED:
-        raise ImageError("deflated DICOM is not read, because it can hide any amount of data; store it uncompressed")
+        raise ImageError("deflated DICOM is not read, because it can hide any amount of data", "store it uncompressed")
     film = _read_dataset(content, header)
     if "PixelData" not in film:
-        raise ImageError("the DICOM file holds no image")
+        raise ImageError("the DICOM file holds no image", "remove the file or store the film anew")
     width, height, mode = int(film.Columns), int(film.Rows), str(film.PhotometricInterpretation)
     check_size(width, height)
     frames = int(film.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise ImageError(f"the DICOM file holds {frames} frames; store one film per file")
+        raise ImageError(f"the DICOM file holds {frames} frames", "store one film per file")
     gray, note = _show(film, mode)
     patient, study = (str(film.get(name) or "").strip() for name in ("PatientID", "StudyInstanceUID"))
     return DecodedFilm(Image.fromarray(gray), width, height, mode, hash_patient(patient), study, note)
@@ -63,7 +63,7 @@ def _show(film: Any, mode: str) -> tuple[Gray, str]:
         if pixels.dtype == np.uint16:
             return stretch(to_luma(pixels)), ""
     kind = f"{mode} in {film.SamplesPerPixel} channels"
-    raise ImageError(f"DICOM pixels of kind {kind} are not read; store the film as MONOCHROME2 in one")
+    raise ImageError(f"DICOM pixels of kind {kind} are not read", "store the film as MONOCHROME2 in one channel")
 
 
 def hash_patient(patient: str) -> str:

@@ -34,7 +34,7 @@ def show(stored: NDArray[Any], film: Any) -> tuple[Gray, str]:
     padding = _find_padding(levels.values, stored.dtype.kind == "i", film)
     levels = levels._replace(counts=np.where(padding, 0, levels.counts))
     if not levels.counts.any():
-        raise ImageError("the DICOM file holds nothing but padding")
+        raise ImageError("the DICOM file holds nothing but padding", "store the film anew, with its pixels")
     notes: list[str] = []
     values = _apply_modality(levels, film, notes)
     gray = _apply_voi(values, levels, film, notes)

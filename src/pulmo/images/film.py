@@ -19,6 +19,9 @@ _SAMPLE = 128  # pixels each way that are looked at first, because counting all 
 class ImageError(UserError):
     """A film that cannot be decoded; the message is the reason in one line, without the file's name."""
 
+    def __init__(self, message: str, hint: str = "copy the film again or store it anew") -> None:
+        super().__init__(message, hint)
+
 
 class DecodedFilm(NamedTuple):
     image: Image.Image  # mode L, upright, perhaps at a reduced scale
@@ -37,9 +40,12 @@ class FittedFilm(NamedTuple):
 
 def check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"the image is {width} x {height} pixels")
+        raise ImageError(f"the image is {width} x {height} pixels", "store the film anew")
     if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels are more than the {MAX_PIXELS // 10**6} million allowed")
+        raise ImageError(
+            f"{width} x {height} pixels are more than the {MAX_PIXELS // 10**6} million allowed",
+            "store the film at a smaller size",
+        )
 
 
 def check_picture(image: Image.Image) -> None:

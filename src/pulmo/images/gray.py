@@ -46,7 +46,7 @@ def stretch(values: NDArray[Any]) -> Gray:
     Where fewer than four gray levels are left, all is black, for that is a uniform film and its noise, or a mask.
     """
     if not np.isfinite(values).all():
-        raise ImageError("the image holds pixels that are not finite numbers")
+        raise ImageError("the image holds pixels that are not finite numbers", "store the film anew")
     black, white = np.percentile(values, (0.1, 99.9))
     gray = scale(values, float(black), float(white))
     return gray if has_levels(np.bincount(gray.ravel(), minlength=256)) else np.zeros_like(gray)

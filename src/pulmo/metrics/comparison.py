@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from pulmo.base.errors import UserError
 from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.discrimination import METRICS, discrimination
 from pulmo.metrics.estimates import estimate
@@ -16,20 +17,26 @@ from pulmo.metrics.ranking import Floats
 
 def read_predictions(text: str) -> pd.DataFrame:
     """The table of reports/predictions.csv; names stay text, be they NA or 007."""
-    return pd.read_csv(io.StringIO(text), dtype={"path": str, "patient": str}, keep_default_na=False)
+    try:
+        return pd.read_csv(io.StringIO(text), dtype={"path": str, "patient": str}, keep_default_na=False)
+    except ValueError as error:  # no table
+        raise UserError(f"the predictions are damaged ({error})", "run the experiment again") from error
 
 
 def pair_predictions(a: pd.DataFrame, b: pd.DataFrame, kind: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables (columns path, label, …) sorted by path; ValueError, naming the `kind` of set, unless they hold the
+    """Both tables (columns path, label, …) sorted by path; UserError, naming the `kind` of set, unless they hold the
     same films and labels."""
     first, second = (table.sort_values("path", ignore_index=True) for table in (a, b))
     if only := sorted(set(first.path) ^ set(second.path)):
-        raise ValueError(
-            f"the two {kind} sets differ: {len(only)} films are in one of them only, such as {only[0]}; "
-            "compare runs with the same data and split"
+        raise UserError(
+            f"the two {kind} sets differ: {len(only)} films are in one of them only, such as {only[0]}",
+            "compare runs with the same data and split",
         )
     if differing := first.path[first.label != second.label].tolist():
-        raise ValueError(f"the two {kind} sets label {len(differing)} films differently, such as {differing[0]}")
+        raise UserError(
+            f"the two {kind} sets label {len(differing)} films differently, such as {differing[0]}",
+            "compare experiments on the same films and labels",
+        )
     return first, second
 
 

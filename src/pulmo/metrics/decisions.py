@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pulmo.base.errors import UserError
 from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.discrimination import rates
 from pulmo.metrics.estimates import Estimate, estimate_proportion
@@ -59,7 +60,10 @@ def choose_operating_point(
         return OperatingPoint(policy, threshold, threshold, threshold)
     if label.all() or not label.any():
         only = "PNEUMONIA" if label.all() else "NORMAL"
-        raise ValueError(f"the operating point needs films of both classes, but validation holds only {only}")
+        raise UserError(
+            f"the operating point needs films of both classes, but validation holds only {only}",
+            "change the section split of params.yaml so that val has both classes",
+        )
     order, starts = ranks(score)
     positive = label[order]
     upper = score[order][starts]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from pulmo.base.errors import UserError
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import predict_logits
 from pulmo.model.weights import read_state
@@ -34,12 +35,15 @@ class Classifier:
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """Load a package and verify it: hash, keys and shapes; anything wrong is a ValueError that names the file."""
+    """Load a package and verify it: hash, keys and shapes; anything wrong is a UserError that names the file."""
     info, file = verify_package(folder), folder / WEIGHTS
     network = build_model(info.arch, "none", info.head, info.size)
     try:
         network.load_state_dict(read_state(file))
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ValueError(f"{file} does not fit {info.arch} with {info.head} outputs: {reason[:200]}") from None
+        raise UserError(
+            f"{file} does not fit {info.arch} with {info.head} outputs: {reason[:200]}",
+            "copy the package again, or run `dvc repro`",
+        ) from None
     return Classifier(network.eval(), info, read_known(folder))

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import torch
 
+from pulmo.base.errors import UserError
+
 
 def choose_device(device: str = "auto") -> torch.device:
-    """`auto` takes the GPU where there is one; ValueError for `gpu` where there is none."""
+    """`auto` takes the GPU where there is one; UserError for `gpu` where there is none."""
     if device == "gpu" and not torch.cuda.is_available():
-        raise ValueError("train.device: gpu, but PyTorch finds no CUDA GPU; set train.device: auto")
+        raise UserError("train.device: gpu, but PyTorch finds no CUDA GPU", "set train.device: auto")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 

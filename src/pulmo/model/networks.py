@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from pulmo.base.errors import UserError
 from pulmo.model.weights import GOOGLENET_AND_INCEPTION, WEIGHT_FILES, find_head, list_choices, load_file_into
 
 _SIZE_ARGUMENT = {
@@ -34,7 +35,7 @@ def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224
     known = models.list_models(module=models)
     if arch not in known:
         near = difflib.get_close_matches(arch, known, 3, 0.4)
-        raise ValueError(f"train.arch: torchvision has no classifier {arch!r}; {list_choices(near or known[:8])}")
+        raise UserError(f"train.arch: torchvision has no classifier {arch!r}", list_choices(near or known[:8]))
     if weights == "none" or weights.endswith(WEIGHT_FILES):
         model = _construct(arch, size)
     else:
@@ -60,7 +61,10 @@ def _construct(arch: str, size: int, **settings: Any) -> nn.Module:
         model: nn.Module = models.get_model(arch, **settings)
     except (AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"train.arch: {arch} cannot take preprocess.size {size}: {reason}") from error
+        raise UserError(
+            f"train.arch: {arch} cannot take preprocess.size {size}: {reason}",
+            "choose another preprocess.size or train.arch",
+        ) from error
     return model
 
 
@@ -72,7 +76,7 @@ def _construct_pretrained(arch: str, weights: str, size: int) -> nn.Module:
     name = offered.DEFAULT.name if weights == "imagenet" else weights
     if name not in offered.__members__:
         names = ["none", "imagenet", *offered.__members__, "a .safetensors or .pth file"]
-        raise ValueError(f"train.weights: {arch} has no weights {weights!r}; {list_choices(names)}")
+        raise UserError(f"train.weights: {arch} has no weights {weights!r}", list_choices(names))
     chosen = offered[name]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / Path(chosen.url).name
@@ -87,11 +91,12 @@ def _construct_pretrained(arch: str, weights: str, size: int) -> nn.Module:
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         if file.exists():
-            raise ValueError(f"train.weights: {file} is damaged ({reason}); put a whole copy in its place") from error
+            raise UserError(f"train.weights: {file} is damaged ({reason})", "put a whole copy in its place") from error
         at_hand = [f"{other.name} (at hand)" for other in offered if (folder / Path(other.url).name).exists()]
-        raise ValueError(
-            f"train.weights: {weights} of {arch} could not be downloaded ({reason}); put {file.name} into {folder} "
-            f"($TORCH_HOME/hub/checkpoints), or set train.weights: {' or '.join(at_hand) or 'none'}"
+        raise UserError(
+            f"train.weights: {weights} of {arch} could not be downloaded ({reason})",
+            f"put {file.name} into {folder} ($TORCH_HOME/hub/checkpoints), "
+            f"or set train.weights: {' or '.join(at_hand) or 'none'}",
         ) from error
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pulmo.base.errors import UserError
+
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 # One output, always, and inputs scaled as their weights want it, which torchvision does only with weights of its own.
 GOOGLENET_AND_INCEPTION = {"aux_logits": False, "aux1": None, "aux2": None, "AuxLogits": None, "transform_input": True}
@@ -31,12 +33,15 @@ def load_file_into(model: nn.Module, file: Path, arch: str) -> None:
     shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
     for what, keys in (("lacks", missing), ("has the unknown", unknown), ("has another shape of", shapes)):
         if keys:
-            raise ValueError(f"train.weights: {file} does not fit {arch}: it {what} {keys[0]} and {len(keys) - 1} more")
+            raise UserError(
+                f"train.weights: {file} does not fit {arch}: it {what} {keys[0]} and {len(keys) - 1} more",
+                "name weights of this train.arch, or change train.arch",
+            )
     model.load_state_dict(state, strict=False)
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors or .pth file; a missing, damaged or other file is a ValueError that names it."""
+    """Tensors of a .safetensors or .pth file; a missing, damaged or other file is a UserError that names it."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -46,13 +51,19 @@ def read_state(file: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"{file} not found; name an existing file of weights") from None
+        raise UserError(f"{file} not found", "name an existing file of weights") from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read as weights ({' '.join(str(error).split())[:200]})") from error
+        raise UserError(
+            f"{file} cannot be read as weights ({' '.join(str(error).split())[:200]})",
+            "name a file of weights, .safetensors or .pt, or put a whole copy in its place",
+        ) from error
     except UnpicklingError as error:
-        raise ValueError(f"{file} holds more than tensors, which is refused; save a plain state dict") from error
+        raise UserError(f"{file} holds more than tensors, which is refused", "save a plain state dict") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{file} is not a plain state dict (name: tensor)")
+        raise UserError(
+            f"{file} is not a plain state dict (name: tensor)",
+            "save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors",
+        )
     return state
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
 
 CARD = "model.json"
@@ -47,13 +48,15 @@ class PackageInfo(BaseModel):
 
 
 def read_info(folder: Path) -> PackageInfo:
-    """Read and check model.json alone; anything wrong is a ValueError that names the file and the key."""
+    """Read and check model.json alone; anything wrong is a UserError that names the file and the key."""
     file = folder / CARD
     if not file.is_file():
-        raise ValueError(f"{file} not found: {folder} is no model package; run `dvc repro`, or name another folder")
+        raise UserError(f"{file} not found: {folder} is no model package", "run `dvc repro`, or name another folder")
     try:
         return PackageInfo.model_validate(read_json(file))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "content"
-        raise ValueError(f"{file}: {key}: {first['msg']}; it was edited, or made by another version of Pulmo") from None
+        raise UserError(
+            f"{file}: {key}: {first['msg']}", "it was edited or made by another version of Pulmo: run `dvc repro` again"
+        ) from None

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file, whole_folder, write_bytes, write_csv, write_json
 from pulmo.package.info import CARD, PackageInfo, read_info
 
@@ -38,13 +39,13 @@ def save_package(
 
 
 def verify_package(folder: Path) -> PackageInfo:
-    """The info of a package whose weights are those that model.json describes; any other is a ValueError that names the
+    """The info of a package whose weights are those that model.json describes; any other is a UserError that names the
     file."""
     info, file = read_info(folder), folder / WEIGHTS
     if not file.is_file():
-        raise ValueError(f"{file} not found: the package is incomplete; copy it again or run `dvc repro`")
+        raise UserError(f"{file} not found: the package is incomplete", "copy it again or run `dvc repro`")
     if info.weights_sha256 and sha256_file(file) != info.weights_sha256:
-        raise ValueError(f"{file} is damaged or not the one that {CARD} describes; copy the package again")
+        raise UserError(f"{file} is damaged or not the one that {CARD} describes", "copy the package again")
     return info
 
 
@@ -55,5 +56,5 @@ def read_known(folder: Path) -> dict[str, str]:
         return {}  # a package of an earlier version, or one that was trained but not evaluated
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     if list(table.columns) != ["pixel_sha256", "split"]:
-        raise ValueError(f"{file} does not have the columns pixel_sha256,split; copy the package again")
+        raise UserError(f"{file} does not have the columns pixel_sha256,split", "copy the package again")
     return dict(zip(table.pixel_sha256, table.split, strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes, write_json
 from pulmo.films.labels import LABELS
 from pulmo.metrics.comparison import compare_models
@@ -31,7 +32,7 @@ def write_comparison(
     (.png) and a page (.html), and return the report: that of `compare_models`, with the thresholds on prob_pneumonia
     that each model calls by, and the films called differently as {path, label, name: called}."""
     if names[0] == names[1]:
-        raise ValueError(f"{names[0]} cannot be compared with itself; `pulmo experiments` lists the others")
+        raise UserError(f"{names[0]} cannot be compared with itself", "`pulmo experiments` lists the others")
     a, b = tables
     label, logits, called = a.label.to_numpy(), (a.logit, b.logit), (a.called.to_numpy() == 1, b.called.to_numpy() == 1)
     report = compare_models(label, a.patient, logits, called)

@@ -3,13 +3,14 @@
 import hashlib
 import os
 import shlex
-import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pulmo.base.errors import UserError
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
 from pulmo.tracking.store import find_run, hide_password, load_mlflow, open_store, quote, search, store_uri
 from pulmo.tracking.upkeep import REPLACED
@@ -50,16 +51,16 @@ def find_candidate(root: Path, experiment: str) -> Candidate:
     runs = search(client, f"attributes.run_name = {quote(experiment)} and tags.`{EVALUATED}` = 'true'")
     run = next((run for run in runs if REPLACED not in run.data.tags), None) or find_run(client, experiment)
     if run is None or EVALUATED not in run.data.tags:
-        raise ValueError(
-            f"no evaluated run of {experiment!r} in {hide_password(store_uri(root))}; where `dvc exp show` lists it, "
-            "as it does a colleague's, `pulmo sync` makes its run"
+        raise UserError(
+            f"no evaluated run of {experiment!r} in {hide_password(store_uri(root))}",
+            "where `dvc exp show` lists it, as it does a colleague's, `pulmo sync` makes its run",
         )
     if run.outputs is None or not run.outputs.model_outputs:
         name = run.data.tags.get(EXPERIMENT_TAG)
         cure = (
             f"dvc exp apply {shlex.quote(name)} && dvc exp run -f -s evaluate" if name else "dvc repro -f -s evaluate"
         )
-        raise ValueError(f"the run of {experiment!r} holds no model; `{cure}` makes one that does")
+        raise UserError(f"the run of {experiment!r} holds no model", f"`{cure}` makes one that does")
     return _read_candidate(client, run)
 
 
@@ -76,7 +77,7 @@ def _read_candidate(client: Any, run: Any) -> Candidate:
         model = client.get_logged_model(run.outputs.model_outputs[-1].model_id)
     except load_mlflow().exceptions.MlflowException as error:
         name, reason = run.info.run_name, " ".join(str(error).split())
-        raise ValueError(f"the model of {name!r} is no longer in the store ({reason}); promote another run") from None
+        raise UserError(f"the model of {name!r} is no longer in the store ({reason})", "promote another run") from None
     return Candidate(run.info.run_id, run.info.run_name, model.artifact_location, model.model_id)
 
 
@@ -113,11 +114,11 @@ def read_champion(root: Path) -> Version | None:
 def register(root: Path, candidate: Candidate, tags: Mapping[str, str], replaced: Version | None) -> int:
     """Register the candidate's model and move the alias to it; returns the number of its version.
 
-    ValueError, with nothing changed, where `replaced` is no longer the champion.
+    UserError, with nothing changed, where `replaced` is no longer the champion.
     """
     client, mlflow = open_store(root), load_mlflow()
     if read_champion(root) != replaced:
-        raise ValueError("the champion changed while this model was compared with it; promote again")
+        raise UserError("the champion changed while this model was compared with it", "promote again")
     try:
         client.create_registered_model(MODEL, description="NORMAL or PNEUMONIA from one chest X-ray")
     except mlflow.exceptions.MlflowException as error:
@@ -141,14 +142,17 @@ def fetch_package(root: Path, model: Candidate | Version) -> Path:
         else:
             folder = copy
             if not copy.exists():
-                part = copy.with_suffix(".part")
-                shutil.rmtree(part, ignore_errors=True)
-                download(artifact_uri=source, dst_path=str(part), tracking_uri=store_uri(root))
-                part.replace(copy)
+                copy.parent.mkdir(exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".part-") as part:
+                    download(artifact_uri=source, dst_path=f"{part}/model", tracking_uri=store_uri(root))
+                    if not copy.exists():  # another process may have been faster
+                        Path(part, "model").replace(copy)
     except Exception as error:  # every kind of store has errors of its own
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the model at {source} cannot be had ({reason}); `pulmo doctor` looks at the store") from None
+        raise UserError(
+            f"the model at {source} cannot be had ({reason})", "`pulmo doctor` looks at the store"
+        ) from None
     card = next(iter(sorted(folder.rglob("model.json"))), None)
     if card is None:
-        raise ValueError(f"{source} holds no model package; promote another experiment")
+        raise UserError(f"{source} holds no model package", "promote another experiment")
     return card.parent

@@ -14,6 +14,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
+from pulmo.base.errors import UserError
+
 EXPERIMENT = "pulmo"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -28,7 +30,7 @@ def open_store(root: Path) -> Any:
     """The client, with store and experiment in place; the lock keeps two first runs from creating them at once.
 
     A new sqlite file is made under a temporary name: one whose tables a kill left half-made could not be opened again.
-    ValueError of one line, with the cure, where the store cannot be used.
+    UserError, with the cure, where the store cannot be used.
     """
     uri = store_uri(root)
     served = uri.startswith("http")
@@ -54,8 +56,8 @@ def open_store(root: Path) -> Any:
     return client
 
 
-def unusable(uri: str, error: Exception) -> ValueError:
-    """What is wrong with a store, in one line with the cure."""
+def unusable(uri: str, error: Exception) -> UserError:
+    """The error that says what is wrong with a store, and the cure."""
     reason = " ".join(str(error).split()).partition(" [SQL:")[0].partition(" (Background on")[0]
     version = re.search(r"found version (\w+)", reason)
     migrations = Path(load_mlflow().__file__).parent / "store/db_migrations/versions"
@@ -74,9 +76,8 @@ def unusable(uri: str, error: Exception) -> ValueError:
         cure = f"mv {file} {file}.bad; pulmo sync"
     else:
         cure = "check the file, its folder and the free space"
-    return ValueError(
-        hide_password(f"the MLflow store {uri} cannot be used: {textwrap.shorten(reason, 160)}  ->  {cure}")
-    )
+    message = f"the MLflow store {uri} cannot be used: {textwrap.shorten(reason, 160)}"
+    return UserError(hide_password(message), hide_password(cure))
 
 
 def hide_password(text: str) -> str:

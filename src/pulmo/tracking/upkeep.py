@@ -28,7 +28,7 @@ REPLACED = "pulmo.replaced"  # a run of an experiment whose name another one bea
 
 
 def probe_store(root: Path) -> int:
-    """How many runs the store holds, once a write to it has succeeded; ValueError, within seconds, where none does."""
+    """How many runs the store holds, once a write to it has succeeded; UserError, within seconds, where none does."""
     uri = store_uri(root)
     for key, value in (("MLFLOW_HTTP_REQUEST_TIMEOUT", "5"), ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")):
         os.environ.setdefault(key, value)  # a server that takes the call and never answers

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file, whole_file
 from pulmo.training.reach import reached_code
 from pulmo.training.rows import Films
@@ -83,7 +84,7 @@ class Checkpoint:
         try:
             state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, UnpicklingError) as error:
-            raise ValueError(f"{self.file} is damaged; delete it to train from the start") from error
+            raise UserError(f"{self.file} is damaged", "delete it to train from the start") from error
         return state
 
     def save(self, state: dict[str, Any]) -> None:

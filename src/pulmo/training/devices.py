@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
+from pulmo.base.errors import UserError
 from pulmo.base.params import TrainParams
 from pulmo.model.device import choose_device, choose_precision
 
@@ -49,8 +50,8 @@ def explained_memory(batch_size: int) -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError:
-        raise ValueError(
-            f"the GPU's memory is too small for train.batch_size {batch_size}; try {max(1, batch_size // 2)}"
+        raise UserError(
+            f"the GPU's memory is too small for train.batch_size {batch_size}", f"try {max(1, batch_size // 2)}"
         ) from None
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
 from pulmo.base.files import whole_file
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.model.augmentation import augment, draw_flips, has_few_variants, make_generator
@@ -113,7 +114,7 @@ def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, bf16: b
         size = int(variants * films * np.prod(shape) * 2)
         place = f"{size / 1e6:.0f} MB for {films} films x {variants} variants in {file.parent}"
         if size > shutil.disk_usage(file.parent).free:
-            raise ValueError(f"no room to store the frozen part's outputs ({place}); set train.cache_variants: -1")
+            raise UserError(f"no room to store the frozen part's outputs ({place})", "set train.cache_variants: -1")
         tqdm.write(f"storing the frozen part's outputs: {place}")
         header = {"descr": "<f2", "fortran_order": False, "shape": (variants * films, *shape)}
         with whole_file(file) as temporary, temporary.open("wb") as out:
@@ -136,6 +137,6 @@ def _compute(feed: FilmFeed, batch: tuple[int, Tensor], variants: int, seed: int
     with torch.autocast(gray.device.type, torch.bfloat16, enabled=bf16):
         features = feed.run_frozen(gray).half()
     if not torch.isfinite(features).all():
-        raise ValueError("the frozen part's outputs do not fit into float16; set train.cache_variants: -1")
+        raise UserError("the frozen part's outputs do not fit into float16", "set train.cache_variants: -1")
     features = features.permute(0, 2, 3, 1) if features.ndim == 4 else features
     return features.contiguous().cpu().numpy()

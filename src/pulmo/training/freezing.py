@@ -2,6 +2,7 @@
 
 from torch import fx, nn
 
+from pulmo.base.errors import UserError
 from pulmo.model.weights import find_head
 
 
@@ -26,15 +27,15 @@ def split_frozen(model: nn.Module, freeze: str) -> tuple[nn.Module | None, nn.Mo
         return None, model
     block = find_head(model) if freeze == "backbone" else freeze
     if block not in dict(model.named_modules()) or not block:
-        raise ValueError(f"train.freeze: no block {freeze!r}; choose none, backbone, {', '.join(_blocks(model))}")
+        raise UserError(f"train.freeze: no block {freeze!r}", f"choose none, backbone, {', '.join(_blocks(model))}")
     parts = block.split(".")
     try:
         graph = _Tracer({".".join(parts[:depth]) for depth in range(1, len(parts))}).trace(model)
     except (TypeError, fx.proxy.TraceError) as error:
-        raise ValueError(f"train.freeze: this network cannot be cut behind {freeze!r}; choose backbone") from error
+        raise UserError(f"train.freeze: this network cannot be cut behind {freeze!r}", "choose backbone") from error
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == block]
     if len(calls) != 1:
-        raise ValueError(f"train.freeze: this network cannot be cut behind {freeze!r}; choose backbone")
+        raise UserError(f"train.freeze: this network cannot be cut behind {freeze!r}", "choose backbone")
     cut = calls[0]
     if freeze == "backbone":
         cut = cut.all_input_nodes[0]
@@ -42,8 +43,8 @@ def split_frozen(model: nn.Module, freeze: str) -> tuple[nn.Module | None, nn.Mo
             cut = cut.all_input_nodes[0]  # dropout is drawn anew in every epoch
     prefix, rest = _cut(model, graph, cut)
     if not list(rest.parameters()):
-        raise ValueError(
-            f"train.freeze: nothing is left to train behind {freeze!r}; choose backbone or an earlier block"
+        raise UserError(
+            f"train.freeze: nothing is left to train behind {freeze!r}", "choose backbone or an earlier block"
         )
     prefix.requires_grad_(False).eval()
     return prefix, rest
@@ -58,7 +59,7 @@ def _cut(model: nn.Module, graph: fx.Graph, cut: fx.Node) -> tuple[nn.Module, nn
     def later(node: fx.Node) -> fx.Node:
         if node not in back_copies:
             if node.op != "get_attr":
-                raise ValueError(f"train.freeze: a side branch passes {cut.target}; choose backbone or another block")
+                raise UserError(f"train.freeze: a side branch passes {cut.target}", "choose backbone or another block")
             back_copies[node] = back.node_copy(node)
         return back_copies[node]
 
@@ -90,6 +91,6 @@ def _blocks(model: nn.Module) -> list[str]:
 def _can_cut(model: nn.Module, block: str) -> bool:
     try:
         split_frozen(model, block)
-    except ValueError:
+    except UserError:
         return False
     return True

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
 from pulmo.base.params import TrainParams
 from pulmo.metrics.ranking import ranking
 from pulmo.model.augmentation import make_generator
@@ -131,9 +132,9 @@ def look_at_losses(steps: Steps, state: State, bar: "tqdm[Any]") -> None:
     losses = steps.read_losses()
     for step, loss in losses:
         if not np.isfinite(loss):
-            raise ValueError(
-                f"the loss is not finite at epoch {state.epoch}, step {step}, learning rate {state.lr:g}; "
-                "lower train.lr, or set train.precision: fp32"
+            raise UserError(
+                f"the loss is not finite at epoch {state.epoch}, step {step}, learning rate {state.lr:g}",
+                "lower train.lr, or set train.precision: fp32",
             )
     if losses:
         auroc = f"{state.history[-1]['val_auroc']:.3f}" if state.history else "-"
@@ -152,6 +153,6 @@ def validate(fabric: Fabric, net: nn.Module, feed: Feed, targets: Tensor, state:
     loss = compute_loss(outputs, targets, s.loss, s.label_smoothing).item()
     logits, labels = logit_pneumonia(outputs).cpu().numpy(), targets.cpu().numpy() == 1
     if not np.isfinite(logits).all():
-        raise ValueError(f"the network's outputs are not finite after epoch {state.epoch}; lower train.lr")
+        raise UserError(f"the network's outputs are not finite after epoch {state.epoch}", "lower train.lr")
     auroc = ranking(labels, logits.astype(np.float64))(np.ones((1, len(labels))))["auroc"][0]
     return {"val_loss": loss, "val_accuracy": float(((logits > 0) == labels).mean()), "val_auroc": float(auroc)}

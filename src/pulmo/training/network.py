@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pulmo.base.errors import UserError
 from pulmo.base.params import TrainParams
 from pulmo.model.networks import build_model
 from pulmo.training.freezing import split_frozen
@@ -32,7 +33,9 @@ def _check_size(model: nn.Module, arch: str, size: int) -> None:
             model.eval()(torch.zeros(1, 3, size, size))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"train.arch: {arch} cannot take preprocess.size {size}, raise it ({reason})") from error
+        raise UserError(
+            f"train.arch: {arch} cannot take preprocess.size {size} ({reason})", "raise preprocess.size"
+        ) from error
     model.train()
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from pulmo.base.errors import UserError
+
 _GPU_SHARE = 0.5  # of the free memory that data may take; the rest is for the network
 
 
@@ -27,7 +29,7 @@ def check_classes(**splits: Films) -> None:
     for name, films in splits.items():
         for target, label in enumerate(("NORMAL", "PNEUMONIA")):
             if not (films.targets == target).any():
-                raise ValueError(f"split {name} has no {label} film; check the section split of params.yaml")
+                raise UserError(f"split {name} has no {label} film", "check the section split of params.yaml")
 
 
 class Rows:

@@ -15,6 +15,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
+from pulmo.base.errors import UserError
 from pulmo.evaluation.probes.gradcam import enlarge, find_feature_map, grad_cam
 from pulmo.evaluation.probes.lungs import HOW, find_lungs
 from pulmo.films.labels import LABELS
@@ -63,8 +64,8 @@ def explain_films(
     report: dict[str, Any] = {"note": "", "gallery": shown, "layer": None, "grid": None, "lungs": None}
     try:
         report["layer"] = find_feature_map(model, images[:1], mean, std)
-    except ValueError as error:
-        return report | {"note": str(error), "randomisation": None}
+    except UserError as error:
+        return report | {"note": error.message, "randomisation": None}
 
     def heat_of(network: nn.Module, rows: np.ndarray) -> np.ndarray:
         return grad_cam(network, images[rows], direction[rows], mean, std)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pulmo.base.errors import UserError
 from pulmo.model.scoring import logit_pneumonia, to_input
 from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD
 
@@ -25,7 +26,7 @@ def grad_cam(
     """Heat maps, float32 (N, h, w) on the grid of the last feature map, from 0 to 1 within each film.
 
     `images` uint8 (N, S, S), not empty; `directions` (N,) is 1 for what speaks for PNEUMONIA, -1 for NORMAL. A film in
-    which nothing does has a map of zeros. ValueError where the network has no feature map (`find_feature_map`). No
+    which nothing does has a map of zeros. UserError where the network has no feature map (`find_feature_map`). No
     other thread may use the model meanwhile.
     """
     place = next(model.parameters()).device
@@ -60,7 +61,7 @@ def find_feature_map(
 ) -> str:
     """Name of the last layer whose output still has places (N, channels, h, w); leaves the model in eval mode.
 
-    `image` is any film, uint8 (1, S, S). ValueError where the network ends in tokens instead, as transformers do.
+    `image` is any film, uint8 (1, S, S). UserError where the network ends in tokens instead, as transformers do.
     """
     shapes: list[tuple[str, torch.Size]] = []
     model.eval()
@@ -73,7 +74,10 @@ def find_feature_map(
         model(to_input(gray, mean, std))
     placed = [(name, shape) for name, shape in shapes if len(shape) > 2 and shape[2:].numel() > 1]
     if not placed or len(placed[-1][1]) != 4:
-        raise ValueError("Grad-CAM needs a network that ends in a feature map; this one ends in tokens")
+        raise UserError(
+            "Grad-CAM needs a network that ends in a feature map, and this one ends in tokens",
+            "choose a convolutional train.arch for heat maps",
+        )
     return placed[-1][0]
 
 

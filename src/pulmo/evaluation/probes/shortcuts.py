@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import fft
 
+from pulmo.base.errors import UserError
 from pulmo.films.labels import LABELS
 from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.estimates import estimate, estimate_auroc, estimate_text
@@ -51,7 +52,7 @@ def measure_shortcuts(
     label = (table["label"] == LABELS[1]).to_numpy()
     parts = {name: (table["split"] == name).to_numpy() for name in ("train", "val", "test")}
     if missing := table.path[~parts["train"] & table.logit.isna()].tolist():
-        raise ValueError(f"the predictions lack {missing[0]}; run `dvc repro evaluate` again")
+        raise UserError(f"the predictions lack {missing[0]}", "run `dvc repro evaluate` again")
 
     def auroc(split: str, scores: Floats) -> dict[str, Any]:
         part = parts[split]

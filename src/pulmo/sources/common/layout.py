@@ -13,8 +13,8 @@ from pulmo.films.names import IMAGE_SUFFIXES
 from pulmo.films.table import Listed
 from pulmo.sources.common.archives import is_hidden, name_problem
 
-_EXPECTED = "expected split/class/ or class/ with split train, val or test and class NORMAL or PNEUMONIA"
-_OR_CSV = "other names need a CSV with the labels (data.folder.labels)"
+_EXPECTED = "lay them out as split/class/ or class/, with split train, val or test and class NORMAL or PNEUMONIA"
+_OR_CSV = "or name a CSV with the labels (data.folder.labels)"
 
 
 @dataclass(frozen=True)
