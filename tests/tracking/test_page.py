@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import pytest
 
@@ -69,4 +71,7 @@ def test_the_page_of_this_project_opens_from_any_of_its_folders(client, tmp_path
     finally:
         page.send_signal(signal.SIGINT)
         page.wait(60)
+    time.sleep(1)
+    with pytest.raises(OSError, match="refused"):  # nothing of the server is left
+        urlopen("http://127.0.0.1:5061/health", timeout=5)
     assert list(inner.iterdir()) == [], "no empty store where the command was given"

@@ -6,12 +6,13 @@ MLflow takes the columns of a table from a view that is stored as a tag of the e
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -26,6 +27,16 @@ NOTE = """\
 Every run is one experiment of DVC, under the same name. The table is sorted by validation AUROC. Test is for
 reading, not for choosing. The page to read first is `model_card.html` among the artifacts of a run.
 """
+_SERVER = (
+    *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+    *("--workers", "1", "--uvicorn-opts", "--log-level warning"),
+)
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five more processes, for jobs that Pulmo does not have
+    "PYTHONWARNINGS": "ignore",
+}
 _TAG = f"mlflow.sharedViewState.{VIEW}"
 
 
@@ -69,24 +80,11 @@ def serve_page(root: Path, port: int, seconds: float = 180) -> Iterator[tuple[st
     A store that is a server itself has its own page and needs none here. Telemetry is off.
     """
     uri, server = store_uri(root), f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += [
-        "--workers",
-        "1",
-        "--uvicorn-opts",
-        "--log-level warning",
-        "--backend-store-uri",
-        uri,
-        "--artifacts-destination",
-        str(root / "mlartifacts"),
-    ]
-    environment = {
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "PYTHONWARNINGS": "ignore",
-    }
-    process = subprocess.Popen(command, cwd=root, env=environment)
+    places = ["--backend-store-uri", uri, "--artifacts-destination", str(root / "mlartifacts")]
+    command = [*_SERVER, "--port", str(port), *places]
+    process = subprocess.Popen(
+        command, cwd=root, env=os.environ | _ENVIRONMENT, start_new_session=True
+    )  # with its children
     try:
         end = time.monotonic() + seconds
         while not _answers(server):
@@ -95,7 +93,8 @@ def serve_page(root: Path, port: int, seconds: float = 180) -> Iterator[tuple[st
             time.sleep(0.2)
         yield server, process
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
