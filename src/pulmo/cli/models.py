@@ -18,6 +18,9 @@ def predict(
     package: Package = None,
 ) -> None:
     """Say NORMAL or PNEUMONIA of single films. Not a medical device."""
+    from pulmo.images.guard import prepare
+
+    prepare(films)
     from pulmo.answering.predictor import Predictor
     from pulmo.metrics.estimates import probability_text
 

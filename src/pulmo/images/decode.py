@@ -14,11 +14,16 @@ from pulmo.images.colour import is_deep_colour, read_deep_colour
 from pulmo.images.dicom import decode_dicom
 from pulmo.images.film import DecodedFilm, FittedFilm, Gray, ImageError, check_picture, check_size
 from pulmo.images.gray import fit_picture, stretch
+from pulmo.images.guard import decode_guarded, is_foreign
 from pulmo.images.header import find_header
+from pulmo.images.limits import MemoryShortage
 
 JPEG_MARGIN = 1.5  # a JPEG decoded at half size keeps at least so many pixels per pixel of the target, each way
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_SCANNED = 2_000_000_000  # pixels of all scans of a JPEG: a progressive one takes some ten to refine its pixels
+_PAGES = 10
+_EXIF = 2**16  # bytes; each of its entries may claim all of them
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
@@ -32,7 +37,7 @@ def decode_gray(content: bytes | Path, size_hint: int | None = None) -> Gray:
     that leaves 1.5 times the side: real films then change by less than one gray level. Raises ImageError, also
     where the pixels are all alike, or nearly.
     """
-    film = decode_film(read_content(content), size_hint)
+    film = decode_film(content, size_hint)
     check_picture(film.image)
     return np.array(film.image)
 
@@ -44,23 +49,34 @@ def read_image(content: bytes | Path, size: int, fit: str) -> Gray:
 
 def read_film(content: bytes | Path, size: int, fit: str) -> FittedFilm:
     """As `read_image`, with a note where the film is not shown as its display attributes say."""
-    film = decode_film(read_content(content), size)
+    film = decode_film(content, size)
     check_picture(film.image)
     return FittedFilm(fit_picture(film.image, size, fit), film.note)
 
 
-def read_content(content: bytes | Path) -> bytes:
-    return content.read_bytes() if isinstance(content, Path) else content
+def decode_film(content: bytes | Path, size_hint: int | None) -> DecodedFilm:
+    """As `decode_gray`, with what the file says of the film, which may carry no picture.
+
+    A lack of memory is no fault of the film: MemoryShortage, which names the film where it is a path.
+    """
+    try:
+        data = content.read_bytes() if isinstance(content, Path) else content
+        return decode_guarded(data) if is_foreign(data) else decode_here(data, size_hint)
+    except MemoryError:
+        shortage = MemoryShortage(content.stat().st_size / 1e6 if isinstance(content, Path) else len(content) / 1e6)
+    except MemoryShortage as error:
+        shortage = error
+    raise shortage.of(content) if isinstance(content, Path) else shortage
 
 
-def decode_film(content: bytes, size_hint: int | None) -> DecodedFilm:
-    """As `decode_gray`, of a file's content, and what the file says of the film; it may carry no picture."""
+def decode_here(content: bytes, size_hint: int | None) -> DecodedFilm:
+    """As `decode_film`, in this process, whatever it may do to it."""
     if not content:
         raise ImageError("the file is empty", "copy the film again")
     try:
         header = find_header(content)
         return decode_dicom(content, header) if header else _decode_picture(content, size_hint)
-    except ImageError:
+    except (ImageError, MemoryError, MemoryShortage):
         raise
     except UnidentifiedImageError:
         raise ImageError(
@@ -79,11 +95,15 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
             # libjpeg takes any bytes that follow for the rest of the film
             if not content.endswith(_JPEG_END) and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
                 raise ImageError("the JPEG is truncated: its end marker is missing", "copy the film again")
+            if (scans := content.count(_JPEG_SCAN)) * width * height > _SCANNED:
+                raise ImageError(f"the JPEG has {scans} scans, far more than a film needs", "store the film anew")
             # a quarter or an eighth would be faster still, but moves some films by more than one gray level
             shrink = 2 if size_hint and min(width, height) >= 2 * JPEG_MARGIN * size_hint else 1
             image.draft("L", (width // shrink, height // shrink))
-        elif (pages := getattr(image, "n_frames", 1)) > 1:
+        elif (pages := _count_pages(image)) > 1:
             raise ImageError(f"holds {pages} pages", "store one film per file")
+        if len(image.info.get("exif", b"")) > _EXIF:
+            del image.info["exif"]
         if image.format == "PNG":
             # decoding ignores the checksums, verifying ignores the pixels
             Image.open(io.BytesIO(content)).verify()
@@ -98,6 +118,18 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
         ImageOps.exif_transpose(image, in_place=True)
         gray = _to_gray(image)
         return DecodedFilm(ImageChops.invert(gray) if inverted else gray, width, height, mode)
+
+
+def _count_pages(image: Image.Image) -> int:
+    """Pages of a picture; of a TIFF, whose pages are a chain, no more than a few are counted."""
+    if not isinstance(image, TiffImageFile):
+        return int(getattr(image, "n_frames", 1))
+    for page in range(1, _PAGES):
+        try:
+            image.seek(page)
+        except EOFError:
+            return page
+    return _PAGES
 
 
 def _to_gray(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pulmo.base.errors import UserError
+from pulmo.images.limits import allow_pixels
 
 Gray = NDArray[np.uint8]
 MAX_PIXELS = 64_000_000  # four times the largest X-ray detectors
@@ -18,6 +19,9 @@ _SAMPLE = 128  # pixels each way that are looked at first, because counting all 
 
 class ImageError(UserError):
     """A film that cannot be decoded; the message is the reason in one line, without the file's name."""
+
+    def __init__(self, message: str, hint: str = "store the film anew") -> None:
+        super().__init__(message, hint)
 
     def __init__(self, message: str, hint: str = "copy the film again or store it anew") -> None:
         super().__init__(message, hint)
@@ -39,6 +43,7 @@ class FittedFilm(NamedTuple):
 
 
 def check_size(width: int, height: int) -> None:
+    """Refuse a film that is empty or too large, before it is decoded. Raises MemoryShortage where it does not fit."""
     if width < 1 or height < 1:
         raise ImageError(f"the image is {width} x {height} pixels", "store the film anew")
     if width * height > MAX_PIXELS:
@@ -46,6 +51,7 @@ def check_size(width: int, height: int) -> None:
             f"{width} x {height} pixels are more than the {MAX_PIXELS // 10**6} million allowed",
             "store the film at a smaller size",
         )
+    allow_pixels(width * height)
 
 
 def check_picture(image: Image.Image) -> None:

@@ -54,7 +54,7 @@ def stretch(values: NDArray[Any]) -> Gray:
 
 def has_levels(histogram: NDArray[np.int64]) -> bool:
     """True where deep pixels become at least four gray levels; single pixels do not make a level."""
-    return np.count_nonzero(histogram > histogram.sum() * _RARE) >= _LEAST_LEVELS
+    return bool(np.count_nonzero(histogram > histogram.sum() * _RARE) >= _LEAST_LEVELS)
 
 
 def scale(values: NDArray[Any], black: float, white: float) -> Gray:

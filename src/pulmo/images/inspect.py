@@ -31,7 +31,7 @@ class FileFacts:
 def inspect_file(path: Path) -> FileFacts:
     """Decode a whole film and describe it; damaged content gives empty facts, a missing file an OSError."""
     try:
-        film = decode_film(path.read_bytes(), None)
+        film = decode_film(path, None)
     except ImageError:
         return FileFacts(0, 0, "", "")
     digest = hashlib.sha256("{} x {} ".format(*film.image.size).encode() + film.image.tobytes())

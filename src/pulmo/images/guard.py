@@ -1,0 +1,135 @@
+"""Foreign films are decoded in a process of their own: what ends, freezes or fills it costs that film alone.
+
+JPEG, PNG and BMP stay in the calling process, because their decoders are well tried and most films are such.
+"""
+
+import atexit
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+
+from pulmo.images.film import DecodedFilm, ImageError
+from pulmo.images.header import find_header
+from pulmo.images.limits import MemoryShortage
+
+_TIFF, _RIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"RIFF"
+_HEAD = 4096
+_SIZE = struct.Struct("<Q")
+# What the system ends a process with that took too long, and what it ends any with when memory runs out
+_TOO_LONG, _OUT_OF_MEMORY = signal.SIGPROF, signal.SIGKILL
+
+# Threads and their heaps take addresses, which are what is limited
+_FRUGAL = dict.fromkeys(("MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+_lock = threading.Lock()
+_idle: list["Worker"] = []
+
+
+def is_foreign(content: bytes) -> bool:
+    """True where a film is decoded in a process of its own: TIFF, WebP and DICOM."""
+    return content.startswith((*_TIFF, _RIFF)) or find_header(content) is not None
+
+
+class Worker:
+    """A process that decodes one film after the other; it ends with the process that started it."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", "-m", "pulmo.images.worker"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | _FRUGAL
+        )
+
+    def decode(self, content: bytes) -> DecodedFilm:
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            send(self.process.stdin, content)
+            answer = pickle.loads(receive(self.process.stdout))
+        except (OSError, EOFError):
+            raise _explain(self.process.wait(), len(content)) from None
+        if isinstance(answer, Exception):
+            raise answer
+        size, pixels, facts = answer
+        return DecodedFilm(Image.frombytes("L", size, pixels), *facts)
+
+    def end(self) -> None:
+        """Stop the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+
+
+def decode_guarded(content: bytes) -> DecodedFilm:
+    """Decode a film in a worker. Raises ImageError, also where the worker does not survive; MemoryShortage."""
+    worker = _take_worker()
+    try:
+        return worker.decode(content)
+    finally:
+        if worker.process.poll() is None:
+            with _lock:
+                _idle.append(worker)
+
+
+def _take_worker() -> Worker:
+    with _lock:
+        while _idle:
+            if (worker := _idle.pop()).process.poll() is None:
+                return worker
+    return Worker()
+
+
+def prepare(films: Iterable[Path]) -> None:
+    """Start a worker where one of the films is foreign, so that it is ready when the model is."""
+    for film in films:
+        try:
+            with film.open("rb") as file:
+                foreign = is_foreign(file.read(_HEAD))
+        except (OSError, ImageError):  # said where the film is read
+            continue
+        if foreign:
+            with _lock:
+                _idle.append(Worker())
+            return
+
+
+def send(pipe: IO[bytes], content: bytes) -> None:
+    pipe.write(_SIZE.pack(len(content)))
+    pipe.write(content)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> bytes:
+    """The next message of a pipe; EOFError at its end."""
+    size = pipe.read(_SIZE.size)
+    if len(size) < _SIZE.size:
+        raise EOFError
+    content = pipe.read(_SIZE.unpack(size)[0])
+    if len(content) < _SIZE.unpack(size)[0]:
+        raise EOFError
+    return content
+
+
+def _explain(status: int, size: int) -> Exception:
+    if status == -_TOO_LONG:
+        return ImageError("decoding takes longer than any film of its size needs")
+    if status == -_OUT_OF_MEMORY:
+        return MemoryShortage(size / 1e6)
+    name = signal.Signals(-status).name if status < 0 else f"exit code {status}"
+    return ImageError(f"decoding ended its process ({name}), so the film is damaged")
+
+
+def _end_workers() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+atexit.register(_end_workers)
+os.register_at_fork(after_in_child=_idle.clear)  # whose pipes are the parent's

@@ -1,0 +1,84 @@
+"""Memory and processor time that decoding one film may take."""
+
+import resource
+import signal
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pulmo.base.errors import UserError
+
+_MEGABYTE = 2**20
+_MEMORY = 256 * _MEGABYTE  # beside what the film's file and its pixels account for
+_COPIES = 6  # of the file's content, and of what its compressed pixels become
+_PIXEL = 24  # bytes, where colour of 16 bits is weighed and stretched
+_LEAST = 4  # bytes a pixel, of the simplest film
+_SECONDS, _SECONDS_A_MEGABYTE, _SECONDS_A_MEGAPIXEL = 1.5, 1.0, 0.3
+_STATM = Path("/proc/self/statm")  # Linux; elsewhere memory is not limited
+
+_ceiling = resource.getrlimit(resource.RLIMIT_AS)[0]  # what whoever started this process allows it
+_limited = False
+
+
+class MemoryShortage(UserError):
+    """Decoding stopped for want of memory, which says nothing about the film."""
+
+    def __init__(self, megabytes: float) -> None:
+        reason = f"decoding takes about {max(1, megabytes):,.0f} MB of memory, which cannot be had"
+        super().__init__(reason, "free memory, then run again")
+        self.megabytes = megabytes
+
+    def __reduce__(self) -> tuple[type, tuple[float], dict[str, str]]:
+        return type(self), (self.megabytes,), {"message": self.message}
+
+    def of(self, film: Path) -> Self:
+        """The same, naming the film."""
+        self.message = f"{film}: {self.message}"
+        return self
+
+
+def limit_film(size: int) -> None:
+    """Limit this process, from now on, to what a film whose file has `size` bytes may take."""
+    global _limited
+    _limited = True
+    _limit_memory(_MEMORY + _COPIES * size)
+    _limit_seconds(_SECONDS + _SECONDS_A_MEGABYTE * size / _MEGABYTE)
+
+
+def lift_limits() -> None:
+    """End the limits of one film, for the work between two."""
+    _limit_seconds(0)
+    resource.setrlimit(resource.RLIMIT_AS, (_ceiling, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def is_short() -> bool:
+    """True where this process may take all that it was started with, so that a lack of memory is no film's fault."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0] == _ceiling
+
+
+def allow_pixels(pixels: int) -> None:
+    """Make sure that there is memory for so many pixels, and raise the limits of this process, where it has any, by
+    what they take. Raises MemoryShortage."""
+    try:
+        if _limited:
+            _limit_memory(_MEMORY + _PIXEL * pixels)
+            _limit_seconds(signal.getitimer(signal.ITIMER_PROF)[0] + _SECONDS_A_MEGAPIXEL * pixels / 1e6)
+        np.empty(_LEAST * pixels, np.uint8)  # untouched, it costs nothing
+    except MemoryError:
+        raise MemoryShortage(_LEAST * pixels / 1e6) from None
+
+
+def _limit_memory(room: int) -> None:
+    if not _STATM.exists():
+        return
+    pages = int(_STATM.read_text().split()[0])
+    wanted = pages * resource.getpagesize() + room
+    if _ceiling != resource.RLIM_INFINITY:
+        wanted = min(wanted, _ceiling)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _limit_seconds(seconds: float) -> None:
+    """The system ends this process after so many seconds of its processors, even within a library."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)

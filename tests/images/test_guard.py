@@ -1,0 +1,188 @@
+"""A film that ends, freezes or fills the process that decodes it costs itself alone, and a lack of memory is none."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from film_files import GRAY, ODD, TWELVE, TWELVE_BITS, dicom, encode
+from PIL import Image
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless
+
+from pulmo.images import guard
+from pulmo.images.decode import decode_film, decode_gray
+from pulmo.images.film import ImageError
+
+FOREIGN = dicom(TWELVE, **TWELVE_BITS)
+
+
+def workers() -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [child for child in children if "pulmo.images.worker" in child.cmdline()]
+
+
+@pytest.fixture
+def one_worker() -> Iterator[psutil.Process]:
+    guard._end_workers()
+    decode_gray(FOREIGN)
+    (worker,) = workers()
+    yield worker
+    guard._end_workers()
+
+
+@pytest.mark.parametrize("content", [encode(GRAY, "JPEG"), encode(GRAY, "PNG"), encode(GRAY, "BMP"), b"no film"])
+def test_ordinary_films_start_no_process(content: bytes) -> None:
+    guard._end_workers()
+    try:
+        decode_film(content, None)
+    except ImageError:
+        assert content == b"no film"
+    assert not workers()
+
+
+@pytest.mark.parametrize("content", [encode(GRAY, "TIFF"), encode(GRAY, "WEBP"), FOREIGN, FOREIGN[132:]])
+def test_foreign_films_share_a_process_of_their_own(content: bytes, one_worker: psutil.Process) -> None:
+    assert decode_film(content, None).image.size == (320, 240)
+    assert workers() == [one_worker]
+
+
+def test_a_worker_that_dies_costs_its_film_alone(one_worker: psutil.Process) -> None:
+    expected = decode_gray(FOREIGN)
+    one_worker.suspend()
+    killer = threading.Timer(0.5, lambda: os.kill(one_worker.pid, signal.SIGSEGV))
+    killer.start()
+    os_continue = threading.Timer(0.6, one_worker.resume)
+    os_continue.start()
+    with pytest.raises(ImageError, match=r"ended its process \(SIGSEGV\)"):
+        decode_gray(FOREIGN)
+    np.testing.assert_array_equal(decode_gray(FOREIGN), expected)
+
+
+def test_a_worker_that_died_between_films_is_replaced(one_worker: psutil.Process) -> None:
+    one_worker.kill()
+    while one_worker.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert decode_gray(FOREIGN).shape == GRAY.shape
+
+
+def test_workers_end_with_the_process_that_started_them() -> None:
+    script = (
+        "import sys, time; from pulmo.images.decode import decode_gray\n"
+        "decode_gray(sys.stdin.buffer.read()); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(FOREIGN)
+        process.stdin.close()
+        process.stdout.readline()
+        children = psutil.Process(process.pid).children()
+        process.kill()
+    assert children
+    assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+def run(script: str, *arguments: str, memory: int = 0) -> "subprocess.CompletedProcess[str]":
+    """Run a script, with no more address space than `memory` MB."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({memory} << 20,) * 2)\n" if memory else ""
+    command = [sys.executable, "-c", limit + script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_time_and_memory_of_a_film_are_limited() -> None:
+    assert run("from pulmo.images.limits import *; limit_film(0)\nwhile True: pass").returncode == -signal.SIGPROF
+    filled = run("from pulmo.images.limits import *; limit_film(0); bytearray(2**30)")
+    assert "MemoryError" in filled.stderr
+    allowed = run("from pulmo.images.limits import *; limit_film(0); allow_pixels(50_000_000); bytearray(2**30)")
+    assert allowed.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+def test_short_memory_is_no_damage(kind: str, tmp_path: Path) -> None:
+    film = tmp_path / "large.film"
+    options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
+    film.write_bytes(encode(Image.linear_gradient("L").resize((7900, 7900)), kind, **options))
+    inspect = "import sys, pathlib; from pulmo.images.inspect import inspect_file\n"
+    inspect += "print(inspect_file(pathlib.Path(sys.argv[1])).width)"
+    assert run(inspect, str(film)).stdout == "7900\n"
+    short = run(inspect, str(film), memory=300)
+    assert short.returncode == 1
+    last = [line for line in short.stderr.splitlines() if "Shortage" in line][-1]
+    assert f"{film}: decoding takes about" in last
+    assert "MB of memory" in last
+
+
+def repeated_scans(jpeg: bytes, times: int) -> bytes:
+    scan = jpeg.rfind(b"\xff\xda")
+    return jpeg[:-2] + jpeg[jpeg.rfind(b"\xff\xc4", 0, scan) : -2] * times + jpeg[-2:]
+
+
+def chained_pages(count: int) -> bytes:
+    content = bytearray(b"II*\0\x08\0\0\0")
+    for page in range(count):
+        after = len(content) + 42 if page < count - 1 else 0
+        entries = ((256, 3, 16), (257, 3, 16), (273, 4, 8))
+        content += struct.pack("<H", 3) + b"".join(struct.pack("<HHII", tag, kind, 1, v) for tag, kind, v in entries)
+        content += struct.pack("<I", after)
+    return bytes(content)
+
+
+def impossible_precision() -> bytes:
+    jpeg = bytearray(encode(ODD, "JPEG"))
+    jpeg[jpeg.find(b"\xff\xc0") + 4] = 152
+    return bytes(jpeg)
+
+
+LARGE = encode(Image.new("L", (8000, 8000), 7), "JPEG2000", no_jp2=True)
+HOSTILE = {
+    "precision 152": dicom(ODD, JPEGBaseline8Bit, impossible_precision()),
+    "precision 152 in JPEG-LS": dicom(ODD, JPEGLSLossless, impossible_precision()),
+    "box of length 0": dicom(ODD, JPEG2000Lossless, b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(8)),
+    "codestream larger than the header": dicom(ODD, JPEG2000Lossless, LARGE),
+    "boxed codestream larger than the header": dicom(
+        ODD, JPEG2000Lossless, encode(Image.new("L", (8000, 8000), 7), "JPEG2000")
+    ),
+    "many pages": chained_pages(50_000),
+    "many scans": repeated_scans(encode(Image.new("L", (4000, 4000), 7), "JPEG", progressive=True), 300),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_film_is_refused_at_once(name: str, one_worker: psutil.Process) -> None:
+    began = sum(one_worker.cpu_times()[:2]) + time.process_time()
+    with pytest.raises(ImageError):
+        decode_gray(HOSTILE[name])
+    assert sum(one_worker.cpu_times()[:2]) + time.process_time() - began < 1
+    assert one_worker.memory_info().vms < 1e9
+    assert workers() == [one_worker], "the door should be closed before the worker dies"
+
+
+def test_reported_hostile_films_are_refused(shared: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(shared / "cases" / "make_hostile.py"), str(tmp_path / "out")], check=True)
+    films = sorted((tmp_path / "out").iterdir())
+    assert len(films) >= 8
+    decode_gray(FOREIGN)
+    for film in films:
+        began = time.monotonic()
+        with pytest.raises(ImageError):
+            decode_gray(film)
+        assert time.monotonic() - began < 5, film.name
+    assert decode_gray(FOREIGN).shape == GRAY.shape
+
+
+def test_jpeg_in_dicom_keeps_its_colours() -> None:
+    colour = np.stack([GRAY, GRAY // 2, 255 - GRAY], 2)
+    luma = np.asarray(Image.fromarray(colour).convert("L")).astype(int)
+    plain = encode(Image.fromarray(colour), "JPEG", quality=95, subsampling=0)
+    raw = encode(Image.fromarray(colour), "JPEG", quality=95, keep_rgb=True)
+    for jpeg, mode in ((plain, "YBR_FULL_422"), (raw, "RGB")):
+        decoded = decode_gray(dicom(colour, JPEGBaseline8Bit, jpeg, PhotometricInterpretation=mode))
+        assert np.abs(decoded - luma).mean() < 2
