@@ -20,9 +20,6 @@ _SAMPLE = 128  # pixels each way that are looked at first, because counting all 
 class ImageError(UserError):
     """A film that cannot be decoded; the message is the reason in one line, without the file's name."""
 
-    def __init__(self, message: str, hint: str = "store the film anew") -> None:
-        super().__init__(message, hint)
-
     def __init__(self, message: str, hint: str = "copy the film again or store it anew") -> None:
         super().__init__(message, hint)
 
