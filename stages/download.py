@@ -12,9 +12,8 @@ def main() -> None:
     params = load_params(paths.PARAMS).data
     settings = getattr(params, params.source).model_dump()
     if params.source == "folder":
-        settings = {
-            key: paths.own_films(value, f"data.folder.{key}") if value else None for key, value in settings.items()
-        }
+        for key in ("path", "labels"):
+            settings[key] = paths.own_films(settings[key], f"data.folder.{key}") if settings[key] else None
     paths.FILMS.unlink(missing_ok=True)
     with whole_folder(paths.RAW) as raw:
         listed, provenance = fetch_source(params.source, settings, raw)

@@ -35,7 +35,9 @@ def test_every_knob_has_a_comment():
     bare = [
         line
         for line in TEXT.splitlines()
-        if line.strip() and "#" not in line and line.split(":")[0].strip() not in {*sections, "phantom", "folder"}
+        if line.strip()
+        and "#" not in line
+        and line.split(":")[0].strip() not in {*sections, "phantom", "folder", "columns"}
     ]
     known = ("kaggle", "huggingface", "handle", "repo", "seed", "label_smoothing", "optimizer", "lr", "weight_decay")
     known += ("warmup_epochs", "epochs", "batch_size", "size")
@@ -93,9 +95,9 @@ BAD = [
     ("bootstrap: 2000", "bootstrap: 10", r"evaluate\.bootstrap"),
     ("tta_views: 1", "tta_views: 0", r"evaluate\.tta_views: .*greater than or equal to 1"),
     ("tta_views: 1", "tta_views: 99", rf"evaluate\.tta_views: .*less than or equal to {len(TTA_VIEWS)}"),
-    ("split:", "splits:", r"key split is missing.*unknown key splits"),
-    ("split:", "split", "not valid YAML"),
-    ("split:", "\tsplit:", "not valid YAML"),
+    ("\nsplit:", "\nsplits:", r"key split is missing.*unknown key splits"),
+    ("\nsplit:", "\nsplit", "not valid YAML"),
+    ("\nsplit:", "\n\tsplit:", "not valid YAML"),
 ]
 
 

@@ -23,11 +23,14 @@ from pulmo.sources.folder import fetch
 FILM = hubs.jpeg()
 
 
+NO_FILMS = (".txt", ".csv", ".db", ".gz")
+
+
 def build(root: Path, *names: str) -> Path:
-    """A folder with these files, every one of them a film with bytes of its own."""
+    """A folder with these files, every one of them a film with bytes of its own, but for notes and the like."""
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(hubs.jpeg(number))
+        (root / name).write_bytes(b"no film" if name.endswith(NO_FILMS) else hubs.jpeg(number))
     return root
 
 
@@ -140,7 +143,7 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
     (path / "PNEUMONIA" / "circle").symlink_to(path)
     (path / "NORMAL" / "c.jpeg").symlink_to(elsewhere / "b.jpeg")
     (tmp_path / "raw").mkdir()
-    fetch(tmp_path / "raw", path)
+    fetch(tmp_path / "raw", path, follow_links=True)
     assert set(hubs.content_of(tmp_path / "raw")) == {
         "NORMAL/a.jpeg", "NORMAL/c.jpeg", "PNEUMONIA/a.jpeg", "PNEUMONIA/more/b.jpeg"
     }  # fmt: skip
@@ -323,10 +326,7 @@ BAD_CSVS = {
     "header alone": ("path,label\n", "names no film"),
     "no header": (GOOD, "it must name the columns"),
     "missing column": ("path,patient\nimages/1.jpeg,1\n", "the first line is 'path,patient'"),
-    "unknown column": ("path,label,age\nimages/1.jpeg,NORMAL,3\n", "the first line is 'path,label,age'"),
     "column twice": ("path,label,label\nimages/1.jpeg,NORMAL,NORMAL\n", "the first line is 'path,label,label'"),
-    "semicolons": ("path;label\nimages/1.jpeg;NORMAL\n", "the first line is 'path;label'"),
-    "tabs": ("path\tlabel\nimages/1.jpeg\tNORMAL\n", "separated by commas"),
     "too few values": (f"path,label\n{GOOD}images/3.dcm\n", "line 4: 1 values for 2 columns"),
     "too many values": (f"path,label\n{GOOD}images/3.dcm,NORMAL,\n", "line 4: 3 values for 2 columns"),
     "missing file": (
@@ -357,7 +357,6 @@ BAD_CSVS = {
         "images/2.jpeg has no patient while others have",
     ),
     "latin-1": ("path,label\ngrö.jpeg,NORMAL\n".encode("latin-1"), "is not UTF-8 text"),
-    "utf-16": ("path,label\nimages/1.jpeg,NORMAL\n".encode("utf-16"), "is not UTF-8 text"),
     "line break in a path": (f'path,label\n{GOOD}"images/\n3.dcm",NORMAL\n', "there is no file 'images/\\n3.dcm'"),
     "unclosed quote": ('path,label\n"images/1.jpeg,NORMAL\n', "is not a readable CSV"),
 }

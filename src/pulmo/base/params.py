@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
+ColumnName = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _MOST_SHOWN = 200  # characters of a wrong value in a message
 MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, where torch is
@@ -43,9 +44,20 @@ class HuggingFaceParams(Section):
     revision: Annotated[str, Field(min_length=1)]
 
 
+class ColumnParams(Section):
+    path: ColumnName
+    label: ColumnName
+    patient: ColumnName
+    split: ColumnName
+
+
 class FolderParams(Section):
     path: str
     labels: str
+    columns: ColumnParams
+    label_values: dict[str | int, Literal["NORMAL", "PNEUMONIA"]]
+    partial: bool
+    follow_links: bool
 
 
 class DataParams(Section):

@@ -12,11 +12,13 @@ import lzma
 import re
 import shutil
 import stat
+import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +27,7 @@ from typing import IO
 from tqdm import tqdm
 
 from pulmo.base.errors import UserError
+from pulmo.films.contents import HEAD, is_film
 
 MAX_MEMBERS = 1_000_000
 MAX_RATIO = 200  # unpacked bytes per packed byte; X-rays pack 1 to 20 times, a bomb 1,000 times and more
@@ -41,6 +44,9 @@ _STREAMS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
 }
 ARCHIVE_SUFFIXES = (".zip", *_STREAMS)
 
+_AS_BYTES = "bytes"  # in place of an encoding: names as they are written, in Python's escapes
+_LEGACY = ("cp437", "cp850", "cp1252", "cp932", "gb18030", "big5", "cp949", "cp1250", "cp866", "cp1251", "mac_roman")
+_UTF8_NAME = 0x800  # flag of a zip's member
 _ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -62,6 +68,14 @@ class ArchiveError(UserError):
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A file of a source."""
+
+    size: int  # bytes
+    is_film: bool  # by its content or suffix
+
+
+@dataclass(frozen=True)
 class _Member:
     name: str
     size: int  # bytes, as declared
@@ -75,16 +89,30 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def list_members(archive: Path) -> dict[str, int]:
-    """Names of the visible files in an archive, forward slashes between, and sizes in bytes; ArchiveError if unsafe."""
+def list_members(archive: Path, encoding: str = "") -> dict[str, Entry]:
+    """The visible files of an archive by their names, forward slashes between; ArchiveError if it is unsafe.
+
+    `encoding`: of names that the archive does not declare as Unicode, as `find_encoding` tells.
+    """
+    entries: dict[str, Entry] = {}
     with _damage_explained(archive):
-        return {member.name: member.size for member in _files(archive) if not is_hidden(member.name)}
+        for member in _files(archive, encoding):
+            if is_hidden(member.name):
+                continue
+            content = member.open()
+            assert content is not None
+            with content:
+                film = is_film(member.name, content.read(HEAD))
+            if film and (problem := name_problem(member.name)):
+                raise ArchiveError(f"{archive} is refused: {member.name!a} {problem}", _RENAME)
+            entries[member.name] = Entry(member.size, film)
+    return entries
 
 
-def unpack(archive: Path, targets: Mapping[str, Path]) -> None:
+def unpack(archive: Path, targets: Mapping[str, Path], encoding: str = "") -> None:
     """Write the members named in `targets` to the paths given there, which must not exist; ArchiveError if unsafe."""
     with _damage_explained(archive), tqdm(total=len(targets), desc="unpack", unit="file", disable=None) as progress:
-        for member in _files(archive):
+        for member in _files(archive, encoding):
             if member.name not in targets:
                 continue
             target = targets[member.name]
@@ -101,15 +129,38 @@ def unpack(archive: Path, targets: Mapping[str, Path]) -> None:
             progress.update()
 
 
+def find_encoding(archive: Path, names: Collection[str]) -> str:
+    """The legacy encoding under which most members bear one of `names` (file names without folders), or an empty text.
+
+    Neither zip nor tar says in which encoding an older program wrote its names; a CSV beside it does.
+    """
+    if all(name.isascii() for name in names):
+        return ""
+    wanted = {unicodedata.normalize("NFC", name) for name in names}
+    with _damage_explained(archive):
+        written = [member.name.encode("utf-8", "surrogateescape") for member in _members(archive, _AS_BYTES)]
+    matches = {encoding: _count_names(written, encoding, wanted) for encoding in ("utf-8", *_LEGACY)}
+    best = max(matches, key=lambda encoding: matches[encoding])  # the first of those that match as many
+    return best if matches[best] > matches["utf-8"] else ""
+
+
+def _count_names(written: Iterable[bytes], encoding: str, wanted: Collection[str]) -> int:
+    names = (name.decode(encoding, "replace").replace("\\", "/").rpartition("/")[2] for name in written)
+    return sum(unicodedata.normalize("NFC", name) in wanted for name in names)
+
+
 def is_hidden(name: str) -> bool:
     """Whether a path lies in what macOS and others leave behind: names with a leading dot, __MACOSX."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
+def leaves_folder(name: str) -> bool:
+    """Whether a relative path leads out of the folder that it is relative to."""
+    return bool(name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"))
+
+
 def name_problem(name: str) -> str:
     """Why a relative path cannot be a film's path here, or an empty text. Another name is the cure."""
-    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
-        return "would leave the target folder"
     if "\\" in name or any(character < " " for character in name):
         return "has a backslash or a control character in its name"
     if any("\ud800" <= character <= "\udfff" for character in name):
@@ -117,22 +168,21 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def _files(archive: Path) -> Iterator[_Member]:
+def _files(archive: Path, encoding: str) -> Iterator[_Member]:
     """The regular files of an archive in stored order; the first member that is unsafe ends it with an ArchiveError."""
     limit = max(ALWAYS_ALLOWED, MAX_RATIO * archive.stat().st_size)
-    suffix = next((suffix for suffix in _STREAMS if archive.name.lower().endswith(suffix)), "")
-    members = _tar_members(archive, _STREAMS[suffix], limit) if suffix else _zip_members(archive)
     seen: set[str] = set()
     total = 0
-    for count, member in enumerate(members, 1):
-        name = str(PurePosixPath(member.name))
-        problem = (reason, _RENAME) if (reason := name_problem(member.name)) else member.problem
+    for count, member in enumerate(_members(archive, encoding), 1):
+        written = member.name.replace("\\", "/")  # Windows' own tools write its separator
+        name = str(PurePosixPath(written))
+        problem = ("would leave the target folder", _RENAME) if leaves_folder(written) else member.problem
         if problem:
             raise ArchiveError(f"{archive} is refused: {member.name!a} {problem[0]}", problem[1])
         total += member.size
         if total > limit or count > MAX_MEMBERS:
             raise _bomb(archive)
-        if member.is_folder:
+        if member.is_folder or written.endswith("/"):
             continue
         if name in seen:
             raise ArchiveError(f"{archive} is refused: it holds {name} twice", "rename one of the two and pack again")
@@ -140,26 +190,67 @@ def _files(archive: Path) -> Iterator[_Member]:
         yield _Member(name, member.size, False, None, member.open)
 
 
-def _zip_members(archive: Path) -> Iterator[_Member]:
+def _members(archive: Path, encoding: str) -> Iterator[_Member]:
+    limit = max(ALWAYS_ALLOWED, MAX_RATIO * archive.stat().st_size)
+    suffix = next((suffix for suffix in _STREAMS if archive.name.lower().endswith(suffix)), "")
+    if suffix:
+        return _tar_members(archive, _STREAMS[suffix], limit, encoding)
+    return _zip_members(archive, encoding)
+
+
+def _zip_members(archive: Path, encoding: str) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
             problem = None
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 problem = _LINK
             elif info.flag_bits & 1:
-                problem = "is encrypted", "pack it again without a password"
+                problem = ("is encrypted", "pack it again without a password")
             elif info.compress_type not in _ZIP_METHODS:
-                problem = f"is compressed by method {info.compress_type}, which cannot be read", "pack it again"
-            yield _Member(info.filename, info.file_size, info.is_dir(), problem, partial(opened.open, info))
+                problem = (f"is compressed by method {info.compress_type}, which cannot be read", "pack it again")
+            name = _zip_name(info, encoding)
+            yield _Member(name, info.file_size, info.is_dir(), problem, partial(opened.open, info))
 
 
-def _tar_members(archive: Path, decompress: Callable[[Path], io.BufferedIOBase], limit: int) -> Iterator[_Member]:
+def _zip_name(info: zipfile.ZipInfo, encoding: str) -> str:
+    """The name of a member, whose bytes zipfile reads as code page 437 unless they are declared to be UTF-8."""
+    if info.flag_bits & _UTF8_NAME or info.filename.isascii():
+        return info.filename
+    try:
+        written = info.filename.encode("cp437")
+    except UnicodeEncodeError:  # a later zipfile has read the extra field itself
+        return info.filename
+    declared = _unicode_path(info.extra, written)
+    for candidate in filter(None, ("utf-8" if declared else "", encoding, "utf-8")):
+        with suppress(UnicodeDecodeError):
+            errors = "surrogateescape" if candidate == _AS_BYTES else "strict"
+            return (declared or written).decode("utf-8" if candidate == _AS_BYTES else candidate, errors)
+    return info.filename
+
+
+def _unicode_path(extra: bytes, written: bytes) -> bytes:
+    """The name in UTF-8 that Info-ZIP and others store beside one in a legacy encoding, or nothing."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + length], extra[4 + length :]
+        if kind == 0x7075 and field[1:5] == struct.pack("<L", zlib.crc32(written)):
+            return field[5:]
+    return b""
+
+
+def _tar_members(
+    archive: Path, decompress: Callable[[Path], io.BufferedIOBase], limit: int, encoding: str
+) -> Iterator[_Member]:
     with decompress(archive) as content:
         metered = _Metered(content, limit, archive)
-        with tarfile.open(fileobj=metered, mode="r:") as opened:
+        with tarfile.open(fileobj=metered, mode="r:", encoding="utf-8") as opened:
             for info in opened:
                 problem = None if info.isdir() or (info.isreg() and not info.issparse()) else _LINK
-                yield _Member(info.name, info.size, info.isdir(), problem, partial(opened.extractfile, info))
+                name = info.name
+                if encoding not in ("", _AS_BYTES) and not name.isascii():
+                    with suppress(UnicodeDecodeError):
+                        name = name.encode("utf-8", "surrogateescape").decode(encoding)
+                yield _Member(name, info.size, info.isdir(), problem, partial(opened.extractfile, info))
             # tarfile takes a cut or garbled header for the end; the true end is a block of zeros.
             metered.seek(opened.offset)
             if metered.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

@@ -1,93 +1,206 @@
-"""A CSV that names the films of a folder: columns path and label, and patient and split where they are known."""
+"""A CSV that names the films of a folder: path and label, and patient and split where they are known."""
 
-import csv
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pulmo.base.errors import UserError
-from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
+from pulmo.films.labels import CLASS_NAMES, LABELS, SPLIT_NAMES
 from pulmo.films.table import Listed
-from pulmo.sources.common.layout import is_film, normal_form
+from pulmo.sources.common.archives import Entry, leaves_folder
+from pulmo.sources.common.layout import choose_films, normal_form
+from pulmo.sources.common.tables import read_table
 
-REQUIRED, OPTIONAL = {"path", "label"}, {"patient", "split"}
+REQUIRED, OPTIONAL = ("path", "label"), ("patient", "split")
+_PARTIAL = "data.folder.partial: true"
 
 
-def read_labels(table: Path, names: Collection[str]) -> dict[str, Listed]:
-    """The film that the CSV makes of each file among `names` (paths relative to the source's root).
+@dataclass(frozen=True)
+class Reading:
+    """How a CSV is read; params.yaml explains each field below data.folder."""
 
-    Paths in the CSV are relative to that root. Where it has no column split, a folder named train, val or test tells.
-    Every image needs a row and every row an image; what is wrong is a UserError that names the file and the line.
+    columns: Mapping[str, str] = field(default_factory=dict)  # path, label, patient, split -> name in the CSV
+    label_values: Mapping[str, str] = field(default_factory=dict)  # value in small letters -> NORMAL or PNEUMONIA
+    partial: bool = False
+
+
+def read_paths(table: Path, reading: Reading) -> list[str]:
+    """The paths that the CSV names, as it writes them."""
+    return [cells["path"] for _, cells in _read_rows(table, reading)]
+
+
+def read_labels(table: Path, entries: Mapping[str, Entry], reading: Reading) -> dict[str, Listed]:
+    """The film that the CSV makes of each file among `entries` (by its path relative to the source's root).
+
+    A path in the CSV may lack the folders above it, have one too many in front, or lack the suffix, as long as it fits
+    one file alone. Where no column tells the split, a folder named train, val or test does. A row without film, a film
+    without row and a label that stands for neither class are left out and counted if `reading.partial`, else UserErrors
+    that name file and line.
     """
-    by_name = {normal_form(name): name for name in names}
-    films: dict[str, Listed] = {}
-    lines: dict[str, int] = {}
-    for line, cells in _rows(table):
+    films = choose_films(entries, "the source")
+    files = _Files(films, list(entries))
+    listed: dict[str, Listed] = {}
+    lines: dict[str, tuple[int, dict[str, str]]] = {}
+    left_out: Counter[str] = Counter()
+    for line, cells in _read_rows(table, reading):
         where = f"{table}, line {line}"
-        path = _path(cells["path"], where)
-        if path in lines:
-            raise UserError(f"{where}: {path!r} is already named in line {lines[path]}", "remove one")
-        if path not in by_name:
-            example = f"; the source holds for example {min(by_name)!r}" if by_name else ""
-            raise UserError(f"{where}: there is no file {path!r}", f"correct the path or remove the line{example}")
-        lines[path] = line
-        films[by_name[path]] = _film(cells, path, where)
-    if not films:
+        name = files.find(cells["path"], where)
+        if name is None and not reading.partial:
+            raise _no_file(cells["path"], films, where)
+        label = read_label(cells["label"], reading.label_values)
+        if not label and not reading.partial:
+            raise _no_label(cells["label"], where)
+        if name is None or not label:
+            left_out["rows without film" if name is None else "rows of another label"] += 1
+            continue
+        film = _film(cells, name, label, where)
+        if name in listed:
+            _refuse_repetition(cells, film, lines[name], listed[name], where)
+        lines[name], listed[name] = (line, cells), film
+    if not listed:
         raise UserError(f"{table} names no film", "give one line per film below the header path,label")
-    if missing := sorted(name for name in names if is_film(name) and name not in films):
+    missing = [name for name in films if name not in listed]
+    if missing and not reading.partial:
         more = f" and {len(missing) - 1:,} more images" if len(missing) > 1 else ""
-        raise UserError(f"{table} has no line for {missing[0]}{more}", "add lines or remove the files")
-    for column, field in (("split", "source_split"), ("patient", "patient")):
-        without = [film.path for film in films.values() if not getattr(film, field)]
-        if without and len(without) < len(films):
-            raise UserError(f"{table}: {without[0]} has no {column} while others have", "give every film one, or none")
-    return films
+        raise UserError(
+            f"{table} has no line for {missing[0]}{more}",
+            f"add lines or remove the files, or set {_PARTIAL} to leave them out",
+        )
+    left_out["films without row"] = len(missing)
+    if told := ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count):
+        print(f"left out by {table.name}: {told}")
+    _require_all_or_none(table, list(listed.values()), reading.partial)
+    return listed
 
 
-def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of every row that is not empty."""
+def read_label(value: str, meanings: Mapping[str, str]) -> str:
+    """NORMAL or PNEUMONIA for a value of the column label, or an empty text.
+
+    A value of several findings (Edema|Pneumonia) is PNEUMONIA if one of them is, and NORMAL if all are. A finding
+    below another (Pneumonia/Viral/COVID-19) means what that one means, unless it has a meaning of its own.
+    """
+    known = CLASS_NAMES | {str(key).strip().lower(): label for key, label in meanings.items()}
+    value = value.lower()
+    findings = [value] if value in known else value.split("|")
+    labels = {_meaning(finding.strip(), known) for finding in findings}
+    return LABELS[1] if LABELS[1] in labels else LABELS[0] if labels == {LABELS[0]} else ""
+
+
+def _meaning(finding: str, known: Mapping[str, str]) -> str:
+    while finding:
+        if finding in known:
+            return known[finding]
+        finding = finding.rpartition("/")[0].strip() if "/" in finding else _whole_number(finding, known)
+    return ""
+
+
+def _whole_number(finding: str, known: Mapping[str, str]) -> str:
+    """The key of `known` that is the same number as `finding` (1 for 1.0), or an empty text."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
-    except FileNotFoundError:
-        raise UserError(
-            f"{table} not found", "correct data.folder.labels in params.yaml (relative to the project's root)"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{table} is not UTF-8 text", "save it as CSV UTF-8") from None
-    except csv.Error as error:
-        raise UserError(f"{table} is not a readable CSV ({error})", "save it as CSV UTF-8") from None
-    columns = set(header)
-    if not REQUIRED <= columns <= REQUIRED | OPTIONAL or len(columns) < len(header):
-        raise UserError(
-            f"{table}: the first line is {','.join(header)!r}",
-            "it must name the columns path,label[,patient][,split], separated by commas, and no others",
-        )
-    for line, cells in rows:
-        if len(cells) != len(header):
+        whole = f"{float(finding):g}"
+    except ValueError:
+        return ""
+    return whole if whole in known and whole != finding else ""
+
+
+class _Files:
+    """The files of a source by the ways in which a CSV may name them."""
+
+    def __init__(self, films: Sequence[str], names: Sequence[str]) -> None:
+        self._films = set(films)
+        self._exact = {normal_form(name): name for name in names}
+        self._by_base: defaultdict[str, list[str]] = defaultdict(list)
+        self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        for name in sorted(names):
+            path = PurePosixPath(normal_form(name))
+            self._by_base[path.name].append(name)
+            self._by_stem[path.stem].append(name)
+
+    def find(self, written: str, where: str) -> str | None:
+        """The one file that a path of the CSV stands for; None where there is none, UserError where there are several.
+
+        Of several, films come before masks and other files.
+        """
+        posix = written.replace("\\", "/")
+        if leaves_folder(posix):
+            raise UserError(f"{where}: {written!r} leaves the source's folder", "write paths relative to it")
+        path = normal_form(str(PurePosixPath(posix)))
+        if path in self._exact:
+            return self._exact[path]
+        base = path.rpartition("/")[2]
+        fitting = [name for name in self._by_base[base] if _same_end(path, normal_form(name))]
+        fitting = fitting or [
+            name
+            for name in self._by_stem[base]
+            if _same_end(path, normal_form(str(PurePosixPath(name).with_suffix(""))))
+        ]
+        fitting = [name for name in fitting if name in self._films] or fitting
+        if len(fitting) > 1:
             raise UserError(
-                f"{table}, line {line}: {len(cells)} values for {len(header)} columns",
-                "give every line as many values as the header has columns",
+                f"{where}: {written!r} may be {fitting[0]} or {fitting[1]}", "write more of the folders in the CSV"
             )
-    return [(line, dict(zip(header, cells, strict=True))) for line, cells in rows]
+        return fitting[0] if fitting else None
 
 
-def _path(written: str, where: str) -> str:
-    path = PurePosixPath(written.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or written[1:2] == ":":
-        raise UserError(f"{where}: {written!r} leaves the source's folder", "write paths relative to it")
-    return normal_form(str(path))
+def _same_end(one: str, other: str) -> bool:
+    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
-def _film(cells: dict[str, str], path: str, where: str) -> Listed:
-    label = CLASS_NAMES.get(cells["label"].lower())
-    if label is None:
-        raise UserError(
-            f"{where}: label {cells['label']!r} is neither NORMAL nor PNEUMONIA", "write NORMAL or PNEUMONIA"
-        )
+def _read_rows(table: Path, reading: Reading) -> list[tuple[int, dict[str, str]]]:
+    """Line number of every row, its cells by path, label, patient and split, and all others below an empty name."""
+    names = {column: reading.columns.get(column, column).strip().lower() for column in (*REQUIRED, *OPTIONAL)}
+    header, rows = read_table(table, names.values())
+    for column, name in names.items():
+        if header.count(name) > 1 or (name not in header and (column in REQUIRED or name != column)):
+            raise UserError(
+                f"{table}: the first line is {','.join(header)!r}",
+                "it must name the columns path,label[,patient][,split] once, or data.folder.columns other names for "
+                f"them; {name!r} is missing or there twice",
+            )
+    places = {column: header.index(name) for column, name in names.items() if name in header}
+    rest = [place for place in range(len(header)) if place not in places.values()]
+    return [
+        (line, {column: cells[place] for column, place in places.items()} | {"": "\n".join(cells[i] for i in rest)})
+        for line, cells in rows
+    ]
+
+
+def _film(cells: Mapping[str, str], name: str, label: str, where: str) -> Listed:
+    path = normal_form(name)
     folders = [part.lower() for part in path.split("/")[:-1]]
     split = cells.get("split", next((part for part in folders if part in SPLIT_NAMES), "")).lower()
     if split and split not in SPLIT_NAMES:
         raise UserError(f"{where}: split {split!r} is neither train, val nor test", "write train, val or test")
     return Listed(path, label, SPLIT_NAMES.get(split, ""), cells.get("patient", ""))
+
+
+def _refuse_repetition(
+    cells: Mapping[str, str], film: Listed, before: tuple[int, Mapping[str, str]], listed: Listed, where: str
+) -> None:
+    """UserError unless two rows of a film agree on it and differ elsewhere, as rows of one box each do."""
+    line, others = before
+    if film != listed or cells[""] == others[""]:
+        raise UserError(f"{where}: {film.path!r} is already named in line {line}", "remove one")
+
+
+def _no_file(path: str, films: Sequence[str], where: str) -> UserError:
+    example = f"; the source holds for example {films[0]!r}" if films else ""
+    return UserError(
+        f"{where}: there is no file {path!r}",
+        f"correct the path or remove the line{example}; {_PARTIAL} leaves such lines out",
+    )
+
+
+def _no_label(value: str, where: str) -> UserError:
+    return UserError(
+        f"{where}: label {value!r} is neither NORMAL nor PNEUMONIA",
+        f"say which of them it means in data.folder.label_values, or set {_PARTIAL} to leave such films out",
+    )
+
+
+def _require_all_or_none(table: Path, films: Sequence[Listed], partial: bool) -> None:
+    for column, attribute in (("split", "source_split"), ("patient", "patient")):
+        without = [film.path for film in films if not getattr(film, attribute)]
+        if without and len(without) < len(films) and not (partial and column == "patient"):
+            raise UserError(f"{table}: {without[0]} has no {column} while others have", "give every film one, or none")

@@ -5,13 +5,15 @@ import shutil
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import takewhile
+from pathlib import Path
 
 from pulmo.base.errors import UserError
+from pulmo.films.contents import HEAD, is_film, is_mask
 from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
 from pulmo.films.names import IMAGE_SUFFIXES
 from pulmo.films.table import Listed
-from pulmo.sources.common.archives import is_hidden, name_problem
+from pulmo.sources.common.archives import Entry, is_hidden, name_problem
 
 _EXPECTED = "lay them out as split/class/ or class/, with split train, val or test and class NORMAL or PNEUMONIA"
 _OR_CSV = "or name a CSV with the labels (data.folder.labels)"
@@ -37,41 +39,69 @@ def normal_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def is_film(name: str) -> bool:
-    """Whether the suffix is that of an image."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+def list_folder(root: Path, follow_links: bool = False) -> dict[str, Entry]:
+    """Every visible file below `root` by its path with forward slashes.
 
-
-def list_folder(root: Path) -> dict[str, int]:
-    """Every visible file below `root`: its path with forward slashes, and its size in bytes.
-
-    Links are followed, but for those that lead back to a folder they lie in.
+    Links that stay in `root` are followed, but for those that lead back to a folder they lie in. One that leads out of
+    it is a UserError unless `follow_links`, for what it stands for would be copied, and perhaps published.
     """
-    found: dict[str, int] = {}
+    entries: dict[str, Entry] = {}
+    top = root.resolve()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         here, relative = Path(folder).resolve(), Path(folder).relative_to(root)
-        folders[:] = [
-            name for name in folders if not is_hidden(name) and not here.is_relative_to((here / name).resolve())
-        ]
+        visible = [name for name in folders if not is_hidden(name)]
+        folders[:] = [name for name in visible if not here.is_relative_to((here / name).resolve())]
+        for name in folders if not follow_links else []:
+            _refuse_link_out(here / name, top)
         for name in files:
             path = (relative / name).as_posix()
-            if is_hidden(name):
-                continue
-            if problem := name_problem(path):
-                raise UserError(f"{root}: {path!a} {problem}", "rename it")
-            if not (root / path).is_file():
-                raise UserError(f"{root / path} is a broken link or no regular file", "remove it")
-            found[path] = (root / path).stat().st_size
-    return found
+            if not is_hidden(name) and (entry := _inspect(root / path, path)):
+                if entry.is_film and not follow_links:
+                    _refuse_link_out(here / name, top)
+                entries[path] = entry
+    return entries
 
 
-def find_films(names: Iterable[str], where: str) -> list[Placed]:
-    """Place every film among `names` (relative paths); `where` names the source in errors, all of them UserErrors.
+def _inspect(file: Path, path: str) -> Entry | None:
+    """Size and kind of a file; None for what is none and is not called a film."""
+    if not file.is_file():
+        if is_film(path, b""):
+            raise UserError(f"{file!s} is a broken link or no regular file", "remove it")
+        return None
+    with file.open("rb") as opened:
+        film = is_film(path, opened.read(HEAD))
+    if film and (problem := name_problem(path)):
+        raise UserError(f"{file.parent}: {path!a} {problem}", "rename it")
+    return Entry(file.stat().st_size, film)
+
+
+def _refuse_link_out(file: Path, top: Path) -> None:
+    if file.is_symlink() and not file.resolve().is_relative_to(top):
+        raise UserError(
+            f"{file} is a link that leads out of {top}",
+            "put the films themselves there (cp -rL), or set data.folder.follow_links: true",
+        )
+
+
+def choose_films(entries: Mapping[str, Entry], where: str) -> list[str]:
+    """The names of all films, sorted; how many masks lie beside them and are left out is printed."""
+    films = sorted(name for name, entry in entries.items() if entry.is_film)
+    levels = zip(*map(_folders, films), strict=False)
+    shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    masks = [name for name in films if is_mask(name, shared)]
+    if not masks or len(masks) == len(films):
+        return films
+    print(f"{len(masks):,} masks in {where} are left out, {masks[0]} for one")
+    return sorted(set(films) - set(masks))
+
+
+def find_films(entries: Mapping[str, Entry], where: str) -> list[Placed]:
+    """Place every film of `entries`; `where` names the source in errors, all of them UserErrors.
 
     The shallowest split or class folders count, so that a second copy of the tree deeper down is left alone. How many
     films lie outside of them is printed; a film whose split or class cannot be told is an error.
     """
-    films = [name for name in sorted(names) if is_film(name)]
+    films = choose_films(entries, where)
     if not films:
         raise UserError(
             f"{where} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})",

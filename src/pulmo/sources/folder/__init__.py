@@ -9,39 +9,56 @@ from tqdm import tqdm
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.films.table import Listed
-from pulmo.sources.common.archives import ARCHIVE_SUFFIXES, is_archive, list_members, unpack
-from pulmo.sources.common.labels import read_labels
-from pulmo.sources.common.layout import check_space, check_targets, find_films, is_film, list_folder
+from pulmo.sources.common.archives import ARCHIVE_SUFFIXES, Entry, find_encoding, is_archive, list_members, unpack
+from pulmo.sources.common.labels import Reading, read_labels, read_paths
+from pulmo.sources.common.layout import check_space, check_targets, find_films, list_folder
 
 
-def fetch(raw: Path, path: Path, labels: Path | None = None) -> tuple[list[Listed], dict[str, str]]:
+def fetch(
+    raw: Path,
+    path: Path,
+    labels: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    label_values: Mapping[str, str] | None = None,
+    partial: bool = False,
+    follow_links: bool = False,
+) -> tuple[list[Listed], dict[str, str]]:
     """Fill the empty folder `raw` with copies of the films at `path`; the films and where they come from.
 
-    Without `labels` the folder names tell split and class. With it they keep their place, and the CSV tells.
+    Without `labels` the folder names tell split and class. With it they keep their place, and the CSV tells, read as
+    `columns`, `label_values` and `partial` say (params.yaml explains them).
     """
-    sizes = _sizes(path)
+    reading = Reading(columns or {}, label_values or {}, partial)
+    encoding = _name_encoding(path, labels, reading)
+    entries = _list_files(path, encoding, follow_links)
     if labels is None:
-        films = {film.name: Listed(film.target, film.label, film.split) for film in find_films(sizes, str(path))}
+        films = {film.name: Listed(film.target, film.label, film.split) for film in find_films(entries, str(path))}
     else:
-        films = read_labels(labels, sizes)
+        films = read_labels(labels, entries, reading)
         check_targets({name: film.path for name, film in films.items()})
-    if others := sum(not is_film(name) and name not in films for name in sizes):
-        print(f"{others:,} files of {path} that are no images are left out")
-    check_space(raw, sum(sizes[name] for name in films))
+    if others := sorted(name for name, entry in entries.items() if not entry.is_film and name not in films):
+        print(f"{len(others):,} files of {path} that are no images are left out, {others[0]!a} for one")
+    check_space(raw, sum(entries[name].size for name in films))
     targets = {name: raw / film.path for name, film in films.items()}
     if path.is_dir():
         _copy(path, targets)
     else:
-        unpack(path, targets)
+        unpack(path, targets, encoding)
     origin = {"source": "folder", "name": path.name}
     if not path.is_dir():
         origin["sha256"] = sha256_file(path)
     return list(films.values()), origin
 
 
-def _sizes(path: Path) -> dict[str, int]:
+def _name_encoding(path: Path, labels: Path | None, reading: Reading) -> str:
+    if labels is None or not path.is_file() or not is_archive(path):
+        return ""
+    return find_encoding(path, {name.replace("\\", "/").rpartition("/")[2] for name in read_paths(labels, reading)})
+
+
+def _list_files(path: Path, encoding: str, follow_links: bool) -> dict[str, Entry]:
     if path.is_dir():
-        return list_folder(path)
+        return list_folder(path, follow_links)
     if not path.exists():
         raise UserError(f"{path} not found", "correct data.folder.path in params.yaml (relative to the project's root)")
     if not is_archive(path):
@@ -49,7 +66,7 @@ def _sizes(path: Path) -> dict[str, int]:
             f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})",
             "name one of these in data.folder.path",
         )
-    return list_members(path)
+    return list_members(path, encoding)
 
 
 def _copy(folder: Path, targets: Mapping[str, Path]) -> None:

@@ -73,9 +73,9 @@ def _full_commit(repo: str, short: str) -> str:
 
 
 def _unpack(archive: Path, split: str, raw: Path) -> list[Listed]:
-    sizes = list_members(archive)
-    films = find_films(sizes, str(archive))
+    entries = list_members(archive)
+    films = find_films(entries, str(archive))
     paths = {film.name: f"{split}/{film.label}/{film.inner}" for film in films}
-    check_space(raw, sum(sizes[name] for name in paths))
+    check_space(raw, sum(entries[name].size for name in paths))
     unpack(archive, {name: raw / path for name, path in paths.items()})
     return [Listed(paths[film.name], film.label, split) for film in films]

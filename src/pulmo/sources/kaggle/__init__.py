@@ -40,7 +40,7 @@ def fetch(raw: Path, handle: str) -> tuple[list[Listed], dict[str, str]]:
         by_hand=f"download the archive with a browser from kaggle.com/datasets/{slug}",
     )
     folder = _download(hub, handle)
-    films = find_films(list_folder(folder), str(folder))
+    films = find_films(list_folder(folder, follow_links=True), str(folder))
     for film in tqdm(films, desc="place", unit="film", disable=None):
         _place(folder, film, raw)
     listed = [Listed(film.target, film.label, film.split) for film in films]

@@ -1,0 +1,53 @@
+"""Whether a file is a film, told by how its content begins, whatever it is called."""
+
+import re
+from pathlib import PurePosixPath
+
+from pulmo.films.names import IMAGE_SUFFIXES
+
+HEAD = 1024  # bytes that are looked at
+
+_PICTURES = re.compile(
+    rb"\xff\xd8\xff"  # JPEG
+    rb"|\x89PNG\r\n\x1a\n"
+    rb"|BM.{4}\0\0\0\0.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # BMP: size, nothing, offset, size of the next header
+    rb"|II[\x2a\x2b]\0|MM\0[\x2a\x2b]"  # TIFF, BigTIFF
+    rb"|RIFF.{4}WEBP",
+    re.DOTALL,
+)
+# A data set without preamble begins with a short element of group 2 (meta information) or 8, in either byte order.
+_BARE_DICOM = re.compile(
+    rb"[\x02\x08]\0.[\0-\x20](?:(?:[A-Z]{2}.[\0-\x04])|(?:..\0\0))"
+    rb"|\0[\x02\x08][\0-\x20].[A-Z]{2}[\0-\x04].",
+    re.DOTALL,
+)
+# Storage classes of data sets that hold no image: directory, report, presentation state, document, waveform.
+_NO_IMAGE = re.compile(rb"1\.2\.840\.10008\.(?:1\.3\.10|5\.1\.4\.1\.1\.(?:88|11|104|9)\b)")
+
+
+def is_film(name: str, head: bytes) -> bool:
+    """Whether a file with this name and these first HEAD bytes is a film, perhaps a damaged one.
+
+    What begins as no image but is called one (an empty 1.png) is a film that preprocess rejects, so that it is missed.
+    """
+    if head[128:132] == b"DICM" or _BARE_DICOM.match(head):
+        return not _NO_IMAGE.search(head)
+    return bool(_PICTURES.match(head)) or PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+_MASK = re.compile(r"(?<![a-z])(?:lung|left|right|heart|infection)?[ _-]?(?:masks?|segmentations?)(?![a-z])")
+_NUMBER = re.compile(r"(?<=[a-z])[ _-]*\d+$", re.IGNORECASE)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def is_mask(name: str, shared_folders: int = 0) -> bool:
+    """Whether a folder, or the beginning or end of its own name, calls a film a mask: masks/1.png, 1_mask.png.
+
+    The first `shared_folders` folders, which all films have in common, tell nothing.
+    """
+    *folders, file = name.split("/")
+    stem = _NUMBER.sub("", file.rpartition(".")[0] or file)
+    words = [_CAMEL.sub("_", word).lower() for word in (*folders[shared_folders:], stem)]
+    if any(_MASK.search(folder) for folder in words[:-1]):
+        return True
+    return any(found.start() == 0 or found.end() == len(words[-1]) for found in _MASK.finditer(words[-1]))
