@@ -22,7 +22,13 @@ from pulmo.evaluation.report import evaluate_renderings
 from pulmo.model.classifier import Classifier, load_classifier
 
 RESAMPLES = 200
-INPUTS = ("models/package", "data/processed/images.npy", "data/processed/index.csv", "data/splits.csv")
+INPUTS = (
+    "models/package",
+    "data/processed/images.npy",
+    "data/processed/index.csv",
+    "data/splits.csv",
+    "data/processed/rejected.csv",
+)
 
 
 def main(names: list[str]) -> None:

@@ -14,14 +14,57 @@ def tables(tmp_path):
             "path": paths,
             "split": ["train", "train", "val", "train"],
             "label": ["PNEUMONIA", "NORMAL", "NORMAL", "PNEUMONIA"],
-            "subtype": ["viral", "normal", "normal", "NA"],
-            "patient": ["3", "01", "2", "9"],
+            "subtype": ["viral", "normal", "normal", "unknown"],
+            "patient": ["3", "01", "2", "NA"],
         }
     )
     index = pd.DataFrame({"row": [0, 1, 2], "path": sorted(paths)[:3]})
     splits.to_csv(tmp_path / "splits.csv", index=False)
     index.to_csv(tmp_path / "index.csv", index=False)
+    (tmp_path / "rejected.csv").write_text("path,reason\nb/9.jpeg,the file is empty\n")
+    np.save(tmp_path / "images.npy", np.zeros((3, 8, 8), np.uint8))
     return tmp_path / "splits.csv", tmp_path / "index.csv"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("splits.csv", ",PNEUMONIA,viral", ",PNEUMONIQ,viral", "splits.csv, line 2: label PNEUMONIQ cannot be"),
+        ("splits.csv", "a/1.jpeg,train", "a/1.jpeg,training", "splits.csv, line 3: split training cannot be"),
+        ("splits.csv", "a/1.jpeg", "a/3.jpeg", "splits.csv, line 3: path a/3.jpeg cannot be"),
+        ("splits.csv", "a/1.jpeg", "../1.jpeg", "splits.csv, line 3: path ../1.jpeg cannot be"),
+        ("splits.csv", "viral", "vital", "splits.csv, line 2: subtype vital cannot be"),
+        ("splits.csv", ",NA", ",", "splits.csv, line 5: patient  cannot be"),
+        ("splits.csv", "subtype", "type", "splits.csv is missing, damaged or of another version"),
+        ("index.csv", "2,a/3.jpeg\n", "", "index.csv lists 2 films, but images.npy holds 3"),
+        ("index.csv", "2,a", "7,a", "index.csv, line 4: row 7 cannot be"),
+        ("index.csv", "2,a", "1,a", "index.csv, line 4: row 1 cannot be"),
+        ("index.csv", "2,a", "2.5,a", "index.csv is missing, damaged or of another version"),
+        ("index.csv", "a/3.jpeg", "a/2.jpeg", "index.csv, line 4: path a/2.jpeg cannot be"),
+        ("index.csv", "a/3.jpeg", "a/4.jpeg", "index.csv has no row for a/3.jpeg, which was not rejected either"),
+        (
+            "rejected.csv",
+            "b/9.jpeg,the file is empty\n",
+            "",
+            "index.csv has no row for b/9.jpeg, which was not rejected",
+        ),
+        ("rejected.csv", "reason", "why", "rejected.csv is missing, damaged or of another version"),
+    ],
+)
+def test_tables_are_not_believed(tables, tmp_path, file, old, new, message):
+    content = (tmp_path / file).read_text()
+    assert old in content
+    (tmp_path / file).write_text(content.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        read_rows(*tables, "train")
+    assert caught.value.message.startswith(str(tmp_path / message))
+    assert caught.value.hint.startswith("run `dvc repro ")
+
+
+def test_an_array_of_fewer_films_than_the_index_is_refused(tables, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((2, 8, 8), np.uint8))
+    with pytest.raises(UserError, match=r"lists 3 films, but images\.npy holds 2"):
+        read_rows(*tables, "val")
 
 
 def test_rows_lead_to_the_films_of_the_split(tables):

@@ -1,3 +1,5 @@
+from dataclasses import asdict, replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,3 +122,36 @@ def test_no_film_table_is_one_line_that_names_it(content, tmp_path):
 def test_table_is_sorted_by_path():
     assert to_table([film(path="b.png"), film(path="a.png")]).path.tolist() == ["a.png", "b.png"]
     assert isinstance(to_table([film()]), pd.DataFrame)
+
+
+GOOD = film(path="a.png", subtype="normal", patient="1", width=5, height=5, bytes=9)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("path", "b.png"),
+        ("path", "../a.png"),
+        ("path", "/etc/a.png"),
+        ("path", "C:/a.png"),
+        ("path", ""),
+        ("label", "PNEUMONIQ"),
+        ("subtype", "fungal"),
+        ("patient", ""),
+        ("patient_from", "guess"),
+        ("source_split", "training"),
+        ("width", -1),
+        ("bytes", -7),
+    ],
+)
+def test_a_value_that_no_film_has_is_named_with_its_line(column, value, tmp_path):
+    films = pd.DataFrame([asdict(replace(GOOD, path="b.png")), asdict(replace(GOOD, **{column: value}))])
+    write_csv(tmp_path / "films.csv", films)
+    with pytest.raises(UserError, match=rf"films\.csv, line 3: {column} "):
+        read_films(tmp_path / "films.csv")
+
+
+def test_a_size_that_is_no_number_is_a_damaged_table(tmp_path):
+    write_csv(tmp_path / "films.csv", pd.DataFrame([asdict(GOOD) | {"width": "wide"}]))
+    with pytest.raises(UserError, match=r"films\.csv is missing, damaged"):
+        read_films(tmp_path / "films.csv")

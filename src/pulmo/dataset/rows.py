@@ -10,6 +10,9 @@ import pandas as pd
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.films.labels import LABELS
+from pulmo.films.table import check_values, read_columns, read_splits
+
+_AGAIN = "run `dvc repro preprocess`"
 
 
 def open_images(path: Path) -> np.ndarray:
@@ -17,13 +20,13 @@ def open_images(path: Path) -> np.ndarray:
     try:
         images: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"{path} not found", "run `dvc repro preprocess`") from None
+        raise UserError(f"{path} not found", _AGAIN) from None
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path} is not a whole NumPy array ({error})", "run `dvc repro preprocess`") from error
+        raise UserError(f"{path} is not a whole NumPy array ({error})", _AGAIN) from error
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise UserError(
             f"{path} holds {images.dtype} {images.shape} instead of uint8 (films, size, size)",
-            "run `dvc repro preprocess`",
+            _AGAIN,
         )
     return images
 
@@ -31,15 +34,30 @@ def open_images(path: Path) -> np.ndarray:
 def read_rows(splits: Path, index: Path, split: str) -> pd.DataFrame:
     """The films of one split: the columns of splits.csv, `row` of the image array and `target` (1 = PNEUMONIA).
 
-    Films that preprocess rejected have no row and are left out. UserError where nothing is left.
+    The tables are held against each other and against images.npy and rejected.csv beside the index: each film has a row
+    or was rejected, each row a film. What does not fit, or a split without films, is a UserError.
     """
-    table = pd.read_csv(splits, dtype=str, keep_default_na=False)
-    rows = pd.read_csv(index, dtype={"row": np.int64, "path": str}, keep_default_na=False)
+    table, rows = read_splits(splits), read_index(index)
+    rejected = read_columns(index.with_name("rejected.csv"), {"path": str, "reason": str}, _AGAIN)
+    lost = table.path[~table.path.isin(rows.path) & ~table.path.isin(rejected.path)]
+    if len(lost):
+        raise UserError(f"{index} has no row for {lost.iloc[0]}, which was not rejected either", _AGAIN)
     table = table[table["split"] == split].merge(rows, on="path", validate="one_to_one")
     if table.empty:
         raise UserError(f"{splits} has no film in split {split}", "check the section split of params.yaml")
     table["target"] = (table["label"] == LABELS[1]).astype(np.int64)
     return table.sort_values("path", ignore_index=True)
+
+
+def read_index(index: Path) -> pd.DataFrame:
+    """The columns row and path of index.csv, which numbers the films of images.npy beside it; else a UserError."""
+    rows = read_columns(index, {"row": int, "path": str}, _AGAIN)
+    films = len(open_images(index.with_name("images.npy")))
+    if len(rows) != films:
+        raise UserError(f"{index} lists {len(rows):,} films, but images.npy holds {films:,}", _AGAIN)
+    check_values(index, rows, "row", rows.row == range(films), _AGAIN)
+    check_values(index, rows, "path", (rows.path != "") & ~rows.path.duplicated(), _AGAIN)
+    return rows
 
 
 def hash_data(*files: Path) -> str:

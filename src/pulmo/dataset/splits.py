@@ -8,9 +8,9 @@ import pandas as pd
 
 from pulmo.base.errors import UserError
 from pulmo.films.labels import LABELS, SPLITS
-from pulmo.films.table import UNKNOWN_PATIENT
+from pulmo.films.table import SPLIT_COLUMNS, UNKNOWN_PATIENT
 
-COLUMNS = ["path", "split", "label", "subtype", "patient"]
+COLUMNS = list(SPLIT_COLUMNS)
 TELLERS = {  # of films.table.PATIENT_FROM
     "csv": "as the CSV names them",
     "name": "by the file name (pneumonia: type and number; NORMAL: series and number, which groups films but does not "

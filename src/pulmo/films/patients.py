@@ -4,10 +4,11 @@ Keys made from identifiers are numbers in the order of the films, so that the fi
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pulmo.films.names import read_name, read_published, strip_layout
+from pulmo.films.table import UNKNOWN_PATIENT
 
 FEWEST = 10  # identifiers of fewer films may well be of one patient
 
@@ -33,30 +34,33 @@ def tell_patients(films: Sequence[Evidence]) -> tuple[list[tuple[str, str]], lis
     dicom, dicom_notes = _trusted([film.dicom for film in films], "PatientID")
     study, study_notes = _trusted([film.study for film in films], "StudyInstanceUID")
     numbers = _Numbers()
-    told = [
-        _tell(film.path, *identifiers, numbers) for film, *identifiers in zip(films, csv, dicom, study, strict=True)
+    trusted = [Evidence(film.path, *identifiers) for film, *identifiers in zip(films, csv, dicom, study, strict=True)]
+    tellers = [_tell(film, numbers) for film in trusted]
+    known = {
+        film.study: teller for film, teller in zip(trusted, tellers, strict=True) if teller[1] not in UNKNOWN_PATIENT
+    }
+    patients = [
+        known.get(film.study, teller) if film.study and teller[1] == "study" else teller
+        for film, teller in zip(trusted, tellers, strict=True)
     ]
-    known = {uid: teller for uid, teller in zip(study, told, strict=True) if uid and teller[1] not in ("", "study")}
-    return [
-        known.get(uid, teller) if teller[1] == "study" else teller for uid, teller in zip(study, told, strict=True)
-    ], csv_notes + dicom_notes + study_notes
+    return patients, csv_notes + dicom_notes + study_notes
 
 
-def _tell(path: str, csv: str, dicom: str, study: str, numbers: "_Numbers") -> tuple[str, str]:
-    key, kind = read_name(path)
-    if csv:
-        return numbers.key("csv", csv), "csv"
+def _tell(film: Evidence, numbers: "_Numbers") -> tuple[str, str]:
+    key, kind = read_name(film.path)
+    if film.csv:
+        return numbers.key("csv", film.csv), "csv"
     if kind in ("bacterial", "viral"):
         return key, "name"
-    if dicom:
-        return numbers.key("dicom", dicom), "dicom"
-    published, teller = read_published(path)
+    if film.dicom:
+        return numbers.key("dicom", film.dicom), "dicom"
+    published, teller = read_published(film.path)
     if teller == "published":
         return published, teller
     if kind == "normal":
-        return "/".join([*strip_layout(path), key]), "name"
-    if study:
-        return numbers.key("study", study), "study"
+        return "/".join([*strip_layout(film.path), key]), "name"
+    if film.study:
+        return numbers.key("study", film.study), "study"
     return (published, teller) if teller else (key, "")
 
 
@@ -84,9 +88,5 @@ def _trusted(identifiers: Sequence[str], name: str) -> tuple[list[str], list[str
     return ["" if identifier in shared else identifier for identifier in identifiers], [
         f"warning: one {name} stands on {count:,} of {films:,} films, so it tells nobody apart and is not used; name "
         "patients in the column patient of a CSV (data.folder.labels)"
-        for count in _sorted(shared.values())
+        for count in shared.values()
     ]
-
-
-def _sorted(counts: Iterable[int]) -> list[int]:
-    return sorted(counts, reverse=True)

@@ -1,17 +1,18 @@
 """The film table: what each film is, whose it is, and how it is told from every other."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from pulmo.base.errors import UserError
-from pulmo.films.labels import LABELS
+from pulmo.films.labels import LABELS, SPLITS, SUBTYPES
 
 # Who can tell a patient. A study may be one of several of its patient; of the last, the film is its own patient.
 PATIENT_FROM = ("csv", "name", "published", "dicom", "study", "")
 UNKNOWN_PATIENT = ("study", "")
+SPLIT_COLUMNS = ("path", "split", "label", "subtype", "patient")  # of data/splits.csv
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,52 @@ def to_table(films: Iterable[Film]) -> pd.DataFrame:
 
 
 def read_films(path: Path) -> pd.DataFrame:
-    """Read data/films.csv with exact types: text stays text, empty stays empty. Any other file is a UserError."""
-    text = {name: str for name, kind in Film.__annotations__.items() if kind is str}
+    """Read data/films.csv with exact types: text stays text, empty stays empty.
+
+    A missing or damaged file, and a value that no film can have, is a UserError that names file and line.
+    """
+    cure = "run `dvc repro download`"
+    table = read_columns(path, Film.__annotations__, cure)
+    _check_films(path, table, cure)
+    check_values(path, table, "source_split", table.source_split.isin(("", *SPLITS)), cure)
+    check_values(path, table, "patient_from", table.patient_from.isin(PATIENT_FROM), cure)
+    for column in ("width", "height", "bytes"):
+        check_values(path, table, column, table[column] >= 0, cure)
+    return table
+
+
+def read_splits(path: Path) -> pd.DataFrame:
+    """Read data/splits.csv, all of it text; any other file is a UserError that names it and the line."""
+    cure = "run `dvc repro split`"
+    table = read_columns(path, dict.fromkeys(SPLIT_COLUMNS, str), cure)
+    _check_films(path, table, cure)
+    check_values(path, table, "split", table.split.isin(SPLITS), cure)
+    return table
+
+
+def read_columns(path: Path, columns: Mapping[str, type], cure: str) -> pd.DataFrame:
+    """A CSV with exactly these columns and types, or a UserError."""
+    text = {name: str for name, kind in columns.items() if kind is str}
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False)
     except (FileNotFoundError, ValueError):
         table = pd.DataFrame()
-    if list(table.columns) != list(Film.__annotations__):
-        raise UserError(f"{path} is missing, damaged or of another version", "run `dvc repro download`")
+    numbers = [name for name in columns if name not in text]
+    if list(table.columns) != list(columns) or not all(pd.api.types.is_integer_dtype(table[name]) for name in numbers):
+        raise UserError(f"{path} is missing, damaged or of another version", cure)
     return table
+
+
+def check_values(path: Path, table: pd.DataFrame, column: str, good: "pd.Series[bool]", cure: str) -> None:
+    """UserError that names the first line of the file whose value is not good."""
+    if not good.all():
+        place = int((~good).to_numpy().argmax())
+        raise UserError(f"{path}, line {place + 2}: {column} {table[column].iloc[place]!s:.200} cannot be", cure)
+
+
+def _check_films(path: Path, table: pd.DataFrame, cure: str) -> None:
+    inside = ~table.path.str.match(r"/|[A-Za-z]:|$") & ~table.path.str.split("/").map(lambda parts: ".." in parts)
+    check_values(path, table, "path", inside & ~table.path.duplicated(), cure)
+    check_values(path, table, "label", table.label.isin(LABELS), cure)
+    check_values(path, table, "subtype", table.subtype.isin(SUBTYPES), cure)
+    check_values(path, table, "patient", table.patient != "", cure)

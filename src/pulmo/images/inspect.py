@@ -46,7 +46,8 @@ def inspect_file(path: Path) -> FileFacts:
 def _two_valued(image: Image.Image) -> bool:
     """Whether nearly all pixels are close to one of two gray values, the darkest and the brightest; a picture of one
     gray value is no mask."""
-    darkest, brightest = image.getextrema()
     counts = image.histogram()
+    levels = [level for level, count in enumerate(counts) if count]
+    darkest, brightest = levels[0], levels[-1]
     near = sum(counts[darkest : darkest + _NEAR]) + sum(counts[brightest - _NEAR + 1 : brightest + 1])
     return brightest - darkest > 2 * _NEAR and near >= _NEARLY_ALL * sum(counts)
