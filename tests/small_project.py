@@ -35,6 +35,7 @@ CLONED = (
     "recipes",
     "src",
     "stages",
+    "sweeps",
 )
 
 SMALL: dict[str, Any] = {

@@ -21,6 +21,7 @@ ONE_DOOR = {
     "kagglehub": ("sources/kaggle/",),
     "huggingface_hub": ("sources/huggingface/",),
     "pydicom": ("images/",),
+    "rich": ("base/tables.py", "experiments/leaderboard.py"),
 }
 WITHOUT_TORCH = ("base", "films", "metrics", "package", "images", "sources", "dataset")
 TORCH = {"torch", "torchvision", "lightning"}

@@ -13,7 +13,7 @@ from small_project import running_server
 
 from pulmo.answering.predictor import Answer, Predictor
 from pulmo.images.film import ImageError
-from pulmo.tracking.models import REQUIREMENTS
+from pulmo.tracking.logged_models import REQUIREMENTS
 from pulmo.tracking.store import EXPERIMENT, store_uri
 
 

@@ -13,9 +13,12 @@ from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_csv
 from pulmo.base.params import load_params
-from pulmo.experiments import recipes
-from pulmo.experiments.dvc import to_arguments
+from pulmo.experiments import leaderboard, recipes
+from pulmo.experiments.dvc import Dvc, to_arguments
+from pulmo.experiments.project import Project
 from pulmo.experiments.sweep import run_sweep
+
+SWEEP = ROOT / "sweeps/small.yaml"
 
 
 def call(*arguments: object) -> str:
@@ -121,7 +124,7 @@ def test_external_films_that_are_missing_leave_no_report(inside):
     with pytest.raises(UserError, match="data holds more than an earlier report"):
         call("evaluate", "--films", inside / "data", "--out", inside / "data")
     assert (inside / "data/films.csv").exists()
-    with pytest.raises(UserError, match=r"--films .*nowhere not found\n\nhint: "):
+    with pytest.raises(UserError, match=r"--films .*nowhere not found"):
         call("evaluate", "--films", inside / "nowhere", "--out", inside / "out")
     assert not (inside / "out").exists()
 
@@ -147,23 +150,13 @@ def test_compare_reads_the_workspace_and_a_run(inside, monkeypatch):
 
 @pytest.mark.slow
 def test_compare_refuses_what_cannot_be_compared(inside):
-    with pytest.raises(UserError, match=r"'nothing' is found neither by DVC .* nor in an MLflow run"):
+    with pytest.raises(UserError, match=r"(?s)'nothing' is found neither by DVC .* nor in an MLflow run"):
         call("compare", "workspace", "nothing")
     name = read_json(inside / "reports/mlflow_run.json")["name"]
     films = pd.read_csv("reports/predictions.csv")
     write_csv(inside / "reports/predictions.csv", films[films.path != films[films.split == "test"].path.iloc[0]])
     with pytest.raises(UserError, match="the two test sets differ"):
         call("compare", "workspace", name)
-
-
-def test_a_bug_in_a_command_keeps_its_traceback(monkeypatch):
-    def break_down() -> None:
-        np.zeros(3) + np.zeros(4)
-
-    monkeypatch.setattr("pulmo.base.paths.project_root", break_down)
-    monkeypatch.setattr("sys.argv", ["pulmo", "summary"])
-    with pytest.raises(ValueError, match="could not be broadcast"):
-        cli.main()
 
 
 def test_without_a_run_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
@@ -177,13 +170,23 @@ def test_without_a_run_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
         assert len(hint) < 2
 
 
+def test_a_bug_in_a_command_keeps_its_traceback(monkeypatch):
+    def break_down() -> None:
+        np.zeros(3) + np.zeros(4)
+
+    monkeypatch.setattr("pulmo.base.paths.project_root", break_down)
+    monkeypatch.setattr("sys.argv", ["pulmo", "summary"])
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        cli.main()
+
+
 @pytest.mark.parametrize("name", recipes.list_recipes(ROOT / "recipes"))
 @pytest.mark.parametrize("honest", [False, True])
 def test_every_recipe_gives_valid_params(name, honest, tmp_path):
     params = yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     recipe = recipes.read_recipe(ROOT / "recipes", name, honest)
     assert (recipe.protocol == "honest") == (honest or name == "ours")
-    assert set(recipe.published) <= set(recipes.SHOWN)
+    assert set(recipe.published) <= set(leaderboard.SHOWN)
     for setting in to_arguments(recipe.params)[1::2]:
         key, _, value = setting.partition("=")
         section, *inner, last = key.split(".")
@@ -210,13 +213,11 @@ def copy_recipes(folder: Path) -> None:
 
 def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_end_the_others(tmp_path, monkeypatch):
     copy_recipes(tmp_path)
-    shutil.copy(ROOT / "recipes/sweep.yaml", tmp_path / "recipes/sweep-mine.yaml")
-    assert recipes.list_recipes(tmp_path / "recipes") == recipes.list_recipes(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     ran: list[tuple[str, bool]] = []
 
-    def record(root: Path, name: str, honest: bool, settings: list[str]) -> None:
+    def record(project: Project, name: str, honest: bool, settings: list[str]) -> None:
         ran.append((name, honest))
         if name == "resnet50-head" and not honest:
             raise recipes.RunError("experiment resnet50-head failed, see above")
@@ -231,7 +232,7 @@ def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_en
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(UserError, match=r"no recipe 'resnet'.*\n\nhint: .*resnet18-layer4"):
+    with pytest.raises(UserError, match=r"(?s)no recipe 'resnet'.*resnet18-layer4"):
         recipes.read_recipe(ROOT / "recipes", "resnet", honest=False)
 
 
@@ -282,7 +283,7 @@ def entry(
     recipe: str, protocol: str, published: dict[str, float], value: float, settings: tuple[str, ...] = ()
 ) -> dict:
     found = {"value": value, "low": value - 0.1, "high": min(1, value + 0.1)}
-    test = dict.fromkeys(recipes.SHOWN, found)
+    test = dict.fromkeys(leaderboard.SHOWN, found)
     return {
         "recipe": recipe,
         "protocol": protocol,
@@ -301,7 +302,7 @@ def test_leaderboard_sets_published_numbers_above_ours():
         "b": entry("b", "random", {"accuracy": 0.81}, 0.8),
         "a": entry("a", "random", {}, 0.9),
     }
-    *lines, blank, note = recipes.format_leaderboard(entries).splitlines()[2:]
+    *lines, blank, note = leaderboard.format_leaderboard(entries).splitlines()[2:]
     assert (blank, note) == ("", "b-honest was run with `train.weights=imagenet`.")
     assert [line.split(" | ")[:2] for line in lines] == [
         ["| a", "random"],
@@ -320,7 +321,9 @@ def test_films_of_different_sources_are_never_in_one_table():
         "a-phantom": entry("a", "random", {}, 0.8) | {"source": "phantom"},
         "b": {"source": "phantom", "times_test_opened": 1},  # no draw series came to its end
     }
-    lines = [line.split(" | ")[:3] for line in recipes.format_leaderboard(entries).splitlines() if line[:3] != "|--"]
+    lines = [
+        line.split(" | ")[:3] for line in leaderboard.format_leaderboard(entries).splitlines() if line[:3] != "|--"
+    ]
     head = ["| recipe", "protocol", "AUROC"]
     rows = [["| a", "random", f"{value:.3f} ({value - 0.1:.3f}–{min(1, value + 0.1):.3f})"] for value in (0.9, 0.8)]
     assert lines == [["### kaggle"], [""], head, rows[0], [""], ["### phantom"], [""], head, rows[1]]
@@ -328,8 +331,9 @@ def test_films_of_different_sources_are_never_in_one_table():
 
 @pytest.mark.parametrize("width", [60, 100])
 def test_the_leaderboard_is_folded_to_the_terminal_and_loses_nothing(width):
-    board = recipes.format_leaderboard(read_json(ROOT / "reports/recipes.json"))
-    folded = recipes.fold_leaderboard(board, width)
+    entries = read_json(ROOT / "reports/recipes.json")
+    board = leaderboard.format_leaderboard(entries)
+    folded = leaderboard.show_leaderboard(entries, width)
     assert max(map(len, folded.splitlines())) <= width
     told = " ".join(folded.split())
     for line in board.splitlines()[2:]:
@@ -337,63 +341,60 @@ def test_the_leaderboard_is_folded_to_the_terminal_and_loses_nothing(width):
 
 
 def test_the_readme_shows_the_leaderboard_that_was_run():
-    board = recipes.format_leaderboard(read_json(ROOT / "reports/recipes.json"))
+    board = leaderboard.format_leaderboard(read_json(ROOT / "reports/recipes.json"))
     assert (ROOT / "reports/recipes.md").read_text(encoding="utf-8") == board
     assert board in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-class Recorded:
+class Recorded(Dvc):
     """The commands that recipes run in a folder, none of which happens; experiments of the names in `broken` fail.
     Results are made up, an AUROC of .70 in the first experiment, .71 in the next ..."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self.commands: list[list[str]] = []
         self.broken: set[str] = set()
         self.commits: dict[str, str] = {}  # of the experiments that there are, by name
 
-    def call(self, root: Path, *args: str, shown: bool = False) -> int:
-        self.commands.append(list(args))
-        match args:
+    def call(self, *arguments: str, shown: bool = False) -> int:
+        self.commands.append(list(arguments))
+        match arguments:
             case ["exp", "run", "--temp", "-n", name, *_]:
                 if name in self.broken or name in self.commits:
                     return 1
                 self.commits[name] = str(len(self.ran()))
-            case ["exp", "rename", *_] if args[-2] in self.commits:
-                self.commits[args[-1]] = self.commits.pop(args[-2])
+            case ["exp", "rename", *_] if arguments[-2] in self.commits:
+                self.commits[arguments[-1]] = self.commits.pop(arguments[-2])
             case ["exp", "remove", name]:
                 self.commits.pop(name, None)
         return 0
 
+    def find_commits(self, name: str) -> set[str]:
+        return {self.commits[name]} if name in self.commits else set()
+
     def ran(self) -> list[list[str]]:
         return [command for command in self.commands if "run" in command]
 
-    def read(self, root: Path, path: str, commit: str) -> str:
-        found = {"value": 0.69 + int(commit) / 100, "low": 0.5, "high": 1.0}
-        metrics = {"metrics": dict.fromkeys(recipes.SHOWN, found)}
+    def read(self, path: str, revision: str) -> str:
+        found = {"value": 0.69 + int(revision) / 100, "low": 0.5, "high": 1.0}
+        metrics = {"metrics": dict.fromkeys(leaderboard.SHOWN, found)}
         report = {split: metrics | {"calibration": {"before": {"log_loss": found}}} for split in ("val", "test")}
         model = {"training": {"weights": "none"}, "data_sha256": "d", "git_revision": "g"}
         return json.dumps({"reports/evaluation.json": report, "models/trained/model.json": model}[path])
 
 
 @pytest.fixture
-def recorded(tmp_path, monkeypatch) -> Recorded:
+def recorded(tmp_path) -> Project:
     copy_recipes(tmp_path)
-    told = Recorded()
-    monkeypatch.setattr(recipes, "_call_dvc", told.call)
-    monkeypatch.setattr(recipes, "read_output", told.read)
-    monkeypatch.setattr(recipes, "check_history", lambda root: None)
-    monkeypatch.setattr(
-        recipes, "find_commits", lambda root, name: {told.commits[name]} if name in told.commits else set()
-    )
-    return told
+    return Project(tmp_path, Recorded(tmp_path))
 
 
 def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
     for _ in range(2):
-        recipes.run_recipe(tmp_path, "resnet18-layer4", honest=True, settings=["train.head=2", "train.weights=none"])
-    assert recorded.ran()[0][:5] == ["exp", "run", "--temp", "-n", "resnet18-layer4-honest"]
-    assert recorded.ran()[0][-1] == "train.weights=none"
-    assert recorded.commits == {"resnet18-layer4-honest": "2"}, "the second run in the place of the first"
+        recipes.run_recipe(recorded, "resnet18-layer4", honest=True, settings=["train.head=2", "train.weights=none"])
+    assert recorded.dvc.ran()[0][:5] == ["exp", "run", "--temp", "-n", "resnet18-layer4-honest"]
+    assert recorded.dvc.ran()[0][-1] == "train.weights=none"
+    assert recorded.dvc.commits == {"resnet18-layer4-honest": "2"}, "the second run in the place of the first"
     kept = read_json(tmp_path / "reports/recipes.json")["resnet18-layer4-honest"]
     assert (kept["source"], kept["times_test_opened"]) == ("phantom", 2)
     assert kept["git_revision"] == "g"
@@ -407,41 +408,41 @@ def test_what_ran_on_uncommitted_changes_says_so(tmp_path, recorded):
     run(tmp_path, "git", "init", "--quiet")
     run(tmp_path, "git", "add", "--all")
     run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "--message", "One")
-    assert recipes.run_recipe(tmp_path, "ours", honest=True)["git_revision"] == "g"
+    assert recipes.run_recipe(recorded, "ours", honest=True)["git_revision"] == "g"
     (tmp_path / "params.yaml").open("a").write("\n")
-    assert recipes.run_recipe(tmp_path, "ours", honest=True)["git_revision"] == "g-dirty"
+    assert recipes.run_recipe(recorded, "ours", honest=True)["git_revision"] == "g-dirty"
 
 
 def test_a_run_that_fails_leaves_the_earlier_experiment_of_its_name(tmp_path, recorded):
-    recipes.run_recipe(tmp_path, "ours", honest=True)
-    recorded.broken.add("ours")
+    recipes.run_recipe(recorded, "ours", honest=True)
+    recorded.dvc.broken.add("ours")
     with pytest.raises(recipes.RunError, match="experiment ours failed"):
-        recipes.run_recipe(tmp_path, "ours", honest=True)
-    assert recorded.commits == {"ours": "1"}
+        recipes.run_recipe(recorded, "ours", honest=True)
+    assert recorded.dvc.commits == {"ours": "1"}
     kept = read_json(tmp_path / "reports/recipes.json")["ours"]
     assert (kept["times_test_opened"], kept["test"]["auroc"]["value"]) == (1, 0.7)
 
 
 def test_draws_before_the_one_that_fails_have_opened_the_test_set(tmp_path, recorded):
-    recorded.broken.add("resnet18-head-3epochs-draw-3")
+    recorded.dvc.broken.add("resnet18-head-3epochs-draw-3")
     with pytest.raises(recipes.RunError, match="draw-3 failed"):
-        recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False)
+        recipes.run_recipe(recorded, "resnet18-head-3epochs", honest=False)
     assert read_json(tmp_path / "reports/recipes.json")["resnet18-head-3epochs"]["times_test_opened"] == 2
-    recorded.broken.clear()
-    assert recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False)["times_test_opened"] == 12
+    recorded.dvc.broken.clear()
+    assert recipes.run_recipe(recorded, "resnet18-head-3epochs", honest=False)["times_test_opened"] == 12
 
 
 def test_films_of_another_source_make_a_row_and_an_experiment_of_their_own(tmp_path, recorded):
     (tmp_path / "reports").mkdir()
     shutil.copy(ROOT / "reports/recipes.json", tmp_path / "reports")
     shipped = read_json(ROOT / "reports/recipes.json")
-    recipes.run_recipe(tmp_path, "ours", honest=True)
+    recipes.run_recipe(recorded, "ours", honest=True)
     entries = read_json(tmp_path / "reports/recipes.json")
     assert entries["ours"] == shipped["ours"]
     assert entries["ours-phantom"]["source"] == "phantom"
-    assert set(recorded.commits) == {"ours-phantom"}
+    assert set(recorded.dvc.commits) == {"ours-phantom"}
     real = ["data.source=folder", "data.folder.path='/films/chest_xray.zip'"]
-    kept = recipes.run_recipe(tmp_path, "ours", honest=True, settings=real)
+    kept = recipes.run_recipe(recorded, "ours", honest=True, settings=real)
     assert (kept["source"], kept["times_test_opened"]) == ("folder chest_xray.zip", 8)
 
 
@@ -456,23 +457,23 @@ def test_a_shallow_clone_is_refused_with_the_cure(tmp_path):
         run(first, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "--message", message)
     run(tmp_path, "git", "clone", "--quiet", "--depth", "1", first.as_uri(), str(clone))
     for start in (
-        lambda: recipes.run_recipe(clone, "ours", honest=True),
-        lambda: run_sweep(clone, clone / "recipes/sweep.yaml"),
+        lambda: recipes.run_recipe(Project(clone), "ours", honest=True),
+        lambda: run_sweep(Project(clone), SWEEP),
     ):
-        with pytest.raises(UserError, match=r"is a shallow clone.*\n\nhint: run `git fetch --unshallow"):
+        with pytest.raises(UserError, match=r"(?s)is a shallow clone.*git fetch --unshallow"):
             start()
 
 
 def test_a_setting_of_no_key_is_refused_before_anything_runs(tmp_path, recorded):
     with pytest.raises(UserError, match=r"-S train\.rate is no key of params\.yaml"):
-        recipes.run_recipe(tmp_path, "ours", honest=True, settings=["train.rate=0.1"])
-    assert not recorded.commands
+        recipes.run_recipe(recorded, "ours", honest=True, settings=["train.rate=0.1"])
+    assert not recorded.dvc.commands
 
 
 def test_a_protocol_of_several_draws_is_run_on_each_and_told_by_mean_and_range(tmp_path, recorded):
     settings = ["train.lr=0.1", "split.seed=7"]
-    kept = recipes.run_recipe(tmp_path, "resnet18-head-3epochs", honest=False, settings=settings)
-    ran = recorded.ran()
+    kept = recipes.run_recipe(recorded, "resnet18-head-3epochs", honest=False, settings=settings)
+    ran = recorded.dvc.ran()
     assert [command[4] for command in ran] == [
         "resnet18-head-3epochs",
         *(f"resnet18-head-3epochs-draw-{draw}" for draw in range(2, 11)),

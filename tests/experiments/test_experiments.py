@@ -20,12 +20,14 @@ from pulmo.base.errors import UserError
 from pulmo.base.process import process_lives
 from pulmo.experiments import queue, sync
 from pulmo.experiments.dvc import failure_reason
-from pulmo.experiments.listing import Experiment, format_experiments, read_experiments
+from pulmo.experiments.listing import Experiment, read_experiments
+from pulmo.experiments.listing_table import format_experiments
+from pulmo.experiments.project import Project
 from pulmo.experiments.sync import sync_store
 from pulmo.reporting.comparison import format_comparison, write_comparison
 from pulmo.tracking.runs import evaluate_run, train_run
-from pulmo.tracking.store import open_store, read_artifact
-from pulmo.tracking.upkeep import close_run, find_runs, list_left_open, move_artifacts
+from pulmo.tracking.store import open_store
+from pulmo.tracking.upkeep import close_run, list_left_open, move_artifacts
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +95,7 @@ def test_params_with_the_same_end_keep_their_section():
 def test_an_unknown_metric_names_the_known_ones():
     assert "queued" in format_experiments([experiment("waiting", None, "Queued")])
     with pytest.raises(
-        UserError, match=r"no experiment has the metric test\.auc\n\nhint: there are test\.auroc, test\.f1"
+        UserError, match=r"(?s)no experiment has the metric test\.auc\n\nhint: there are test\.auroc, test\.f1"
     ):
         format_experiments(SEVERAL, "test.auc")
 
@@ -125,7 +127,7 @@ def toy(tmp_path_factory):
         run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.lr={lr}")
     said: list[str] = []
     with pytest.raises(UserError, match=r"1 of 3 experiments failed: bad: train\.lr: input should be") as end:
-        queue.run_queue(folder, 2, said.append, poll=1)
+        queue.run_queue(Project(folder), 2, said.append, poll=1)
     run(folder, "dvc", "exp", "run", "--queue", "-n", "waiting", "-S", "train.lr=0.5")
     return folder, said, end.value.message
 
@@ -143,7 +145,7 @@ def test_a_failed_queue_run_names_the_failed_and_shows_its_log(toy):
 @pytest.mark.slow
 def test_experiments_of_every_baseline_and_state_are_read(toy):
     folder, *_ = toy
-    found = {item.name: item for item in read_experiments(folder)}
+    found = {item.name: item for item in read_experiments(Project(folder))}
     states = {name: item.state for name, item in found.items()}
     assert states == {"older": "Success", "good": "Success", "late": "Success", "bad": "Failed", "waiting": "Queued"}
     first, second = run(folder, "git", "log", "--format=%H", "--reverse").split()
@@ -158,7 +160,7 @@ def test_experiments_of_every_baseline_and_state_are_read(toy):
     assert found["bad"].error == "train.lr: input should be greater than 0, got -1"
     assert not found["bad"].metrics  # the file that git carries is there, but is not its own
     assert datetime.fromisoformat(found["good"].created) <= datetime.now()
-    commits = [item for item in read_experiments(folder, commits=True) if item.state == "Commit"]
+    commits = [item for item in read_experiments(Project(folder), commits=True) if item.state == "Commit"]
     assert [(item.name, item.metrics["val.auroc"]) for item in commits] == [("main", 1 / 3 + 0.1)]
 
 
@@ -167,13 +169,13 @@ def test_sync_gives_every_ended_experiment_one_run(toy, tmp_path):
     folder, *_ = toy
     with train_run(folder, {"train": {"lr": 0.7}}, {}):
         pass
-    lines = list(sync_store(folder))
+    lines = list(sync_store(Project(folder)))
     assert sorted(line.split()[1] for line in lines) == ["bad", "good", "late", "older"]
     assert all(line.startswith("added") for line in lines)
-    assert list(sync_store(folder)) == []
-    ours = {item.name: item for item in read_experiments(folder)}
-    client = open_store(folder)
-    runs = {found.info.run_name: found for found in find_runs(folder)}
+    assert list(sync_store(Project(folder))) == []
+    ours = {item.name: item for item in read_experiments(Project(folder))}
+    client = open_store(folder).client
+    runs = {found.info.run_name: found for found in open_store(folder).find_runs()}
     assert len(runs) == 5
     for name in ("good", "late", "older"):
         told, kept = ours[name], runs[name]
@@ -190,13 +192,13 @@ def test_sync_gives_every_ended_experiment_one_run(toy, tmp_path):
         assert kept.data.tags["mlflow.user"] == "tester"
         assert "pulmo.backfilled" in kept.data.tags
         assert kept.info.start_time == datetime.fromisoformat(told.created).timestamp() * 1000
-        assert json.loads(read_artifact(folder, name, "evaluation.json") or "{}")["test"]
+        assert json.loads(open_store(folder).read_artifact(name, "evaluation.json") or "{}")["test"]
     assert runs["bad"].info.status == "FAILED"
     assert runs["bad"].data.tags["pulmo.error"] == ours["bad"].error
     run(folder, "dvc", "exp", "remove", "late")
-    assert list(sync_store(folder)) == []
+    assert list(sync_store(Project(folder))) == []
     client.delete_run(runs["good"].info.run_id)
-    (line,) = sync_store(folder)
+    (line,) = sync_store(Project(folder))
     assert line.split()[:2] == ["added", "good"]
 
 
@@ -216,10 +218,10 @@ def test_an_experiment_of_a_part_of_the_stages_has_no_metrics_of_its_own(tmp_pat
     run(folder, "dvc", "exp", "run", "--temp", "-n", "whole", "-S", "train.lr=0.3")
     run(folder, "dvc", "exp", "run", "--temp", "-n", "trained", "-S", "train.lr=0.2", "train")
     run(folder, "dvc", "exp", "run", "--temp", "-n", "not-evaluated", "-S", "train.arch=large", "train")
-    found = {item.name: (item.state, bool(item.metrics), item.error) for item in read_experiments(folder)}
+    found = {item.name: (item.state, bool(item.metrics), item.error) for item in read_experiments(Project(folder))}
     part = ("Unfinished", False, "only a part of the stages ran")
     assert found == {"whole": ("Success", True, None), "trained": part, "not-evaluated": part}
-    assert [line.split()[1] for line in sync_store(folder)] == ["whole"]
+    assert [line.split()[1] for line in sync_store(Project(folder))] == ["whole"]
 
 
 @pytest.mark.slow
@@ -229,15 +231,15 @@ def test_an_experiment_whose_model_is_not_in_the_cache_waits_for_it(tmp_path):
     folder = make_toy(tmp_path / "toy", STAGE + package, pipeline)
     run(folder, "dvc", "exp", "run", "--temp", "-n", "theirs", "-S", "train.lr=0.2")
     (folder / ".dvc/cache").rename(tmp_path / "cache")
-    (line,) = sync_store(folder)
+    (line,) = sync_store(Project(folder))
     assert line.startswith("left out           theirs  (its model is not in the cache; `dvc exp pull REMOTE theirs`")
-    assert not find_runs(folder)
+    assert not open_store(folder).find_runs()
 
 
 @pytest.mark.slow
 def test_where_dvc_cannot_tell_its_own_words_are_given(tmp_path):
-    with pytest.raises(UserError, match=r"`dvc exp show` failed in .*(git|SCM|DVC)"):
-        read_experiments(tmp_path)
+    with pytest.raises(UserError, match=r"(?s)`dvc exp show` failed in .*(git|SCM|DVC)"):
+        read_experiments(Project(tmp_path))
 
 
 OPEN = """
@@ -252,7 +254,7 @@ with train_run(Path(sys.argv[1]), {"a": 1}, {}) as run:
 
 @pytest.mark.slow
 def test_only_runs_that_are_surely_dead_are_closed(tmp_path):
-    client = open_store(tmp_path)
+    store = open_store(tmp_path)
     killed, living = (
         subprocess.Popen([sys.executable, "-c", OPEN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -268,29 +270,29 @@ def test_only_runs_that_are_surely_dead_are_closed(tmp_path):
         while killed.poll() is None and process_lives(killed.pid):
             time.sleep(0.05)
         try:
-            gone, unknown = list_left_open(tmp_path)
+            gone, unknown = list_left_open(store)
             assert {item.info.run_id for item in gone} == {ids[0], recycled.run_id}
             assert [item.info.run_id for item in unknown] == [elsewhere.run_id]
-            assert list_left_open(tmp_path, older_than=1000)[1]
-            assert not list_left_open(tmp_path, older_than=0)[1]
+            assert list_left_open(store, older_than=1000)[1]
+            assert not list_left_open(store, older_than=0)[1]
             (dead,) = [item for item in gone if item.info.run_id == ids[0]]
-            close_run(tmp_path, dead)
+            close_run(store, dead)
         finally:
             living.kill()
             living.wait()
-    closed = client.get_run(ids[0])
+    closed = store.client.get_run(ids[0])
     assert closed.info.status == "KILLED"
-    assert closed.info.end_time >= client.get_metric_history(ids[0], "loss")[0].timestamp
+    assert closed.info.end_time >= store.client.get_metric_history(ids[0], "loss")[0].timestamp
 
 
 @pytest.fixture
 def known(tmp_path, monkeypatch, empty_store):
     """A project with a store, in which DVC knows the experiments of the list that is given."""
     shutil.copy(empty_store, tmp_path)
-    move_artifacts(tmp_path)
+    move_artifacts(open_store(tmp_path))
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     experiments: list[Experiment] = []
-    monkeypatch.setattr(sync, "read_experiments", lambda root: experiments)
+    monkeypatch.setattr(sync, "read_experiments", lambda project: experiments)
     return tmp_path, experiments
 
 
@@ -316,15 +318,15 @@ def test_a_run_whose_evaluate_broke_or_never_began_does_not_stay_finished(known,
     ids = {name: trained(root, monkeypatch, name) for name in states}
     ids["whole"] = evaluated(root, monkeypatch, "whole", {})
     experiments += [experiment(name, None, state) for name, state in states.items() if state]
-    client = open_store(root)
+    client = open_store(root).client
     client.set_terminated(ids["lost"], "FINISHED", int((time.time() - 3600) * 1000))
-    lines = list(sync.sync_store(root))
+    lines = list(sync.sync_store(Project(root)))
     assert sorted(line.split()[2:4] for line in lines) == [
         ["FAILED", "broke"],
         ["KILLED", "lost"],
         ["KILLED", "stopped"],
     ]
-    assert list(sync.sync_store(root)) == []
+    assert list(sync.sync_store(Project(root))) == []
     found = {name: client.get_run(run_id).info.status for name, run_id in ids.items()}
     ended = {"broke": "FAILED", "stopped": "KILLED", "lost": "KILLED"}
     assert found == {**dict.fromkeys(ids, "FINISHED"), **ended}
@@ -334,115 +336,34 @@ def test_a_replaced_experiment_gets_the_run_that_is_its_own(known, monkeypatch):
     root, experiments = known
     ids = {auroc: evaluated(root, monkeypatch, "x", experiment("x", auroc).metrics) for auroc in (0.7, 0.8)}
     theirs = evaluated(root, monkeypatch, "x", experiment("x", 0.6).metrics)
-    client = open_store(root)
+    client = open_store(root).client
     client.set_tag(theirs, "pulmo.host", "another")
-    monkeypatch.setattr(sync, "_add", lambda root, experiment, evaluated: "added")
+    monkeypatch.setattr(sync, "_add", lambda project, experiment, evaluated: "added")
 
     def marked() -> set[str]:
-        return {run.info.run_id for run in find_runs(root, "tags.`pulmo.replaced` = 'true'")}
+        return {run.info.run_id for run in open_store(root).find_runs("tags.`pulmo.replaced` = 'true'")}
 
     experiments[:] = [experiment("x", 0.8)]
-    assert [line.split()[:2] for line in sync.sync_store(root)] == [["replaced", "x"]]
+    assert [line.split()[:2] for line in sync.sync_store(Project(root))] == [["replaced", "x"]]
     assert marked() == {ids[0.7]}
-    assert list(sync.sync_store(root)) == []
+    assert list(sync.sync_store(Project(root))) == []
     experiments[:] = [experiment("x", 0.7)]  # a colleague's, pulled over ours
-    assert sorted(line.split()[0] for line in sync.sync_store(root)) == ["is", "replaced"]
+    assert sorted(line.split()[0] for line in sync.sync_store(Project(root))) == ["is", "replaced"]
     assert marked() == {ids[0.8]}
     experiments[:] = [experiment("x", 0.9)]
-    assert [line.split()[0] for line in sync.sync_store(root)] == ["replaced", "added"]
+    assert [line.split()[0] for line in sync.sync_store(Project(root))] == ["replaced", "added"]
     assert marked() == set(ids.values())
 
 
 def test_a_second_sync_waits_for_the_first(known):
     root, _ = known
-    second = threading.Thread(target=lambda: list(sync.sync_store(root)))
+    second = threading.Thread(target=lambda: list(sync.sync_store(Project(root))))
     with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):
         second.start()
         second.join(0.5)
         assert second.is_alive()
     second.join(60)
     assert not second.is_alive()
-
-
-class Script:
-    """`dvc queue status` as a list of answers, the last one for ever."""
-
-    def __init__(self, *answers: dict[str, tuple[str, str]]) -> None:
-        self.answers, self.started = list(answers), 0
-        self.workers = 1
-
-    def read(self, root: Path) -> tuple[dict[str, tuple[str, str]], int]:
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0], self.workers
-
-    def start(self, root: Path, jobs: int) -> None:
-        self.started += 1
-
-
-@pytest.fixture
-def scripted(monkeypatch):
-    def play(*answers: dict[str, tuple[str, str]], workers: int = 1, **options: float) -> tuple[Script, str]:
-        script = Script(*answers)
-        script.workers = workers
-        monkeypatch.setattr(queue, "read_queue", script.read)
-        monkeypatch.setattr(queue, "_start_workers", script.start)
-        monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: "")
-        monkeypatch.setattr(queue, "_lives", lambda root, task: False)
-        monkeypatch.setattr(queue, "_read_log", lambda root, name: "")
-        monkeypatch.setattr(queue, "read_experiments", lambda root: [experiment("a", 0.9)])
-        with pytest.raises(UserError, match="experiments failed") as end:
-            queue.run_queue(Path(), 1, lambda line: None, **{"poll": 0.001, "patience": 0.05, **options})
-        return script, str(end.value)
-
-    return play
-
-
-def test_workers_that_hang_are_started_once_more_and_then_given_up(scripted):
-    script, error = scripted({"1": ("a", "Running"), "2": ("b", "Queued")})
-    assert script.started == 2
-    assert "2 of 2 experiments failed" in error
-    assert "a: still running without a process" in error
-    assert "dvc queue kill b" in error
-
-
-def test_workers_that_have_gone_are_started_again_at_once_and_as_often_as_that_moves_something(scripted):
-    waits = [{"1": ("a", "Queued"), "2": ("b", "Queued")}] * 20
-    moves = [{"1": ("a", "Failed"), "2": ("b", "Queued")}] * 20
-    began = time.monotonic()
-    script, _ = scripted(*waits, *moves, {"2": ("b", "Failed")}, workers=0, patience=60, gone=0.005)
-    assert script.started == 3
-    assert time.monotonic() - began < 10
-    script, _ = scripted(*waits, {"2": ("b", "Failed")}, workers=1, patience=60, gone=0.005)
-    assert script.started == 1, "workers that answer are left their time"
-
-
-def test_what_ends_without_a_result_or_a_record_has_failed(scripted):
-    _, error = scripted({"1": ("a", "Running"), "2": ("b", "Queued"), "3": ("c", "Queued")}, {"2": ("b", "Success")})
-    assert "a: failed without a word" in error
-    assert "b: ran, but DVC recorded nothing" in error
-    assert "3 of 3" in error
-
-
-def test_what_is_queued_meanwhile_is_watched_too(scripted):
-    answers = {"1": ("a", "Running")}, {"1": ("a", "Success"), "2": ("b", "Queued")}, {"2": ("b", "Failed")}
-    _, error = scripted(*answers)
-    assert "b: failed without a word" in error
-
-
-def test_earlier_failures_are_not_those_of_this_run(monkeypatch, capsys):
-    monkeypatch.setattr(queue, "read_queue", lambda root: ({"1": ("a", "Failed"), "2": ("b", "Success")}, 0))
-    queue.run_queue(Path(), 1)
-    assert "nothing is queued" in capsys.readouterr().out
-
-
-def test_the_status_of_dvc_is_read(monkeypatch):
-    status = """Task     Name       Created       Status
-5f37721  q2         11:22 PM      Running
-d12a623  even-doge  Nov 20, 2026  Success
-
-Worker status: 0 active, 2 idle
-"""
-    monkeypatch.setattr(queue, "run_dvc", lambda root, *arguments: status)
-    assert queue.read_queue(Path()) == ({"5f37721": ("q2", "Running"), "d12a623": ("even-doge", "Success")}, 2)
 
 
 @pytest.fixture
@@ -510,7 +431,7 @@ def test_a_comparison_of_one_class_has_no_curve_and_no_nan(pair, tmp_path):
 
 
 def test_the_commands_run_and_fail_as_the_library_does(monkeypatch):
-    monkeypatch.setattr(queue, "run_queue", lambda root, jobs, report: report(f"{jobs} at a time"))
+    monkeypatch.setattr(queue, "run_queue", lambda project, jobs, report: report(f"{jobs} at a time"))
     assert "3 at a time" in CliRunner().invoke(cli.app, ["queue", "run", "--jobs", "3"]).output
     assert CliRunner().invoke(cli.app, ["queue", "run", "-j", "0"]).exit_code == 2
 

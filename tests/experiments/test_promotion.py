@@ -15,6 +15,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.experiments import doctor
+from pulmo.experiments.project import Project
 from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate, find_package
 from pulmo.films.labels import LABELS
 from pulmo.model.classifier import load_classifier
@@ -23,10 +24,10 @@ from pulmo.model.weights import to_arrays
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
 from pulmo.tracking import registry
-from pulmo.tracking.models import log_model
+from pulmo.tracking.logged_models import log_model
 from pulmo.tracking.runs import evaluate_run
-from pulmo.tracking.store import open_store, read_artifact, store_uri
-from pulmo.tracking.upkeep import find_runs, mark_replaced, move_artifacts
+from pulmo.tracking.store import open_store, store_uri
+from pulmo.tracking.upkeep import mark_replaced, move_artifacts
 
 BOUNDS = {"min_auroc": 0.9, "max_ece": 0.05, "max_leaks": 0, "min_shortcut_margin": 0.01}
 CLEAN = {"patients_across_splits": [], "exact_duplicates_across_splits": []}
@@ -157,7 +158,7 @@ def call(*arguments: str) -> str:
 
 def test_to_ask_for_a_champion_makes_no_store(root):
     (root / "mlflow.db").unlink()
-    assert find_package(root)[1] == "models/package"
+    assert find_package(Project(root))[1] == "models/package"
     with pytest.raises(UserError, match="no champion yet"):
         call("history")
     assert not (root / "mlflow.db").exists()
@@ -173,14 +174,16 @@ def test_champions_follow_each_other(root, monkeypatch):
     with pytest.raises(UserError, match="base is champion already, as version 1"):
         call("promote", "base")
     with pytest.raises(
-        UserError, match=r"leaky was not promoted: gate failed: AUROC beyond .*\n\nhint: --force --reason TEXT"
+        UserError, match=r"(?s)leaky was not promoted: gate failed: AUROC beyond .* --force --reason TEXT"
     ):
         call("promote", "leaky")
     with pytest.raises(UserError, match="same was not promoted: does not beat base on validation"):
         call("promote", "same")
-    with pytest.raises(UserError, match=r"elsewhere was not promoted: cannot be compared .* validation sets differ"):
+    with pytest.raises(
+        UserError, match=r"(?s)elsewhere was not promoted: cannot be compared .* validation sets differ"
+    ):
         call("promote", "elsewhere")
-    assert len(registry.read_versions(root)) == 1, "a refusal registers nothing"
+    assert len(registry.read_versions(open_store(root))) == 1, "a refusal registers nothing"
     for half in (["--force"], ["--reason", "because"], ["--force", "--reason", " "]):
         with pytest.raises(UserError, match="--force and --reason TEXT go together"):
             call("promote", "same", *half)
@@ -188,7 +191,7 @@ def test_champions_follow_each_other(root, monkeypatch):
     assert "version 2" in call("promote", "elsewhere", "--force", "--reason", "new hospital")
     assert "version 3" in call("promote", "base", "--force", "--reason", "roll back")
     assert "version 4" in call("promote", "better")
-    champion = registry.read_champion(root)
+    champion = registry.read_champion(open_store(root))
     assert (champion.number, champion.name) == (4, "better")
     lines = call("history").splitlines()
     assert lines[0].startswith("version 4, better (champion): 20")
@@ -204,7 +207,7 @@ def test_the_champion_answers_unless_a_package_is_named(root, monkeypatch):
     evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
     call("promote", "base")
     shutil.rmtree(root / "models")
-    folder, name = find_package(root)
+    folder, name = find_package(Project(root))
     assert name == "champion base, version 1"
     assert load_classifier(folder).info.arch == "squeezenet1_1"
     film = root / "film.png"
@@ -221,43 +224,44 @@ def test_the_champion_answers_unless_a_package_is_named(root, monkeypatch):
 
 def test_a_damaged_package_is_never_promoted(root, monkeypatch):
     evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
-    source = registry.fetch_package(root, registry.find_candidate(root, "base"))
+    source = registry.fetch_package(open_store(root), registry.find_candidate(open_store(root), "base"))
     (source / "weights.safetensors").write_bytes(b"\0" * 1000)
     with pytest.raises(UserError, match=r"weights\.safetensors is damaged"):
         call("promote", "base", "--force", "--reason", "I insist")
-    assert registry.read_champion(root) is None
+    assert registry.read_champion(open_store(root)) is None
 
 
 def test_two_promotions_at_once_do_not_overtake_each_other(root, monkeypatch):
     for name in ("a", "b"):
         evaluated_run(root, monkeypatch, name, predictions(0.6), report())
-    a, b = (registry.find_candidate(root, name) for name in ("a", "b"))
-    registry.register(root, a, {"experiment": "a"}, None)
+    a, b = (registry.find_candidate(open_store(root), name) for name in ("a", "b"))
+    registry.register(open_store(root), a, {"experiment": "a"}, None)
     with pytest.raises(UserError, match="the champion changed"):
-        registry.register(root, b, {"experiment": "b"}, None)
-    assert registry.read_champion(root).name == "a"
+        registry.register(open_store(root), b, {"experiment": "b"}, None)
+    assert registry.read_champion(open_store(root)).name == "a"
 
 
 def test_an_experiment_without_a_run_or_model_names_the_cure(root, monkeypatch):
-    with pytest.raises(UserError, match=r"no evaluated run of 'theirs' in sqlite:.*\n\nhint: .*`pulmo sync`"):
+    with pytest.raises(UserError, match=r"(?s)no evaluated run of 'theirs' in sqlite:.*`pulmo sync`"):
         call("promote", "theirs")
     monkeypatch.setenv("DVC_EXP_NAME", "it is")
     with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []):
         pass
     with pytest.raises(
-        UserError, match=r"'it is' holds no model\n\nhint: `dvc exp apply 'it is' && dvc exp run -f -s evaluate` makes"
+        UserError,
+        match=r"(?s)'it is' holds no model\n\nhint: `dvc exp apply 'it is' && dvc exp run -f -s evaluate` makes",
     ):
         call("promote", "it is")
     monkeypatch.delenv("DVC_EXP_NAME")
     with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []) as plain:
         pass
-    with pytest.raises(UserError, match="holds no model\n\nhint: `dvc repro -f -s evaluate` makes"):
+    with pytest.raises(UserError, match=r"(?s)holds no model\n\nhint: `dvc repro -f -s evaluate` makes"):
         call("promote", plain.run_id)
 
 
 def test_what_a_plain_repro_left_can_be_promoted(root, monkeypatch):
     evaluated_run(root, monkeypatch, "", predictions(0.6), report())
-    (run,) = find_runs(root)
+    (run,) = open_store(root).find_runs()
     assert f"{run.info.run_name} is champion, version 1" in call("promote", "workspace")
     with pytest.raises(UserError, match="no evaluated run of 'elsewhere'"):
         call("promote", "elsewhere")
@@ -271,22 +275,22 @@ def test_what_was_applied_is_the_run_of_its_evaluation_wherever_it_was_trained(r
     for name, found in reports.items():
         evaluated_run(root, monkeypatch, name, predictions(0.6), found)
     write_json(root / "reports/evaluation.json", reports["cached"])
-    assert find_candidate(root, "workspace").name == "cached"
-    (run,) = find_runs(root, "attributes.run_name = 'cached'")
-    mark_replaced(root, run, True)
+    assert find_candidate(Project(root), "workspace").name == "cached"
+    (run,) = open_store(root).find_runs("attributes.run_name = 'cached'")
+    mark_replaced(open_store(root), run, True)
     with pytest.raises(UserError, match="no evaluated run of 'cached'"):
-        registry.find_candidate(root, "cached")
+        registry.find_candidate(open_store(root), "cached")
 
 
 def test_a_model_that_is_no_longer_in_the_store_is_one_line(root, monkeypatch):
     evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
-    shutil.rmtree(registry.find_candidate(root, "base").source.removeprefix("file://"))
-    with pytest.raises(UserError, match=r"^the model at file://.* cannot be had \(.*\)\n\nhint: .*$"):
+    shutil.rmtree(registry.find_candidate(open_store(root), "base").source.removeprefix("file://"))
+    with pytest.raises(UserError, match=r"(?s)^the model at file://.* cannot be had \(.*\)\n\nhint: .*$"):
         call("promote", "base")
-    client = open_store(root)
-    client.delete_logged_model(registry.find_candidate(root, "base").model_id)
+    client = open_store(root).client
+    client.delete_logged_model(registry.find_candidate(open_store(root), "base").model_id)
     with pytest.raises(
-        UserError, match=r"^the model of 'base' is no longer in the store \(.*\)\n\nhint: promote another run$"
+        UserError, match=r"(?s)^the model of 'base' is no longer in the store \(.*\)\n\nhint: promote another run$"
     ):
         call("promote", "base")
 
@@ -295,29 +299,29 @@ def test_a_checkout_that_was_moved_or_copied_finds_its_artifacts_again(root, mon
     (root / "mlflow.db").unlink()  # one whose artifacts lie elsewhere
     evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
     call("promote", "base")
-    assert move_artifacts(root) == 0
+    assert move_artifacts(open_store(root)) == 0
     moved = root.parent / "moved, it's 100% ours"
     moved.mkdir()
     for name in ("mlflow.db", "mlartifacts"):
         (root / name).rename(moved / name)
-    assert doctor.check_store(moved).cure == "pulmo sync"
-    assert doctor.check_store(moved).state == "warning"
-    assert move_artifacts(moved) == 5
-    assert doctor.check_store(moved).state == "ok"
-    for found in (registry.find_candidate(moved, "base"), registry.read_champion(moved)):
-        assert load_classifier(registry.fetch_package(moved, found)).info.size == 48
-    assert read_artifact(moved, "base", "leakage.json")
+    assert doctor.check_store(Project(moved)).cure == "pulmo sync"
+    assert doctor.check_store(Project(moved)).state == "warning"
+    assert move_artifacts(open_store(moved)) == 5
+    assert doctor.check_store(Project(moved)).state == "ok"
+    for found in (registry.find_candidate(open_store(moved), "base"), registry.read_champion(open_store(moved))):
+        assert load_classifier(registry.fetch_package(open_store(moved), found)).info.size == 48
+    assert open_store(moved).read_artifact("base", "leakage.json")
 
     copied = root.parent / "copied"
     shutil.copytree(moved, copied)
     (removed,) = [path for path in copied.rglob("predictions.csv") if "mlartifacts" in path.parts]
     shutil.rmtree(removed.parent)
-    assert move_artifacts(copied) == 4, "the run's own files are where they were alone"
-    assert read_artifact(copied, "base", "leakage.json")
+    assert move_artifacts(open_store(copied)) == 4, "the run's own files are where they were alone"
+    assert open_store(copied).read_artifact("base", "leakage.json")
     bare = root.parent / "bare"
     bare.mkdir()
     shutil.copy(moved / "mlflow.db", bare)
-    assert move_artifacts(bare) == 0
+    assert move_artifacts(open_store(bare)) == 0
 
 
 def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):
@@ -329,6 +333,6 @@ def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
     model = registry.Candidate("run", "theirs", "s3://bucket/model", "m-1")
-    folders = {registry.fetch_package(root, model) for _ in range(2)}
+    folders = {registry.fetch_package(open_store(root), model) for _ in range(2)}
     assert folders == {root / ".champion/run/data/package"}
     assert asked == ["s3://bucket/model"]

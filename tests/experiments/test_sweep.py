@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -5,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event, Timer
@@ -21,12 +23,16 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
 from pulmo.base.params import load_params
 from pulmo.experiments import trials
-from pulmo.experiments.sweep import open_study, read_sweep, run_sweep
-from pulmo.tracking import sweeps
+from pulmo.experiments.dvc import Dvc
+from pulmo.experiments.project import Project
+from pulmo.experiments.sweep import open_study, run_sweep
+from pulmo.experiments.sweep_file import read_sweep
 from pulmo.tracking.contents import Run
-from pulmo.tracking.upkeep import find_runs
+from pulmo.tracking.runs import PARENT_TAG, PID
+from pulmo.tracking.store import open_store
+from pulmo.tracking.trial_runs import open_sweep, read_trial
 
-SHIPPED = ROOT / "recipes/sweep.yaml"
+SHIPPED = ROOT / "sweeps/small.yaml"
 TOY = """
 import json, pathlib, time
 from pulmo.base import paths
@@ -67,6 +73,11 @@ def sweep_file(folder: Path, **changes: object) -> Path:
     file = folder / "sweep.yaml"
     file.write_text(yaml_text.dump({key: value for key, value in content.items() if value is not None}))
     return file
+
+
+def succeed(project: Project, name: str, settings: dict[str, float], *rest: object) -> float:
+    """In the place of a trial: an AUROC at once."""
+    return settings["train.lr"]
 
 
 @pytest.fixture
@@ -153,10 +164,9 @@ def test_proposals_follow_the_seed_and_neither_a_restart_nor_a_worker_repeats_th
 
 def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatch):
     monkeypatch.setattr("pulmo.experiments.sweep.time.sleep", lambda seconds: None)
-    with pytest.raises(UserError, match=r"the study's database cannot be used .*\n\nhint: check --storage") as error:
+    with pytest.raises(UserError, match=r"(?s)the study's database cannot be used .*check --storage") as error:
         open_study(read_sweep(sweep_file(tmp_path), params), f"sqlite:///{tmp_path}/no/such/folder.db")
     assert "\n" not in error.value.message
-    assert error.value.hint
 
 
 def test_a_trial_whose_process_is_gone_is_queued_again(tmp_path, params):
@@ -191,17 +201,17 @@ def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(tmp_p
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
 
-    def break_off(root, name, settings, *rest):
+    def break_off(project, name, settings, *rest):
         if name == "toy-1":
             raise OSError("no space left on device")
         return settings["train.lr"]
 
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", break_off)
     file = sweep_file(tmp_path, jobs=2)
-    with pytest.raises(UserError, match="sweep toy ended after 1 of 2 trials\n\nhint: the same command goes on"):
-        run_sweep(tmp_path, file)
-    assert find_runs(tmp_path)[0].info.status == "FAILED"
-    run_sweep(tmp_path, file)
+    with pytest.raises(UserError, match=r"(?s)sweep toy ended after 1 of 2 trials\n\nhint: the same command goes on"):
+        run_sweep(Project(tmp_path), file)
+    assert open_store(tmp_path).find_runs()[0].info.status == "FAILED"
+    run_sweep(Project(tmp_path), file)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
 
@@ -214,24 +224,22 @@ def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_
     def break_off(*_: object) -> None:
         raise error("no space left on device")
 
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
+    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
     monkeypatch.setattr("pulmo.experiments.sweep._report", break_off)
     with pytest.raises(error):
-        run_sweep(tmp_path, sweep_file(tmp_path))
-    assert find_runs(tmp_path)[0].info.status == status
+        run_sweep(Project(tmp_path), sweep_file(tmp_path))
+    assert open_store(tmp_path).find_runs()[0].info.status == status
 
 
 def test_a_study_whose_space_has_another_kind_since_is_refused(tmp_path, params, empty_store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
-    run_sweep(tmp_path, sweep_file(tmp_path, space={"train.lr": {"choice": [0.1, 0.2]}}))
+    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
+    run_sweep(Project(tmp_path), sweep_file(tmp_path, space={"train.lr": {"choice": [0.1, 0.2]}}))
     for changed in ({"float": [0.1, 0.9]}, {"choice": [0.1, 0.3]}):
         file = sweep_file(tmp_path, trials=4, jobs=2, space={"train.lr": changed})
-        with pytest.raises(
-            UserError, match=r"sweep\.yaml: space\.train\.lr was .*\n\nhint: give the sweep another name"
-        ):
-            run_sweep(tmp_path, file)
+        with pytest.raises(UserError, match=r"(?s)sweep\.yaml: space\.train\.lr was .*give the sweep another name"):
+            run_sweep(Project(tmp_path), file)
 
 
 def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empty_store, monkeypatch, capsys):
@@ -243,31 +251,32 @@ def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empt
 
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", fail)
     for failed in (3, 1):
-        with pytest.raises(UserError, match=r"no trial of sweep toy came to an end\n\nhint: .*once that is cured"):
-            run_sweep(tmp_path, sweep_file(tmp_path, trials=6))
+        with pytest.raises(UserError, match=r"(?s)no trial of sweep toy came to an end.*once that is cured"):
+            run_sweep(Project(tmp_path), sweep_file(tmp_path, trials=6))
         assert capsys.readouterr().out.count("failed: no space left") == failed
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
-    run_sweep(tmp_path, sweep_file(tmp_path, trials=6))
+    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
+    run_sweep(Project(tmp_path), sweep_file(tmp_path, trials=6))
     assert capsys.readouterr().out.count("validation AUROC") == 2
 
 
 def test_a_new_study_with_the_name_of_earlier_experiments_is_refused(fake, tmp_path, params):
-    run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.commit)
+    run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.dvc.commit)
+    (tmp_path / "mlflow.db").unlink()
     with pytest.raises(UserError, match=r"sweep\.yaml: name: experiments of another study toy are there"):
-        run_sweep(tmp_path, sweep_file(tmp_path))
+        run_sweep(Project(tmp_path), sweep_file(tmp_path))
     assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
-    first = sweeps.open_sweep(tmp_path, "toy")
+    first = open_sweep(open_store(tmp_path), "toy")
     first.client.set_terminated(first.run_id, "KILLED")
-    again = sweeps.open_sweep(tmp_path, "toy")
+    again = open_sweep(open_store(tmp_path), "toy")
     assert again.run_id == first.run_id
     assert again.client.get_run(again.run_id).info.status == "RUNNING"
-    assert sweeps.open_sweep(tmp_path, "other").run_id != first.run_id
-    assert sweeps.read_trial(first, "toy-0") is None
+    assert open_sweep(open_store(tmp_path), "other").run_id != first.run_id
+    assert read_trial(open_store(tmp_path), first, "toy-0") is None
 
 
 @pytest.mark.parametrize(("jobs", "told"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP)])
@@ -280,7 +289,7 @@ def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(
     shutil.copy(empty_store, tmp_path)
     begun = Barrier(jobs)
 
-    def interrupt(root, name, settings, sweep, log, is_poor, stopping):
+    def interrupt(project, name, settings, sweep, log, is_poor, stopping):
         begun.wait(10)
         os.kill(os.getpid(), told)
         assert stopping.wait(10)
@@ -288,118 +297,129 @@ def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(
 
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", interrupt)
     file = sweep_file(tmp_path, jobs=jobs)
-    with pytest.raises(UserError, match="sweep toy was stopped\n\nhint: the same command goes on with it"):
-        run_sweep(tmp_path, file)
-    assert find_runs(tmp_path)[0].info.status == "KILLED"
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", lambda root, name, settings, *rest: settings["train.lr"])
-    run_sweep(tmp_path, file)
+    with pytest.raises(UserError, match=r"(?s)sweep toy was stopped\n\nhint: the same command goes on with it"):
+        run_sweep(Project(tmp_path), file)
+    assert open_store(tmp_path).find_runs()[0].info.status == "KILLED"
+    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
+    run_sweep(Project(tmp_path), file)
     ended = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
     stopped, ran = (
         [trial for trial in ended if trial.state == state] for state in (TrialState.FAIL, TrialState.COMPLETE)
     )
     assert (len(stopped), len(ran)) == (jobs, 2)
     assert {trial.value for trial in ran} >= {trial.params["train.lr"] for trial in stopped}
-    run_sweep(tmp_path, file)
+    run_sweep(Project(tmp_path), file)
     assert capsys.readouterr().out.count("validation AUROC") == 2, "a budget that is used up runs nothing"
 
 
+class Fake(Dvc):
+    """A shell script in the place of dvc; what it leaves behind has an AUROC of .75."""
+
+    def write(self, script: str) -> None:
+        (self.root / "bin").mkdir(exist_ok=True)
+        (self.root / "bin/dvc").write_text(f"#!/bin/bash\n{script}\n")
+        (self.root / "bin/dvc").chmod(0o755)
+
+    def command(self, *arguments: str) -> dict[str, object]:
+        return {"args": [str(self.root / "bin/dvc"), *arguments], "cwd": self.root, "env": dict(os.environ)}
+
+    def read(self, path: str, revision: str) -> str:
+        assert revision == self.commit
+        return '{"val": {"auroc": 0.75}}'
+
+    @property
+    def commit(self) -> str:
+        return run(self.root, "git", "rev-parse", "HEAD").strip()
+
+
+class FakeProject(Project):
+    """A repository with a store, in which a trial is run by a shell script."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, Fake(root))
+        self.stopping = Event()
+
+    def run_trial(self, is_poor: Callable[[int, float], bool] = lambda epoch, auroc: False) -> float | None:
+        log = self.root / "logs/toy-0.log"
+        settings = {"train.lr": 1e-5, "split.drop_duplicates": True}
+        sweep = Run(self.store.client, "parent", "toy")
+        return trials.run_trial(self, "toy-0", settings, sweep, log, is_poor, self.stopping)
+
+    def begin_run(self, *val_auroc: float) -> str:
+        """Id of the run of the trial, as a stage that no process is has it under way."""
+        run_id = self.store.create_run("toy-0", {PARENT_TAG: "parent", PID: 2**22 + 1})
+        for epoch, value in enumerate(val_auroc, start=1):
+            self.store.client.log_metric(run_id, "val_auroc", value, step=epoch)
+        return run_id
+
+
 @pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """run_trial with a shell script in the place of dvc, and a run that is told in `fake.trial`."""
-
-    class Fake:
-        trial: sweeps.Trial | None = None
-        pruned = False
-        commit = ""
-
-        def __init__(self) -> None:
-            self.stopping = Event()
-
-        def write(self, script: str) -> None:
-            (tmp_path / "bin").mkdir(exist_ok=True)
-            (tmp_path / "bin/dvc").write_text(f"#!/bin/bash\n{script}\n")
-            (tmp_path / "bin/dvc").chmod(0o755)
-
-        def run(self, is_poor=lambda epoch, auroc: False) -> float | None:
-            log = tmp_path / "logs/toy-0.log"
-            settings = {"train.lr": 1e-5, "split.drop_duplicates": True}
-            return trials.run_trial(tmp_path, "toy-0", settings, sweep, log, is_poor, self.stopping)
-
-    told = Fake()
-    sweep = Run(None, "parent", "toy")
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    subprocess.run(
-        ["git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty"], cwd=tmp_path
-    )
-    dvc = {"cwd": tmp_path, "env": dict(os.environ)}
-    monkeypatch.setattr(
-        trials, "dvc_command", lambda root, *arguments: dvc | {"args": [str(tmp_path / "bin/dvc"), *arguments]}
-    )
+def fake(tmp_path, empty_store, monkeypatch) -> FakeProject:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path)
+    run(tmp_path, "git", "init", "--quiet")
+    run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty")
     monkeypatch.setattr(trials, "POLL", 0.05)
     monkeypatch.setattr(trials, "LOST", 3.0)
-    told.commit = run(tmp_path, "git", "rev-parse", "HEAD").strip()
-    results = {told.commit: '{"val": {"auroc": 0.75}}'}
-    monkeypatch.setattr(trials, "read_output", lambda root, path, commit: results[commit])
-    monkeypatch.setattr(sweeps, "read_trial", lambda sweep, name: told.trial)
-    monkeypatch.setattr(sweeps, "mark_pruned", lambda sweep, trial: setattr(told, "pruned", True))
-    return told
+    return FakeProject(tmp_path)
 
 
 SUCCEED = "git update-ref refs/exps/aa/bb/toy-0 HEAD"
 
 
 def test_a_trial_is_an_experiment_below_the_sweep(fake, tmp_path):
-    fake.write(f'echo "$@" $PULMO_PARENT_RUN > said; {SUCCEED}')
-    assert fake.run() == 0.75
+    fake.dvc.write(f'echo "$@" $PULMO_PARENT_RUN > said; {SUCCEED}')
+    assert fake.run_trial() == 0.75
     settings = "-S train.lr=1e-05 -S split.drop_duplicates=true"
     assert (tmp_path / "said").read_text().strip() == f"--wait-for-lock exp run --temp -n toy-0 {settings} parent"
 
 
 def test_a_trial_never_takes_the_result_of_an_earlier_experiment_of_its_name(fake, tmp_path):
-    run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.commit)
-    fake.write("echo 'ERROR: Experiment conflicts with existing experiment'; exit 255")
+    run(tmp_path, "git", "update-ref", "refs/exps/old/er/toy-0", fake.dvc.commit)
+    fake.dvc.write("echo 'ERROR: Experiment conflicts with existing experiment'; exit 255")
     with pytest.raises(trials.TrialError, match="conflicts with existing experiment"):
-        fake.run()
+        fake.run_trial()
 
 
 def test_a_failed_trial_says_why_at_once(fake, monkeypatch):
     monkeypatch.setattr(trials, "LOST", 20.0)
     began = time.monotonic()
-    fake.write("printf 'error: train.lr is too high\\n\\nhint: lower it\\n'; echo later; exit 255")
+    fake.dvc.write("printf 'error: train.lr is too high\\n\\nhint: lower it\\n'; echo later; exit 255")
     with pytest.raises(trials.TrialError, match=r"^train\.lr is too high \(hint: lower it\); see .*toy-0\.log"):
-        fake.run()
+        fake.run_trial()
     assert time.monotonic() - began < 10
 
 
 def test_an_experiment_that_another_dvc_process_took_is_waited_for(fake):
-    fake.write(f"(sleep 1; {SUCCEED}) >/dev/null 2>&1 & exit 0")
-    assert fake.run() == 0.75
+    fake.dvc.write(f"(sleep 1; {SUCCEED}) >/dev/null 2>&1 & exit 0")
+    assert fake.run_trial() == 0.75
 
 
 def test_a_lost_experiment_is_not_waited_for_without_end(fake):
-    fake.write("exit 0")
+    fake.dvc.write("exit 0")
     with pytest.raises(trials.TrialError, match="failed without a word"):
-        fake.run()
+        fake.run_trial()
 
 
 def test_a_poor_trial_is_stopped_and_its_state_forgotten(fake, tmp_path):
     state = tmp_path / ".resume/key"
     state.mkdir(parents=True)
-    (state / "mlflow_run.json").write_text('{"run_id": "r"}')
-    fake.write("sleep 100; echo cleaned up after $?; exit 1")
-    fake.trial = sweeps.Trial("r", "RUNNING", 2**22 + 1, {1: 0.5, 2: 0.4})
-    assert fake.run(lambda epoch, auroc: epoch == 2 and auroc == 0.4) is None
+    run_id = fake.begin_run(0.5, 0.4)
+    (state / "mlflow_run.json").write_text(json.dumps({"run_id": run_id}))
+    fake.dvc.write("sleep 100; echo cleaned up after $?; exit 1")
+    assert fake.run_trial(lambda epoch, auroc: epoch == 2 and auroc == 0.4) is None
     assert "cleaned up after 143\n" in (tmp_path / "logs/toy-0.log").read_text(), "dvc itself is left to clean up"
-    assert fake.pruned
+    found = fake.store.client.get_run(run_id)
+    assert (found.info.status, found.data.tags["pulmo.pruned"]) == ("KILLED", "true")
     assert not state.exists()
 
 
 def test_a_stopped_sweep_tells_the_stage_of_a_trial_once_and_lets_it_end(fake, tmp_path):
     stage = "trap 'echo told' TERM; while ((SECONDS < 3)); do sleep 0.1; done"
-    fake.write(f'bash -c "{stage}" 2>/dev/null; echo cleaned up')
+    fake.dvc.write(f'bash -c "{stage}" 2>/dev/null; echo cleaned up')
     Timer(1.0, fake.stopping.set).start()
     with pytest.raises(trials.TrialError, match="the sweep was stopped"):
-        fake.run()
+        fake.run_trial()
     assert (tmp_path / "logs/toy-0.log").read_text() == "told\ncleaned up\n"
 
 
@@ -424,7 +444,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def runs_of(folder: Path) -> dict[str, object]:
-    return {found.info.run_name: found for found in find_runs(folder)}
+    return {found.info.run_name: found for found in open_store(folder).find_runs()}
 
 
 @pytest.mark.slow
@@ -464,7 +484,7 @@ def test_a_killed_sweep_goes_on_and_tells_its_best_trial(toy, monkeypatch):
     assert said.rstrip().endswith(f"dvc exp apply toy-{best.number}")
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["val.auroc"] == best.value
-    held = {item.path for item in sweeps.open_sweep(toy, "toy").client.list_artifacts(parent.info.run_id)}
+    held = {item.path for item in open_sweep(open_store(toy), "toy").client.list_artifacts(parent.info.run_id)}
     assert held == {"history.png", "sweep.json"}
     report = read_json(toy / "reports/sweeps/toy/sweep.json")
     assert report["params"] == best.params
@@ -486,7 +506,7 @@ def test_poor_trials_are_pruned_and_a_failing_one_does_not_end_the_sweep(toy, mo
     for lr in (0.8, 0.2, -1.0):
         study.enqueue_trial({"train.lr": lr})
     slow = sweep_file(toy, trials=3, prune={"after_trials": 1, "after_epochs": 0}, fixed={"train.pace": 4.0})
-    run_sweep(toy, slow)
+    run_sweep(Project(toy), slow)
     said = capsys.readouterr().out
     found = runs_of(toy)
     assert found["toy-0"].info.status == "FINISHED"

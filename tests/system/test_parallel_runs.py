@@ -8,6 +8,7 @@ import pytest
 from small_project import TINY, commit, make_checkout, run, run_queued, running_server
 
 from pulmo.experiments.listing import read_experiments
+from pulmo.experiments.project import Project
 from pulmo.tracking.store import EXPERIMENT
 
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ def read_runs(uri: str) -> tuple[Any, list[Any]]:
 
 def assert_one_story(folder: Path, uri: str, names: set[str]) -> None:
     """Every experiment of `names` has one run that is whole and says what `dvc exp show --json` says."""
-    told = {experiment.name: experiment for experiment in read_experiments(folder) if experiment.name in names}
+    told = {experiment.name: experiment for experiment in read_experiments(Project(folder)) if experiment.name in names}
     client, runs = read_runs(uri)
     runs = [run for run in runs if run.info.run_name in names]
     assert sorted(run.info.run_name for run in runs) == sorted(told) == sorted(names)
@@ -57,9 +58,9 @@ def assert_one_story(folder: Path, uri: str, names: set[str]) -> None:
 
 
 def queue(folder: Path, *settings: str) -> set[str]:
-    before = {experiment.name for experiment in read_experiments(folder)}
+    before = {experiment.name for experiment in read_experiments(Project(folder))}
     run(folder, "dvc", "exp", "run", "--queue", *(part for setting in settings for part in ("-S", setting)))
-    return {experiment.name for experiment in read_experiments(folder)} - before
+    return {experiment.name for experiment in read_experiments(Project(folder))} - before
 
 
 def test_eight_experiments_make_the_store_and_share_it(prepared):

@@ -7,6 +7,7 @@ from small_project import TINY, commit, make_checkout, run
 
 from pulmo.base.files import sha256_file
 from pulmo.experiments.listing import read_experiments
+from pulmo.experiments.project import Project
 
 pytestmark = pytest.mark.slow
 KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -57,9 +58,11 @@ def test_a_second_clone_has_everything_and_runs_nothing(tmp_path, bucket):
     assert "Data and pipelines are up to date" in run(there, "dvc", "repro")
     assert run(there, "git", "status", "--porcelain") == ""
 
-    assert read_experiments(there) == []
+    assert read_experiments(Project(there)) == []
     run(there, "dvc", "exp", "pull", "origin", "hotter")
-    (mine,), (theirs,) = ([found for found in read_experiments(folder) if found.name] for folder in (here, there))
+    (mine,), (theirs,) = (
+        [found for found in read_experiments(Project(folder)) if found.name] for folder in (here, there)
+    )
     assert (theirs.name, theirs.params["train.lr"], theirs.metrics) == ("hotter", 0.002, mine.metrics)
     run(there, "dvc", "exp", "apply", "hotter")
     assert "Data and pipelines are up to date" in run(there, "dvc", "repro")

@@ -61,9 +61,9 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
     run(here, "dvc", "exp", "run", "--queue", "-S", "train.lr=0.003,0.004")
     run(here, "dvc", "exp", "run", "--queue", "--name", "impossible", "-S", "train.loss=bce")
     day.said["queue"] = fail(here, "queue", "run", "--jobs", "2")
-    (here / "recipes/sweep.yaml").write_text(yaml_text.dump(SWEEP), encoding="utf-8")
-    day.said["sweep"] = run(here, *PULMO, "sweep", "recipes/sweep.yaml")
-    run(here, "git", "checkout", "--quiet", "--", "recipes")
+    (here / "sweeps/small.yaml").write_text(yaml_text.dump(SWEEP), encoding="utf-8")
+    day.said["sweep"] = run(here, *PULMO, "sweep", "sweeps/small.yaml")
+    run(here, "git", "checkout", "--quiet", "--", "sweeps")
 
     client = open_client(here)
     (lost,) = find_runs(client, "attributes.run_name = 'cached'")

@@ -19,7 +19,7 @@ PULMO = [sys.executable, "-c", "from pulmo.cli import main; main()"]
 
 
 @pytest.fixture
-def client(empty_store, tmp_path, monkeypatch):
+def store(empty_store, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
     return open_store(tmp_path)
@@ -31,35 +31,35 @@ def state_of(client) -> dict:
     return json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
-def test_the_address_opens_the_runs_with_their_metrics_best_first(client):
-    link = address(client, "http://127.0.0.1:5000")
+def test_the_address_opens_the_runs_with_their_metrics_best_first(store):
+    link = address(store, "http://127.0.0.1:5000")
     where, _, query = urlsplit(link).fragment.partition("?")
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = store.client.get_experiment_by_name(EXPERIMENT)
     assert where == f"/experiments/{experiment.experiment_id}/runs"
     assert parse_qs(query) == {"workflowType": ["machine_learning"], "viewStateShareKey": ["pulmo"]}, "nothing else"
-    state = state_of(client)
+    state = state_of(store.client)
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`val.auroc`", False)
     shown = {re.sub(r"^\w+\.`(.*)`$", r"\1", column) for column in state["selectedColumns"]}
     assert {"val.auroc", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity"} <= shown
     assert {"train.lr", "train.arch"} <= shown
-    assert "model_card.html" in client.get_experiment_by_name(EXPERIMENT).tags["mlflow.note.content"]
+    assert "model_card.html" in store.client.get_experiment_by_name(EXPERIMENT).tags["mlflow.note.content"]
 
 
-def test_a_note_of_the_user_and_an_unchanged_view_stay(client):
-    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
-    client.set_experiment_tag(experiment, "mlflow.note.content", "ours")
-    address(client, "http://x")
-    before = client.get_experiment_by_name(EXPERIMENT).tags
-    address(client, "http://x")
-    assert client.get_experiment_by_name(EXPERIMENT).tags == before
+def test_a_note_of_the_user_and_an_unchanged_view_stay(store):
+    experiment = store.client.get_experiment_by_name(EXPERIMENT).experiment_id
+    store.client.set_experiment_tag(experiment, "mlflow.note.content", "ours")
+    address(store, "http://x")
+    before = store.client.get_experiment_by_name(EXPERIMENT).tags
+    address(store, "http://x")
+    assert store.client.get_experiment_by_name(EXPERIMENT).tags == before
     assert before["mlflow.note.content"] == "ours"
-    client.set_experiment_tag(experiment, "mlflow.sharedViewState.pulmo", "spoilt")
-    address(client, "http://x")
-    assert state_of(client)["selectedColumns"]
+    store.client.set_experiment_tag(experiment, "mlflow.sharedViewState.pulmo", "spoilt")
+    address(store, "http://x")
+    assert state_of(store.client)["selectedColumns"]
 
 
 @pytest.mark.slow
-def test_the_page_of_this_project_opens_from_any_of_its_folders(client, tmp_path):
+def test_the_page_of_this_project_opens_from_any_of_its_folders(store, tmp_path):
     (tmp_path / ".dvc").mkdir()
     inner = tmp_path / "docs"
     inner.mkdir()

@@ -15,7 +15,7 @@ from pulmo.base.files import read_json
 from pulmo.base.git import git_state
 from pulmo.base.params import flatten
 from pulmo.tracking.runs import evaluate_run, train_run
-from pulmo.tracking.store import EXPERIMENT, read_artifact, store_uri
+from pulmo.tracking.store import EXPERIMENT, open_store, store_uri
 
 PARAMS = {"train": {"lr": 0.1, "augment": {"flip": 0.5}}, "evaluate": {"seed": 1}}
 HISTORY = [{"epoch": 1, "val_loss": 0.6, "val_auroc": 0.7}, {"epoch": 2, "val_loss": 0.5, "val_auroc": 0.9}]
@@ -164,7 +164,7 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(
-            UserError, match=r"^the MLflow store .* cannot be used: .*\n\nhint: .*MLFLOW_TRACKING_URI.*$"
+            UserError, match=r"(?s)^the MLflow store .* cannot be used: .*MLFLOW_TRACKING_URI.*$"
         ) as error:
             train(tmp_path)
         assert "secret" not in str(error.value)
@@ -175,7 +175,7 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
 def test_a_wrong_password_is_one_line(database, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database.replace("postgres:@", "nobody:secret@"))
     started = time.monotonic()
-    with pytest.raises(UserError, match=r"nobody.*\n\nhint: .*correct MLFLOW_TRACKING_URI") as error:
+    with pytest.raises(UserError, match=r"(?s)nobody.*correct MLFLOW_TRACKING_URI") as error:
         train(tmp_path)
     assert time.monotonic() - started < 30
     assert "secret" not in str(error.value)
@@ -189,8 +189,8 @@ def test_a_file_is_read_from_the_last_run_of_a_name_that_holds_it(root, tmp_path
                 (tmp_path / "told.json").write_text(text)
                 run.log_path(tmp_path / "told.json")
         time.sleep(0.01)
-    assert read_artifact(root, "it's read", "told.json") == "second"
-    assert read_artifact(root, run.run_id, "told.json") is None
+    assert open_store(root).read_artifact("it's read", "told.json") == "second"
+    assert open_store(root).read_artifact(run.run_id, "told.json") is None
 
 
 def test_the_machine_is_watched_while_it_trains(root, monkeypatch):

@@ -5,17 +5,17 @@ import sys
 import typer
 
 from pulmo.base.errors import UserError, from_disk
-from pulmo.cli import checkout, experiments, models, recipes, registry, sweep
+from pulmo.cli import answers, champions, checkout, overview, publications, search
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (
-    *(experiments.summary, models.predict, models.evaluate, experiments.compare),
-    *(experiments.experiments, experiments.sync, experiments.doctor),
-    *(registry.promote, registry.history, sweep.sweep, checkout.setup, checkout.ui),
+    *(overview.summary, answers.predict, answers.evaluate, overview.compare),
+    *(overview.experiments, overview.sync, overview.doctor),
+    *(champions.promote, champions.history, search.sweep, checkout.setup, checkout.ui),
 ):
     app.command()(command)
-app.add_typer(recipes.app, name="recipe")
-app.add_typer(experiments.queue, name="queue")
+app.add_typer(publications.app, name="recipe")
+app.add_typer(overview.queue, name="queue")
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ def setup() -> None:
     """Prepare this checkout: the charts of `dvc plots` work without a network (make does this by itself)."""
     from pulmo.base import paths
     from pulmo.base.files import write_bytes
-    from pulmo.experiments.dvc import run_dvc
+    from pulmo.experiments.dvc import Dvc
     from pulmo.reporting.vega import plots_page
 
     root = paths.project_root()
     write_bytes(root / ".dvc/plots.html", plots_page().encode())
-    run_dvc(root, "config", "--local", "plots.html_template", "plots.html")
+    Dvc(root).run("config", "--local", "plots.html_template", "plots.html")
     print("`dvc plots` takes its scripts from .dvc/plots.html")
 
 
@@ -27,15 +27,14 @@ def ui(
 
     from pulmo.base import paths
     from pulmo.tracking.page import address, has_display, serve_page
-    from pulmo.tracking.store import open_store, store_uri
+    from pulmo.tracking.store import open_store
 
-    root = paths.project_root()
-    client = open_store(root)
-    if store_uri(root).startswith("http"):
-        print(address(client, store_uri(root).rstrip("/")))
+    store = open_store(paths.project_root())
+    if store.uri.startswith("http"):
+        print(address(store, store.uri.rstrip("/")))
         return
-    with serve_page(root, port) as (server, process):
-        print(f"\nruns, the best on validation first:  {address(client, server)}\nCtrl-C ends the page", flush=True)
+    with serve_page(store, port) as (server, process):
+        print(f"\nruns, the best on validation first:  {address(store, server)}\nCtrl-C ends the page", flush=True)
         if browser and has_display():
-            webbrowser.open(address(client, server))
+            webbrowser.open(address(store, server))
         process.wait()

@@ -18,9 +18,9 @@ from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.params import load_params
 from pulmo.base.process import usable_cores
-from pulmo.experiments.dvc import run_dvc
+from pulmo.experiments.project import Project
 from pulmo.tracking.store import hide_password
-from pulmo.tracking.upkeep import list_left_open, move_artifacts, probe_store
+from pulmo.tracking.upkeep import ask_once, list_left_open, move_artifacts, probe_store
 
 _GIB = 2**30
 _NEEDED, _ENOUGH = 1, 5  # GiB: the phantom run, the real films with cache and a few experiments
@@ -35,14 +35,14 @@ class Finding(NamedTuple):
     cure: str = ""
 
 
-def examine(root: Path) -> Iterator[tuple[str, Finding]]:
-    """Every check of the project at `root` by name, as each is done; a check that itself breaks is a finding too."""
+def examine(project: Project) -> Iterator[tuple[str, Finding]]:
+    """Every check of a project by name, as each is done; a check that itself breaks is a finding too."""
     failed: set[str] = set()
     for name, check in CHECKS.items():
         if name == "open runs" and "store" in failed:
             continue
         try:
-            found = check(root)
+            found = check(project)
         except UserError as error:
             found = Finding("error", error.message, error.hint)
         except (ValueError, OSError) as error:  # a damaged file that no check foresees
@@ -52,41 +52,42 @@ def examine(root: Path) -> Iterator[tuple[str, Finding]]:
         yield name, found
 
 
-def check_git(root: Path) -> Finding:
+def check_git(project: Project) -> Finding:
     """DVC keeps experiments as commits, so it needs git, a repository, a commit, and the history they start from."""
     if not shutil.which("git"):
         return Finding("error", "git is not installed", "install git (apt install git, brew install git)")
-    if not run_git(root, "rev-parse", "--show-toplevel"):
-        return Finding("error", f"{root} is no git repository", "clone with git; an unpacked .zip has no history")
-    if not (head := run_git(root, "rev-parse", "--verify", "--quiet", "--short", "HEAD")):
+    if not run_git(project.root, "rev-parse", "--show-toplevel"):
+        return Finding(
+            "error", f"{project.root} is no git repository", "clone with git; an unpacked .zip has no history"
+        )
+    if not (head := run_git(project.root, "rev-parse", "--verify", "--quiet", "--short", "HEAD")):
         return Finding("error", "the repository has no commit", "git add -A && git commit -m start")
-    if run_git(root, "rev-parse", "--is-shallow-repository") == "true":
+    if run_git(project.root, "rev-parse", "--is-shallow-repository") == "true":
         return Finding("error", "shallow clone: queued experiments record nothing", "git fetch --unshallow")
-    if not run_git(root, "config", "user.email"):
+    if not run_git(project.root, "config", "user.email"):
         return Finding("warning", "git does not know who you are", "git config --global user.email YOU@EXAMPLE.ORG")
     return Finding("ok", f"at commit {head}, whole history")
 
 
-def check_versions(root: Path) -> Finding:
+def check_versions(project: Project) -> Finding:
     """The installed packages against the ranges of pyproject.toml."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = tomllib.loads((project.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     python = ".".join(map(str, sys.version_info[:3]))
-    wrong = [] if python in SpecifierSet(project["requires-python"]) else [f"python {python}"]
-    for line in project["dependencies"]:
-        wanted = Requirement(line)
+    wrong = [] if python in SpecifierSet(wanted["requires-python"]) else [f"python {python}"]
+    for requirement in map(Requirement, wanted["dependencies"]):
         try:
-            found = version(wanted.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            wrong.append(f"{wanted.name} missing")
+            wrong.append(f"{requirement.name} missing")
             continue
-        if not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{wanted.name} {found} (wanted {wanted.specifier})")
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} {installed} (wanted {requirement.specifier})")
     if wrong:
         return Finding("error", ", ".join(wrong), "rm -rf .venv && make repro")
     return Finding("ok", ", ".join([f"python {python}", *(f"{name} {version(name)}" for name in _TOLD)]))
 
 
-def check_environment(root: Path) -> Finding:
+def check_environment(project: Project) -> Finding:
     """The stages run `python` as the PATH finds it, which must be the one with the packages."""
     found = shutil.which("python")
     if not found or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
@@ -96,15 +97,15 @@ def check_environment(root: Path) -> Finding:
     return Finding("ok", f"stages run {found}")
 
 
-def check_params(root: Path) -> Finding:
+def check_params(project: Project) -> Finding:
     """params.yaml as the stages read it."""
-    load_params(root / "params.yaml")
+    load_params(project.root / "params.yaml")
     return Finding("ok", "params.yaml is valid")
 
 
-def check_data(root: Path) -> Finding:
+def check_data(project: Project) -> Finding:
     """What the pipeline wrote: there, unchanged, and in the cache."""
-    told = json.loads(run_dvc(root, "data", "status", "--json"))
+    told = json.loads(project.dvc.run("data", "status", "--json"))
     uncommitted = told.get("uncommitted", {})
     if absent := told.get("not_in_cache"):
         return Finding("warning", f"{_few(absent)} not in the cache", "dvc pull (from a remote), or make repro")
@@ -115,45 +116,48 @@ def check_data(root: Path) -> Finding:
     return Finding("ok", "every output is there and in the cache")
 
 
-def check_cache(root: Path) -> Finding:
+def check_cache(project: Project) -> Finding:
     """How DVC links outputs to its cache, and whether there is a remote to share through."""
-    lines = [line.partition(": ") for line in run_dvc(root, "version").splitlines()]
+    lines = [line.partition(": ") for line in project.dvc.run("version").splitlines()]
     told = {key: value for key, _, value in lines}
     place, links = told.get("Cache directory"), told.get("Cache types", "")
     cache = f"cache on {place}, links: {links}" if place else "no cache yet"
     return Finding("ok", f"{cache}; remotes: {told.get('Remotes', 'None')}")
 
 
-def check_leftover(root: Path) -> Finding:
+def check_leftover(project: Project) -> Finding:
     """A file store of an older MLflow makes `mlflow ui` look there, and show none of the runs."""
-    if list((root / "mlruns").glob("*/meta.yaml")):
+    if list((project.root / "mlruns").glob("*/meta.yaml")):
         return Finding("error", "a leftover mlruns/ hides the store from `mlflow ui`", "mv mlruns mlruns.old")
     return Finding("ok", "no leftover mlruns/")
 
 
-def check_store(root: Path) -> Finding:
+def check_store(project: Project) -> Finding:
     """Whether runs can be written."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
         text = f"MLFLOW_TRACKING_URI={given} is relative: temporary experiments would lose their runs"
         return Finding(
-            "error", text, f"export MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{root}/mlflow.db')}, or unset it"
+            "error",
+            text,
+            f"export MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{project.root}/mlflow.db')}, or unset it",
         )
-    if not given and not (root / "mlflow.db").exists():
+    if not project.has_store:
         return Finding("ok", "no mlflow.db yet; the first run makes it")
-    runs = probe_store(root)
-    if moved := move_artifacts(root, look=True):
+    ask_once()
+    runs = probe_store(project.store)
+    if moved := move_artifacts(project.store, look=True):
         return Finding(
             "warning", f"{moved} addresses in mlflow.db lead to where this checkout was before", "pulmo sync"
         )
     return Finding("ok", f"{hide_password(given) or 'mlflow.db'} takes runs, and holds {runs}")
 
 
-def check_open_runs(root: Path) -> Finding:
+def check_open_runs(project: Project) -> Finding:
     """Runs that a kill left RUNNING."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
+    if not project.has_store:
         return Finding("ok", "no run yet")
-    gone, unknown = list_left_open(root)
+    gone, unknown = list_left_open(project.store)
     if gone:
         return Finding(
             "warning", f"{_few([run.info.run_name for run in gone])} RUNNING without a process", "pulmo sync"
@@ -162,7 +166,7 @@ def check_open_runs(root: Path) -> Finding:
     return Finding("ok", f"no run was left open{elsewhere}")
 
 
-def check_compute(root: Path) -> Finding:
+def check_compute(project: Project) -> Finding:
     """Where `device: auto` and `precision: auto` lead."""
     import torch
 
@@ -177,15 +181,15 @@ def check_compute(root: Path) -> Finding:
     return Finding("ok", text)
 
 
-def check_disk(root: Path) -> Finding:
+def check_disk(project: Project) -> Finding:
     """Room for data, cache and runs."""
-    free = shutil.disk_usage(root).free / _GIB
+    free = shutil.disk_usage(project.root).free / _GIB
     state: Literal["ok", "warning", "error"] = "ok" if free >= _ENOUGH else "warning" if free >= _NEEDED else "error"
     cure = "" if state == "ok" else "dvc gc --workspace --all-experiments, or free space"
     return Finding(state, f"{free:.1f} GiB free", cure)
 
 
-CHECKS: dict[str, Callable[[Path], Finding]] = {
+CHECKS: dict[str, Callable[[Project], Finding]] = {
     "git": check_git,
     "versions": check_versions,
     "environment": check_environment,

@@ -1,41 +1,100 @@
-"""DVC's command line, run in a process of its own."""
+"""DVC of one checkout: its command line in a process of its own, its queue and its files by its Python objects."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pulmo.base.errors import UserError
+from pulmo.base.git import run_git
+
+Tasks = dict[str, tuple[str, str]]  # by hash: name, and Queued, Running, Failed or Success
+
+
+class Dvc:
+    """DVC in the checkout at `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *arguments: str) -> str:
+        """The output of a command; UserError with DVC's own last line where it fails."""
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            **self.command(*arguments), capture_output=True, text=True
+        )
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
+            raise UserError(
+                f"`dvc {' '.join(arguments[:2])}` failed in {self.root}: {said[-1].removeprefix('ERROR: ')}",
+                "cure that, or ask `pulmo doctor`",
+            )
+        return done.stdout
+
+    def call(self, *arguments: str, shown: bool = False) -> int:
+        """Exit code of a command. On Ctrl-C, of which it hears too, it is left to clean up."""
+        output = None if shown else subprocess.DEVNULL
+        with subprocess.Popen(**self.command(*arguments), stdout=output, stderr=output) as process:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                process.wait()
+                raise
+
+    def start(self, *arguments: str, log: IO[Any], **variables: str) -> "subprocess.Popen[bytes]":
+        """A command under way, out of reach of Ctrl-C, with `variables` in its environment, that prints to `log`."""
+        command = self.command(*arguments)
+        command["env"] = {**command["env"], **variables}
+        return subprocess.Popen(**command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def command(self, *arguments: str) -> dict[str, Any]:
+        """Arguments of `subprocess.run` for the dvc of this environment, be it activated or not."""
+        python = Path(sys.executable)  # not resolved: a virtual environment's python is a link
+        path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # DVC's workers look for dvc and python there
+        command = [str(python), "-m", "dvc", *arguments]
+        return {"args": command, "cwd": self.root, "env": {**os.environ, "PATH": path}, "stdin": subprocess.DEVNULL}
+
+    def find_commits(self, name: str) -> set[str]:
+        """Commits of the experiments called `name` (`toy-*` are several names), whatever commit they vary."""
+        return set(run_git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split())
+
+    def read(self, path: str, revision: str) -> str:
+        """Text of an output at a DVC experiment, or anything git resolves; UserError where it is not to be had."""
+        import dvc.api
+        from dvc.exceptions import DvcException
+        from dvc_data.index import DataIndexDirError
+        from scmrepo.exceptions import SCMError
+
+        try:
+            return str(dvc.api.read(path, repo=str(self.root), rev=revision))
+        except (DvcException, SCMError, DataIndexDirError, OSError) as error:
+            raise UserError(" ".join(str(error).split())[:150], "`dvc pull` brings what is in no cache") from None
+
+    def read_queue(self) -> tuple[Tasks, int]:
+        """Every task that DVC remembers, and the number of workers that answer."""
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            with Repo(str(self.root)) as repo:
+                queue = repo.experiments.celery_queue
+                tasks = {task["rev"]: (task["name"] or task["rev"][:7], task["status"]) for task in queue.status()}
+                return tasks, len(queue.worker_status())
+        except DvcException as error:
+            raise UserError(f"DVC cannot read its queue in {self.root}: {error}", "ask `pulmo doctor`") from None
+
+    def start_workers(self, jobs: int) -> None:
+        """Have DVC run what is queued, `jobs` at a time."""
+        # Never piped: a worker holds what it was given as stdout, for ever where it hangs.
+        if self.call("queue", "start", "--jobs", str(jobs)):
+            raise UserError(f"no worker could be started in {self.root}", "`dvc queue start` says why")
 
 
 def to_arguments(params: Mapping[str, Any]) -> list[str]:
     """Params by their flat names as arguments of `dvc exp run`: -S train.lr=0.001 and so on."""
     texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in params.items()}
     return [part for key, text in texts.items() for part in ("-S", f"{key}={text}")]
-
-
-def run_dvc(root: Path, *arguments: str) -> str:
-    """What a dvc command prints; UserError with DVC's own last line where it fails."""
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        **dvc_command(root, *arguments), capture_output=True, text=True
-    )
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-        raise UserError(
-            f"`dvc {' '.join(arguments[:2])}` failed in {root}: {said[-1].removeprefix('ERROR: ')}",
-            "cure that, or ask `pulmo doctor`",
-        )
-    return done.stdout
-
-
-def dvc_command(root: Path, *arguments: str) -> dict[str, Any]:
-    """Arguments of `subprocess.run` for the dvc of this environment, be it activated or not."""
-    python = Path(sys.executable)  # not resolved: a virtual environment's python is a link
-    path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # DVC's workers look for dvc and python there
-    command = [str(python), "-m", "dvc", *arguments]
-    return {"args": command, "cwd": root, "env": {**os.environ, "PATH": path}, "stdin": subprocess.DEVNULL}
 
 
 def failure_reason(log: str) -> str:

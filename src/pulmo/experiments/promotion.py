@@ -15,12 +15,12 @@ import pandas as pd
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.paths import EVALUATION, PACKAGE
+from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
 from pulmo.metrics.comparison import compare_models, pair_predictions, read_predictions
 from pulmo.metrics.estimates import Estimate, estimate_text
 from pulmo.model.classifier import load_classifier
 from pulmo.tracking import registry
-from pulmo.tracking.store import read_artifact
 
 
 @dataclass(frozen=True)
@@ -102,38 +102,39 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
     return difference
 
 
-def find_candidate(root: Path, name: str) -> registry.Candidate:
+def find_candidate(project: Project, name: str) -> registry.Candidate:
     """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as `dvc repro`
     or `dvc exp apply` leaves it, the run of the evaluation that stands there. UserError where there is none."""
     try:
-        return registry.find_candidate(root, name)
+        return registry.find_candidate(project.store, name)
     except UserError:
         with suppress(UserError):
-            if found := registry.find_evaluated(root, read_output(root, str(EVALUATION), name)):
+            if found := registry.find_evaluated(project.store, read_output(project, EVALUATION, name)):
                 return found
         raise
 
 
-def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:
+def judge(project: Project, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:
     """Hold a candidate against the gates (`bounds` as in `check_gates`) and the champion; changes nothing.
 
     UserError where its package is damaged, which no reason can force.
     """
-    champion = registry.read_champion(root)
+    store = project.store
+    champion = registry.read_champion(store)
     if champion and champion.run_id == candidate.run_id:
         raise UserError(
             f"{candidate.name} is champion already, as version {champion.number}",
             "promote another experiment, or leave it so",
         )
-    load_classifier(registry.fetch_package(root, candidate))
-    report = read_artifact(root, candidate.run_id, "evaluation.json")
+    load_classifier(registry.fetch_package(store, candidate))
+    report = store.read_artifact(candidate.run_id, "evaluation.json")
     if report is None:
         raise UserError(f"the run of {candidate.name} holds no evaluation.json", "run the experiment again")
-    leakage = read_artifact(root, candidate.run_id, "leakage.json")
+    leakage = store.read_artifact(candidate.run_id, "leakage.json")
     gates = check_gates(json.loads(report), json.loads(leakage) if leakage else None, **bounds)
     if champion is None:
         return Verdict(gates, None)
-    texts = [read_artifact(root, run_id, "predictions.csv") for run_id in (champion.run_id, candidate.run_id)]
+    texts = [store.read_artifact(run_id, "predictions.csv") for run_id in (champion.run_id, candidate.run_id)]
     try:
         tables = [read_predictions(text) for text in texts if text is not None]
         if len(tables) < 2:
@@ -143,7 +144,7 @@ def judge(root: Path, candidate: registry.Candidate, bounds: Mapping[str, Any]) 
         return Verdict(gates, champion, obstacle=error.message)
 
 
-def promote(root: Path, candidate: registry.Candidate, verdict: Verdict, reason: str = "") -> int:
+def promote(project: Project, candidate: registry.Candidate, verdict: Verdict, reason: str = "") -> int:
     """Make the candidate champion and record why; returns its version.
 
     UserError where there are objections and no `reason` says why it becomes champion all the same.
@@ -158,17 +159,17 @@ def promote(root: Path, candidate: registry.Candidate, verdict: Verdict, reason:
     tags = {
         "experiment": candidate.name,
         "replaced": f"version {verdict.champion.number}, {verdict.champion.name}" if verdict.champion else "",
-        "by": run_git(root, "config", "user.name") or "unknown",
+        "by": run_git(project.root, "config", "user.name") or "unknown",
         "why": f"forced: {reason}" if objections else why,
         "objections": objections,
     }
     tags = {key: text for key, text in tags.items() if text}
-    return registry.register(root, candidate, tags, verdict.champion)
+    return registry.register(project.store, candidate, tags, verdict.champion)
 
 
-def find_package(root: Path) -> tuple[Path, str]:
+def find_package(project: Project) -> tuple[Path, str]:
     """The package that answers when none is named, and its name: the champion's, else models/package."""
-    champion = registry.read_champion(root)
+    champion = registry.read_champion(project.store) if project.has_store else None
     if champion is None:
-        return root / PACKAGE, str(PACKAGE)
-    return registry.fetch_package(root, champion), f"champion {champion.name}, version {champion.number}"
+        return project.root / PACKAGE, str(PACKAGE)
+    return registry.fetch_package(project.store, champion), f"champion {champion.name}, version {champion.number}"

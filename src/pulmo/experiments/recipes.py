@@ -1,4 +1,4 @@
-"""Published recipes as DVC experiments, and the leaderboard that sets them side by side.
+"""Published recipes as DVC experiments.
 
 A recipe in recipes/NAME.yaml overlays params.yaml; recipes/protocols.yaml holds the ways to split. Experiments run in a
 temporary copy of the project (`dvc exp run --temp`), so that params.yaml and the workspace stay as they are.
@@ -7,8 +7,6 @@ temporary copy of the project (`dvc exp run --temp`), so that params.yaml and th
 import json
 import re
 import statistics
-import subprocess
-import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,22 +18,16 @@ from pydantic import RootModel
 
 from pulmo.base import paths
 from pulmo.base.errors import UserError
-from pulmo.base.files import read_json, write_bytes, write_json
 from pulmo.base.git import run_git
 from pulmo.base.params import Positive, Section, flatten, read_section
 from pulmo.base.yaml import read_yaml
-from pulmo.experiments.dvc import dvc_command, to_arguments
-from pulmo.experiments.revisions import check_history, find_commits, read_output
+from pulmo.experiments.dvc import to_arguments
+from pulmo.experiments.leaderboard import HONEST, SHOWN, Metric, name_source, read_entries, record, recorded_source
+from pulmo.experiments.project import Project
+from pulmo.experiments.revisions import check_history, read_output
 
 PROTOCOLS = "protocols"
-HONEST = "honest"
 FIRST_SEED = 42
-# Where films are, and what the leaderboard does not show.
-_NO_CHANGE = ("data.", "evaluate.rendered_films", "evaluate.robustness_films", "evaluate.explain_films")
-_PLACE = {"kaggle": "data.kaggle.handle", "huggingface": "data.huggingface.repo", "folder": "data.folder.path"}
-ENTRIES, LEADERBOARD = paths.REPORTS / "recipes.json", paths.REPORTS / "recipes.md"
-Metric = Literal["auroc", "accuracy", "sensitivity", "specificity", "f1", "loss"]
-SHOWN: tuple[Metric, ...] = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "loss")
 Overlay = dict[str, dict[str, Any]]  # by section of params.yaml
 
 
@@ -63,8 +55,8 @@ class Protocols(RootModel[dict[str, Protocol]]):
 
 
 def list_recipes(folder: Path) -> list[str]:
-    """Names of the recipes in `folder`; files with sweep in their name are none."""
-    return sorted(file.stem for file in folder.glob("*.yaml") if file.stem != PROTOCOLS and "sweep" not in file.stem)
+    """Names of the recipes in `folder`."""
+    return sorted(file.stem for file in folder.glob("*.yaml") if file.stem != PROTOCOLS)
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,18 @@ def is_honest(folder: Path, name: str) -> bool:
     return read_recipe(folder, name, honest=False).protocol == HONEST
 
 
-def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()) -> dict[str, Any]:
+def choose_runs(folder: Path, names: Sequence[str], protocol: str) -> list[tuple[str, bool]]:
+    """Name of each recipe to run (all where none is named), and whether under the honest protocol; `protocol` is
+    published, honest or both."""
+    wanted = {"both": (False, True), "published": (False,), "honest": (True,)}[protocol]
+    return [
+        (name, honest)
+        for name in names or list_recipes(folder)
+        for honest in (wanted[-1:] if is_honest(folder, name) else wanted)
+    ]
+
+
+def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Run one recipe as an experiment named after it, and add what came out to reports/recipes.json.
 
     `settings` are further `key=value` pairs, taken after those of the recipe. A protocol of several draws makes an
@@ -114,110 +117,99 @@ def run_recipe(root: Path, name: str, honest: bool, settings: Sequence[str] = ()
     opened the test set, and count. What was run on films of another source stays: the new experiment then bears its
     source in its name.
     """
-    recipe = read_recipe(root / "recipes", name, honest)
-    check_history(root)
-    known = flatten(read_yaml(root / paths.PARAMS))
+    recipe = read_recipe(project.root / "recipes", name, honest)
+    check_history(project)
+    source = name_source(_read_params(project, recipe, settings))
+    experiment = _name_experiment(project, name, honest, source)
+    start, changed = time.monotonic(), _has_changes(project.root)
+    commits = []
+    for draw in range(recipe.draws):
+        draw_name = f"{experiment}-draw-{draw + 1}" if draw else experiment
+        commits.append(_run_experiment(project, draw_name, _arguments(recipe, settings, draw)))
+        record(project.root, experiment, {"source": source}, opened=1)
+    facts = {
+        **_describe(recipe, settings),
+        **_read_results(project, commits),
+        "seconds": round(time.monotonic() - start),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    facts["git_revision"] += "-dirty" if changed else ""
+    return record(project.root, experiment, facts)
+
+
+def _read_params(project: Project, recipe: Recipe, settings: Sequence[str]) -> dict[str, Any]:
+    """Flat params.yaml with the recipe and the settings laid over it; UserError for a setting of no key."""
+    known = flatten(read_yaml(project.root / paths.PARAMS))
     chosen = {key: value.strip("'\"") for key, _, value in (setting.partition("=") for setting in settings)}
     if unknown := [key for key in chosen if key not in known]:
         raise UserError(f"-S {unknown[0]} is no key of {paths.PARAMS}", "write -S train.lr=0.001")
-    source = _source_of(known | recipe.params | chosen)
-    experiment = f"{name}-{HONEST}" if honest and not is_honest(root / "recipes", name) else name
-    if (other := _read_entries(root).get(experiment)) and _recorded_source(other) != source:
+    return known | recipe.params | chosen
+
+
+def _name_experiment(project: Project, name: str, honest: bool, source: str) -> str:
+    experiment = f"{name}-{HONEST}" if honest and not is_honest(project.root / "recipes", name) else name
+    if (other := read_entries(project.root).get(experiment)) and recorded_source(other) != source:
         experiment += "-" + re.sub(r"[^\w.]+", "-", source).strip("-.")
-    start = time.monotonic()
-    changed = run_git(root, "status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!reports")
-    given = [part for setting in settings for part in ("-S", setting)]
-    commits, drawn = [], {}
-    for draw in range(recipe.draws):
-        if recipe.draws > 1:
-            drawn["split.seed"] = FIRST_SEED + draw
-        arguments = [*to_arguments(recipe.params), *given, *to_arguments(drawn)]
-        commits.append(_run_experiment(root, f"{experiment}-draw-{draw + 1}" if draw else experiment, arguments))
-        _record(root, experiment, {"source": source}, opened=1)
-    found = [json.loads(read_output(root, str(paths.EVALUATION), commit)) for commit in commits]
-    model = json.loads(read_output(root, str(paths.TRAINED / "model.json"), commits[0]))
-    return _record(
-        root,
-        experiment,
-        {
-            "recipe": name,
-            "protocol": recipe.protocol,
-            "published": recipe.published,
-            "draws": recipe.draws,
-            "test": {key: _summarize([_find(report["test"], key) for report in found]) for key in SHOWN},
-            "val_auroc": _summarize([report["val"]["metrics"]["auroc"] for report in found]),
-            "seconds": round(time.monotonic() - start),
-            "settings": [
-                setting
-                for setting in settings
-                if setting not in to_arguments(recipe.params) and setting.partition("=")[0] not in drawn
-            ],
-            "weights": model["training"]["weights"],
-            "data_sha256": model["data_sha256"],
-            "git_revision": model["git_revision"] + ("-dirty" if changed else ""),
-            "date": datetime.now(UTC).date().isoformat(),
-        },
-    )
+    return experiment
 
 
-def _record(root: Path, experiment: str, told: Mapping[str, Any], opened: int = 0) -> dict[str, Any]:
-    """The entry of an experiment in reports/recipes.json, with what is `told` and the test set `opened` once more."""
-    entries = _read_entries(root)
-    before = entries.get(experiment, {})
-    # The count stands before any result does: a draw that fails leaves those before it counted.
-    entries[experiment] = {**before, **told, "times_test_opened": before.get("times_test_opened", 0) + opened}
-    write_json(root / ENTRIES, entries)
-    write_bytes(root / LEADERBOARD, format_leaderboard(entries).encode())
-    return dict(entries[experiment])
+def _has_changes(root: Path) -> bool:
+    return bool(run_git(root, "status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!reports"))
 
 
-def _read_entries(root: Path) -> dict[str, dict[str, Any]]:
-    return read_json(root / ENTRIES) if (root / ENTRIES).exists() else {}
+def _arguments(recipe: Recipe, settings: Sequence[str], draw: int) -> list[str]:
+    own = [part for setting in settings for part in ("-S", setting)]
+    seed = {"split.seed": FIRST_SEED + draw} if recipe.draws > 1 else {}
+    return [*to_arguments(recipe.params), *own, *to_arguments(seed)]
 
 
-def _source_of(params: Mapping[str, Any]) -> str:
-    """Where films come from, such as `folder chest_xray.zip`; of a folder or archive the last part of its path."""
-    source = str(params.get("data.source", "phantom"))
-    place = params.get(_PLACE.get(source, ""), "")
-    return f"{source} {Path(place).name if source == 'folder' else place}".strip()
+def _describe(recipe: Recipe, settings: Sequence[str]) -> dict[str, Any]:
+    """What was to be run; `settings` less those that the recipe says itself, or its draws override."""
+    own = to_arguments(recipe.params)
+    overridden = ("split.seed",) if recipe.draws > 1 else ()
+    return {
+        "recipe": recipe.name,
+        "protocol": recipe.protocol,
+        "published": recipe.published,
+        "draws": recipe.draws,
+        "settings": [
+            setting for setting in settings if setting not in own and setting.partition("=")[0] not in overridden
+        ],
+    }
 
 
-def _recorded_source(entry: Mapping[str, Any]) -> str:
-    """The source of an entry; older entries have it in their settings only."""
-    settings = dict(setting.partition("=")[::2] for setting in entry.get("settings", ()))
-    return str(entry.get("source") or _source_of(settings))
+def _read_results(project: Project, commits: Sequence[str]) -> dict[str, Any]:
+    """What the experiments of all draws came to."""
+    reports = [json.loads(read_output(project, paths.EVALUATION, commit)) for commit in commits]
+    model = json.loads(read_output(project, paths.TRAINED / "model.json", commits[0]))
+    return {
+        "test": {key: _summarize([_find(report["test"], key) for report in reports]) for key in SHOWN},
+        "val_auroc": _summarize([report["val"]["metrics"]["auroc"] for report in reports]),
+        "weights": model["training"]["weights"],
+        "data_sha256": model["data_sha256"],
+        "git_revision": model["git_revision"],
+    }
 
 
-def _run_experiment(root: Path, name: str, arguments: Sequence[str]) -> str:
+def _run_experiment(project: Project, name: str, arguments: Sequence[str]) -> str:
     """The commit of a new experiment, in the place of an earlier one of that name, which stays where the new one fails.
 
     A kill leaves the earlier one as NAME-before.
     """
     # Not `exp run --force`, which replaces the experiment too, but runs even the stages that DVC has in its cache.
     aside = f"{name}-before"  # renaming and removing fail where there is nothing of that name
-    _call_dvc(root, "exp", "rename", "--force", name, aside)
-    earlier = find_commits(root, name)  # of other baselines
+    project.dvc.call("exp", "rename", "--force", name, aside)
+    earlier = project.dvc.find_commits(name)  # of other baselines
     try:
-        if _call_dvc(root, "exp", "run", "--temp", "-n", name, *arguments, shown=True):
+        if project.dvc.call("exp", "run", "--temp", "-n", name, *arguments, shown=True):
             raise RunError(f"experiment {name} failed, see above", "cure that and run the recipe again")
-        if not (commits := find_commits(root, name) - earlier):
+        if not (commits := project.dvc.find_commits(name) - earlier):
             raise RunError(f"experiment {name} ran, but DVC recorded nothing", "`pulmo doctor` may tell why")
     except BaseException:
-        _call_dvc(root, "exp", "rename", aside, name)
+        project.dvc.call("exp", "rename", aside, name)
         raise
-    _call_dvc(root, "exp", "remove", aside)
+    project.dvc.call("exp", "remove", aside)
     return commits.pop()
-
-
-def _call_dvc(root: Path, *arguments: str, shown: bool = False) -> int:
-    """Exit code of a dvc command; on Ctrl-C, of which it hears too, it is left to clean up."""
-    output = None if shown else subprocess.DEVNULL
-    with subprocess.Popen(**dvc_command(root, *arguments), stdout=output, stderr=output) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
 
 
 def _summarize(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -228,71 +220,7 @@ def _summarize(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"value": statistics.fmean(values), "low": min(values), "high": max(values)}
 
 
-def format_leaderboard(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown of the experiments run so far, a table for each source of films: each experiment beside what was
-    published, how often test was opened, and what was set otherwise than the recipe says."""
-    ended = {name: entry for name, entry in sorted(entries.items()) if "test" in entry}  # else no draw series did
-    sources = sorted({_recorded_source(entry) for entry in ended.values()})
-    lines = []
-    for source in sources:
-        lines += ["", f"### {source}", ""] if len(sources) > 1 else []
-        lines += _tabulate([entry for entry in ended.values() if _recorded_source(entry) == source])
-    if any(entry.get("draws", 1) > 1 for entry in ended.values()):
-        lines += ["", "Of several draws: mean (lowest–highest), each with films of its own for train, val and test."]
-    for name, entry in ended.items():
-        changed = [setting for setting in entry["settings"] if not setting.startswith(_NO_CHANGE)]
-        if changed:
-            lines += ["", f"{name} was run with {', '.join(f'`{setting}`' for setting in changed)}."]
-    return "\n".join(lines).lstrip() + "\n"
-
-
-def _tabulate(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = [
-        "| recipe | protocol | AUROC | accuracy | sensitivity | specificity | F1 | loss | val AUROC | seconds "
-        "| test opened |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for recipe in sorted({entry["recipe"] for entry in entries}):
-        rows = [entry for entry in entries if entry["recipe"] == recipe]
-        if published := rows[0]["published"]:
-            cells = [f"{published[key]:.3f}" if key in published else "" for key in SHOWN]
-            lines.append(f"| {recipe} | published | {' | '.join(cells)} | | | |")
-        for entry in sorted(rows, key=lambda row: row["protocol"] == HONEST):
-            cells = [_interval(entry["test"][key]) for key in SHOWN]
-            draws = f", {entry['draws']} draws" if entry.get("draws", 1) > 1 else ""
-            lines.append(
-                f"| {recipe} | {entry['protocol']}{draws} | {' | '.join(cells)} | {_interval(entry['val_auroc'])} "
-                f"| {entry['seconds']} | {entry['times_test_opened']} |"
-            )
-    return lines
-
-
-def fold_leaderboard(board: str, width: int) -> str:
-    """The Markdown of a leaderboard for a terminal: a line for the name of each row, and its numbers folded below."""
-    lines, heads = [], [""]
-    for line in board.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("|"):
-            lines += textwrap.wrap(line, width, break_on_hyphens=False) or [""]
-        elif cells[0] == "recipe":
-            heads = cells
-        elif not cells[0].startswith("---"):
-            told = [
-                f"{head} {cell}".replace(" ", "\u00a0") for head, cell in zip(heads[2:], cells[2:], strict=True) if cell
-            ]
-            numbers = textwrap.wrap("  ".join(told), width, initial_indent="  ", subsequent_indent="  ")
-            lines += [f"{cells[0]}, {cells[1]}", *(part.replace("\u00a0", " ") for part in numbers)]
-    return "\n".join(lines)
-
-
 def _find(part: Mapping[str, Any], key: str) -> dict[str, float | None]:
     """An estimate out of the report of a split; the loss is the log loss of the network as it was trained."""
     found = part["calibration"]["before"]["log_loss"] if key == "loss" else part["metrics"][key]
     return dict(found)
-
-
-def _interval(estimate: Mapping[str, float | None]) -> str:
-    if estimate["value"] is None:
-        return "–"
-    low, high = estimate["low"], estimate["high"]
-    return f"{estimate['value']:.3f}" + (f" ({low:.3f}–{high:.3f})" if low is not None else "")

@@ -7,7 +7,7 @@ import math
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from typing import Any
 from filelock import FileLock
 
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.experiments.listing import Experiment, read_experiments
-from pulmo.experiments.revisions import read_output
+from pulmo.experiments.project import Project
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST
+from pulmo.tracking.store import Store
 from pulmo.tracking.upkeep import (
     REPLACED,
+    Record,
     add_run,
     close_run,
     find_experiment_runs,
@@ -34,41 +37,41 @@ _TEXTS = (paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.
 _PAUSE = 600  # seconds that DVC may take between two stages; what is killed may be Running for ever in its eyes
 
 
-def sync_store(root: Path, older_than: float | None = None) -> Iterator[str]:
-    """Repair the store of the project at `root`, telling each change in a line; a second time there is none.
+def sync_store(project: Project, older_than: float | None = None) -> Iterator[str]:
+    """Repair the store of a project, telling each change in a line; a second time there is none.
 
     Finds the artifacts of a checkout that was moved (move_artifacts), closes what is surely dead as KILLED
     (`older_than`: see list_left_open), then adds the runs of finished and failed experiments that have none.
     Runs of experiments that were removed from DVC stay; those of an experiment that another one of its name replaced
     (`dvc exp run -f`) are marked.
     """
-    experiments = read_experiments(root)
+    experiments = read_experiments(project)
     states = {(experiment.name, experiment.baseline): experiment.state for experiment in experiments}
-    with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):  # two at once would both add what is missing
-        if moved := move_artifacts(root):
+    with FileLock(project.root / ".dvc/tmp/pulmo-sync.lock"):  # two at once would both add what is missing
+        if moved := move_artifacts(project.store):
             yield f"corrected          {moved} addresses of artifacts, which led to where this checkout was before"
-        yield from _close_dead(root, states, older_than)
-        recorded = find_experiment_runs(root)
+        yield from _close_dead(project.store, states, older_than)
+        recorded = find_experiment_runs(project.store)
         for experiment in experiments:
             runs = recorded.get((experiment.name, experiment.baseline), [])
             if evaluated := experiment.state == "Success":
                 whole = [run for run in runs if EVALUATED in run.data.tags]
                 runs = [run for run in whole if _agrees(run, experiment)]
-                yield from _mark_replaced(root, whole, runs)
+                yield from _mark_replaced(project.store, whole, runs)
             if not runs and experiment.state in ("Success", "Failed"):
-                yield _add(root, experiment, evaluated)
+                yield _add(project, experiment, evaluated)
 
 
-def _close_dead(root: Path, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
+def _close_dead(store: Store, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
     """End the runs that a kill left open, and those that train ended well but no evaluate will go on in."""
-    gone, unknown = list_left_open(root, older_than)
+    gone, unknown = list_left_open(store, older_than)
     for run in gone:
-        close_run(root, run)
+        close_run(store, run)
         yield f"closed as KILLED   {run.info.run_name}  (its process is gone)"
     for run in unknown:
         where = run.data.tags.get(HOST, "a machine that left no name")
         yield f"left as RUNNING    {run.info.run_name}  (started on {where}; `--older-than HOURS` closes it)"
-    for key, runs in find_experiment_runs(root).items():
+    for key, runs in find_experiment_runs(store).items():
         state = states.get(key)
         for run in runs:
             if run.info.status != "FINISHED" or EVALUATED in run.data.tags or state == "Unfinished":
@@ -76,17 +79,17 @@ def _close_dead(root: Path, states: dict[tuple[str, str], str], older_than: floa
             between_stages = state == "Running" and time.time() - run.info.end_time / 1000 < _PAUSE
             if not between_stages and is_gone(run, older_than):
                 status = "FAILED" if state == "Failed" else "KILLED"
-                close_run(root, run, status)
+                close_run(store, run, status)
                 yield f"closed as {status}   {run.info.run_name}  (its process is gone, and it was not evaluated)"
 
 
-def _mark_replaced(root: Path, runs: list[Any], own: list[Any]) -> Iterator[str]:
+def _mark_replaced(store: Store, runs: list[Any], own: list[Any]) -> Iterator[str]:
     """Mark those `runs` of an experiment that are not its `own`, and those alone."""
     for run in runs:
         # Not another machine's: a store that is shared may hold a colleague's experiment of that name.
         here, marked = run.data.tags.get(HOST) == socket.gethostname(), REPLACED in run.data.tags
         if here and (run in own) == marked:
-            mark_replaced(root, run, not marked)
+            mark_replaced(store, run, not marked)
             change = "is its own again" if marked else "replaced"
             yield f"{change:18} {run.info.run_name}  (run {run.info.run_id})"
 
@@ -97,59 +100,58 @@ def _agrees(run: Any, experiment: Experiment) -> bool:
     return all(math.isclose(kept.get(key, math.nan), value) for key, value in experiment.metrics.items())
 
 
-def _add(root: Path, experiment: Experiment, evaluated: bool) -> str:
+def _add(project: Project, experiment: Experiment, evaluated: bool) -> str:
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
-    read = _reader(root, experiment.revision) if evaluated else lambda path: None
-    texts = {path.name: text for path in _TEXTS if (text := read(path)) is not None}
-    history = [
-        {key: float(value) for key, value in row.items() if value}
-        for row in csv.DictReader(io.StringIO(read(paths.HISTORY) or ""))
-    ]
-    report = json.loads(texts.get(paths.EVALUATION.name, "{}"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "package"
+        try:
+            package = _fetch_package(project.root, experiment.revision, folder) if evaluated else None
+        except (DvcException, DataIndexDirError, OSError):
+            cure = f"`dvc exp pull REMOTE {experiment.name}` or `dvc pull` brings it"
+            return f"left out           {experiment.name}  (its model is not in the cache; {cure})"
+        record = _read_record(project, experiment, evaluated, package)
+        add_run(project.store, record)
+    held = f"{len(record.history)} epochs, {len(experiment.metrics)} metrics, {len(record.texts)} files"
+    held = f"{experiment.state.lower()}; {held}, {'the' if package else 'no'} model"
+    return f"added              {experiment.name}  ({held})"
+
+
+def _read_record(project: Project, experiment: Experiment, evaluated: bool, package: Path | None) -> Record:
+    """All that DVC holds of an experiment; of one that was not evaluated its params and its error."""
+    files = {*_TEXTS, paths.HISTORY, paths.PACKAGE / "model.json", paths.MLFLOW_RUN}
+    read = {path: _read(project, path, experiment.revision) if evaluated else None for path in files}
+    history = csv.DictReader(io.StringIO(read[paths.HISTORY] or ""))
     tags = {
         EXPERIMENT_TAG: experiment.name,
         "dvc.baseline": experiment.baseline,
         "git.revision": experiment.baseline,
         "mlflow.source.git.commit": experiment.baseline,
-        "mlflow.user": run_git(root, "log", "-1", "--format=%an", experiment.revision) or "unknown",
+        "mlflow.user": run_git(project.root, "log", "-1", "--format=%an", experiment.revision) or "unknown",
         "pulmo.backfilled": date.today().isoformat(),
         "pulmo.error": experiment.error,
-        "data_sha256": json.loads(read(paths.PACKAGE / "model.json") or "{}").get("data_sha256"),
-        "train_run_id": json.loads(read(paths.MLFLOW_RUN) or "{}").get("run_id"),
+        "data_sha256": json.loads(read[paths.PACKAGE / "model.json"] or "{}").get("data_sha256"),
+        "train_run_id": json.loads(read[paths.MLFLOW_RUN] or "{}").get("run_id"),
     }
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            package = _fetch_package(root, experiment.revision, Path(temporary) / "package") if evaluated else None
-        except (DvcException, DataIndexDirError, OSError):
-            cure = f"`dvc exp pull REMOTE {experiment.name}` or `dvc pull` brings it"
-            return f"left out           {experiment.name}  (its model is not in the cache; {cure})"
-        add_run(
-            root,
-            experiment.name,
-            created=datetime.fromisoformat(experiment.created).timestamp(),
-            evaluated=evaluated,
-            params=experiment.params,
-            tags={key: value for key, value in tags.items() if value},
-            metrics={**_bounds(report, experiment.metrics), **experiment.metrics},
-            history=history,
-            texts=texts,
-            package=package,
-        )
-    held = f"{len(history)} epochs, {len(experiment.metrics)} metrics, {len(texts)} files"
-    held = f"{experiment.state.lower()}; {held}, {'the' if package else 'no'} model"
-    return f"added              {experiment.name}  ({held})"
+    return Record(
+        name=experiment.name,
+        created=datetime.fromisoformat(experiment.created).timestamp(),
+        evaluated=evaluated,
+        params=experiment.params,
+        tags={key: value for key, value in tags.items() if value},
+        metrics={**_bounds(json.loads(read[paths.EVALUATION] or "{}"), experiment.metrics), **experiment.metrics},
+        history=[{key: float(value) for key, value in row.items() if value} for row in history],
+        texts={path.name: text for path in _TEXTS if (text := read[path]) is not None},
+        package=package,
+    )
 
 
-def _reader(root: Path, revision: str) -> Callable[[Path], str | None]:
-    def read(path: Path) -> str | None:
-        try:
-            return read_output(root, str(path), revision)
-        except ValueError:  # in no cache at hand
-            return None
-
-    return read
+def _read(project: Project, path: Path, revision: str) -> str | None:
+    try:
+        return project.dvc.read(str(path), revision)
+    except UserError:  # in no cache at hand
+        return None
 
 
 def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:

@@ -16,9 +16,9 @@ import psutil
 
 from pulmo.base import paths
 from pulmo.base.files import read_json
-from pulmo.experiments.dvc import dvc_command, failure_reason, to_arguments
-from pulmo.experiments.revisions import find_commits, read_output
-from pulmo.tracking import sweeps
+from pulmo.experiments.dvc import failure_reason, to_arguments
+from pulmo.experiments.project import Project
+from pulmo.tracking import trial_runs
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import PARENT_RUN
 
@@ -32,7 +32,7 @@ class TrialError(Exception):
 
 
 def run_trial(
-    root: Path,
+    project: Project,
     name: str,
     settings: Mapping[str, Any],
     sweep: Run,
@@ -45,61 +45,89 @@ def run_trial(
 
     What the stages print goes to `log`. TrialError where the experiment failed, or `stopping` was set meanwhile.
     """
+    watch = _Watch(project, name, sweep, log)
+    arguments = ("--wait-for-lock", "exp", "run", "--temp", "-n", name, *to_arguments(settings))
     log.parent.mkdir(parents=True, exist_ok=True)
-    earlier = find_commits(root, name)
-    command = dvc_command(root, "--wait-for-lock", "exp", "run", "--temp", "-n", name, *to_arguments(settings))
-    command["env"] = {**command["env"], PARENT_RUN: sweep.run_id}
     with log.open("w") as output:
-        process = subprocess.Popen(
-            **command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the sweep, which then stops its trials one by one
-        )
-    epochs: set[int] = set()
-    alive = time.monotonic()
+        process = project.dvc.start(*arguments, log=output, **{PARENT_RUN: sweep.run_id})
     try:
         while True:
-            ended = process.poll() is not None
-            trial = sweeps.read_trial(sweep, name)
-            if not ended or (trial and trial.status == "RUNNING"):
-                alive = time.monotonic()
-            if ended and (commits := find_commits(root, name) - earlier):
-                metrics = json.loads(read_output(root, str(paths.METRICS), commits.pop()))
-                if "auroc" not in metrics["val"]:
-                    raise TrialError("its AUROC on validation is undefined")
-                return float(metrics["val"]["auroc"])
-            # `dvc exp run --temp` takes what it finds in a common place: now and then another one runs this experiment.
-            if ended and (process.returncode or time.monotonic() - alive > LOST):
-                told = log.read_text(encoding="utf-8", errors="replace")
-                raise TrialError(f"{failure_reason(told)}; see {log}")
-            for epoch, auroc in sorted(trial.val_auroc.items()) if trial else ():
-                if trial and epoch not in epochs and is_poor(epoch, auroc):
-                    _stop(process, trial.pid)
-                    if not find_commits(root, name) - earlier:  # else it was over before it could be stopped
-                        sweeps.mark_pruned(sweep, trial)
-                        _forget(root, trial.run_id)
-                        return None
-                epochs.add(epoch)
+            ended = process.poll()
+            trial = watch.look(ended is None)
+            if ended is not None and (commits := watch.find_commits()):
+                return _read_result(project, commits.pop())
+            watch.raise_failure(ended)
+            if trial and watch.has_poor_epoch(trial, is_poor):
+                _stop(process, trial.pid)
+                if not watch.find_commits():  # else it was over before it could be stopped
+                    trial_runs.mark_pruned(project.store, trial)
+                    _forget(project.root, trial.run_id)
+                    return None
             if stopping.wait(POLL):
                 raise TrialError("the sweep was stopped")
     finally:
         _stop(process)
 
 
+class _Watch:
+    """A trial under way: its signs of life, and the epochs that were judged."""
+
+    def __init__(self, project: Project, name: str, sweep: Run, log: Path) -> None:
+        self.project = project
+        self.name = name
+        self.sweep = sweep
+        self.log = log
+        self.earlier = project.dvc.find_commits(name)
+        self.epochs: set[int] = set()
+        self.alive = time.monotonic()
+
+    def look(self, dvc_runs: bool) -> trial_runs.Trial | None:
+        """The run of the trial as it stands now."""
+        trial = trial_runs.read_trial(self.project.store, self.sweep, self.name)
+        if dvc_runs or (trial and trial.status == "RUNNING"):
+            self.alive = time.monotonic()
+        return trial
+
+    def find_commits(self) -> set[str]:
+        """The commit of the experiment, once DVC has recorded it."""
+        return self.project.dvc.find_commits(self.name) - self.earlier
+
+    def raise_failure(self, ended: int | None) -> None:
+        """TrialError where dvc `ended` with an error, or long ago without a result."""
+        # `dvc exp run --temp` takes what it finds in a common place: now and then another one runs this experiment.
+        if ended or (ended == 0 and time.monotonic() - self.alive > LOST):
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+            raise TrialError(f"{failure_reason(text)}; see {self.log}")
+
+    def has_poor_epoch(self, trial: trial_runs.Trial, is_poor: Callable[[int, float], bool]) -> bool:
+        """Whether one of the epochs that are new is poor; each is judged once."""
+        for epoch, auroc in sorted(trial.val_auroc.items()):
+            if epoch not in self.epochs and is_poor(epoch, auroc):
+                return True
+            self.epochs.add(epoch)
+        return False
+
+
+def _read_result(project: Project, commit: str) -> float:
+    metrics = json.loads(project.dvc.read(str(paths.METRICS), commit))
+    if "auroc" not in metrics["val"]:
+        raise TrialError("its AUROC on validation is undefined")
+    return float(metrics["val"]["auroc"])
+
+
 def _stop(process: subprocess.Popen[bytes], pid: int | None = None) -> None:
     """Stop the stage that DVC runs (or the process `pid`), not DVC itself, which then cleans up after the stage."""
-    deadline, told = time.monotonic() + GRACE, set()
+    deadline, asked = time.monotonic() + GRACE, set()
     while process.poll() is None:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
-                if child.pid not in told:  # twice would cut short what it does on the first
-                    told.add(child.pid)
+                if child.pid not in asked:  # twice would cut short what it does on the first
+                    asked.add(child.pid)
                     child.terminate()
         if time.monotonic() > deadline:
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(0.2)
-    if pid and pid not in told:
+    if pid and pid not in asked:
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).terminate()
 

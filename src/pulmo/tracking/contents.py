@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pulmo.tracking.models import log_model
+from pulmo.tracking.logged_models import log_model
 from pulmo.tracking.store import load_mlflow
 
 

@@ -13,12 +13,11 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 from pulmo.base.errors import UserError
-from pulmo.tracking.store import EXPERIMENT, store_uri
+from pulmo.tracking.store import Store
 
 VIEW = "pulmo"
 METRICS = ("val.auroc", "val.auroc_rendered", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity")
@@ -40,9 +39,10 @@ _ENVIRONMENT = {
 _TAG = f"mlflow.sharedViewState.{VIEW}"
 
 
-def address(client: Any, server: str) -> str:
+def address(store: Store, server: str) -> str:
     """The address of the table of runs at `server`, such as http://127.0.0.1:5000. The view behind it is stored."""
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    client = store.client
+    experiment = client.get_experiment(store.experiment)
     columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
     state = {
         "searchFilter": "",
@@ -74,16 +74,16 @@ def _stored(tag: str) -> Any:
 
 
 @contextmanager
-def serve_page(root: Path, port: int, seconds: float = 180) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serve_page(store: Store, port: int, seconds: float = 180) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The address of a server and its process, from the moment on when it answers; it ends with the context.
 
     A store that is a server itself has its own page and needs none here. Telemetry is off.
     """
-    uri, server = store_uri(root), f"http://127.0.0.1:{port}"
-    places = ["--backend-store-uri", uri, "--artifacts-destination", str(root / "mlartifacts")]
+    server = f"http://127.0.0.1:{port}"
+    places = ["--backend-store-uri", store.uri, "--artifacts-destination", str(store.root / "mlartifacts")]
     command = [*_SERVER, "--port", str(port), *places]
     process = subprocess.Popen(
-        command, cwd=root, env=os.environ | _ENVIRONMENT, start_new_session=True
+        command, cwd=store.root, env=os.environ | _ENVIRONMENT, start_new_session=True
     )  # with its children
     try:
         end = time.monotonic() + seconds

@@ -1,7 +1,6 @@
 """MLflow's model registry: which run's model answers for the project, and who was champion before it."""
 
 import hashlib
-import os
 import shlex
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from pulmo.base.errors import UserError
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
-from pulmo.tracking.store import find_run, hide_password, load_mlflow, open_store, quote, search, store_uri
+from pulmo.tracking.store import Store, hide_password, load_mlflow, quote
 from pulmo.tracking.upkeep import REPLACED
 
 MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
@@ -45,14 +44,13 @@ class Version:
         return self.tags.get("experiment", f"version {self.number}")
 
 
-def find_candidate(root: Path, experiment: str) -> Candidate:
+def find_candidate(store: Store, experiment: str) -> Candidate:
     """The last evaluated run of an experiment, given by its name or by the run's id; no run of one it replaced."""
-    client = open_store(root)
-    runs = search(client, f"attributes.run_name = {quote(experiment)} and tags.`{EVALUATED}` = 'true'")
-    run = next((run for run in runs if REPLACED not in run.data.tags), None) or find_run(client, experiment)
+    runs = store.find_runs(f"attributes.run_name = {quote(experiment)} and tags.`{EVALUATED}` = 'true'")
+    run = next((run for run in runs if REPLACED not in run.data.tags), None) or store.find_run(experiment)
     if run is None or EVALUATED not in run.data.tags:
         raise UserError(
-            f"no evaluated run of {experiment!r} in {hide_password(store_uri(root))}",
+            f"no evaluated run of {experiment!r} in {hide_password(store.uri)}",
             "where `dvc exp show` lists it, as it does a colleague's, `pulmo sync` makes its run",
         )
     if run.outputs is None or not run.outputs.model_outputs:
@@ -61,34 +59,31 @@ def find_candidate(root: Path, experiment: str) -> Candidate:
             f"dvc exp apply {shlex.quote(name)} && dvc exp run -f -s evaluate" if name else "dvc repro -f -s evaluate"
         )
         raise UserError(f"the run of {experiment!r} holds no model", f"`{cure}` makes one that does")
-    return _read_candidate(client, run)
+    return _read_candidate(store, run)
 
 
-def find_evaluated(root: Path, evaluation: str) -> Candidate | None:
+def find_evaluated(store: Store, evaluation: str) -> Candidate | None:
     """The last run that left this text as reports/evaluation.json, and has a model."""
-    client, digest = open_store(root), hashlib.sha256(evaluation.encode()).hexdigest()
-    runs = search(client, f"tags.evaluation_sha256 = '{digest}' and tags.`{EVALUATED}` = 'true'")
+    digest = hashlib.sha256(evaluation.encode()).hexdigest()
+    runs = store.find_runs(f"tags.evaluation_sha256 = '{digest}' and tags.`{EVALUATED}` = 'true'")
     run = next((run for run in runs if run.outputs and run.outputs.model_outputs), None)
-    return _read_candidate(client, run) if run else None
+    return _read_candidate(store, run) if run else None
 
 
-def _read_candidate(client: Any, run: Any) -> Candidate:
+def _read_candidate(store: Store, run: Any) -> Candidate:
     try:
-        model = client.get_logged_model(run.outputs.model_outputs[-1].model_id)
+        model = store.client.get_logged_model(run.outputs.model_outputs[-1].model_id)
     except load_mlflow().exceptions.MlflowException as error:
         name, reason = run.info.run_name, " ".join(str(error).split())
         raise UserError(f"the model of {name!r} is no longer in the store ({reason})", "promote another run") from None
     return Candidate(run.info.run_id, run.info.run_name, model.artifact_location, model.model_id)
 
 
-def read_versions(root: Path) -> list[Version]:
-    """Every version of the registered model, oldest first; none where there is no store yet."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
-        return []
-    client, mlflow = open_store(root), load_mlflow()
+def read_versions(store: Store) -> list[Version]:
+    """Every version of the registered model, oldest first."""
     try:
-        champion = client.get_registered_model(MODEL).aliases.get(CHAMPION)
-    except mlflow.exceptions.MlflowException as error:
+        champion = store.client.get_registered_model(MODEL).aliases.get(CHAMPION)
+    except load_mlflow().exceptions.MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return []
         raise
@@ -101,23 +96,23 @@ def read_versions(root: Path) -> list[Version]:
             tags=found.tags,
             is_champion=str(found.version) == str(champion),
         )
-        for found in client.search_model_versions(f"name = '{MODEL}'")
+        for found in store.client.search_model_versions(f"name = '{MODEL}'")
     ]
     return sorted(versions, key=lambda version: version.number)
 
 
-def read_champion(root: Path) -> Version | None:
+def read_champion(store: Store) -> Version | None:
     """The version that bears the alias `champion`."""
-    return next((version for version in read_versions(root) if version.is_champion), None)
+    return next((version for version in read_versions(store) if version.is_champion), None)
 
 
-def register(root: Path, candidate: Candidate, tags: Mapping[str, str], replaced: Version | None) -> int:
+def register(store: Store, candidate: Candidate, tags: Mapping[str, str], replaced: Version | None) -> int:
     """Register the candidate's model and move the alias to it; returns the number of its version.
 
     UserError, with nothing changed, where `replaced` is no longer the champion.
     """
-    client, mlflow = open_store(root), load_mlflow()
-    if read_champion(root) != replaced:
+    client, mlflow = store.client, load_mlflow()
+    if read_champion(store) != replaced:
         raise UserError("the champion changed while this model was compared with it", "promote again")
     try:
         client.create_registered_model(MODEL, description="NORMAL or PNEUMONIA from one chest X-ray")
@@ -132,19 +127,19 @@ def register(root: Path, candidate: Candidate, tags: Mapping[str, str], replaced
     return int(version)
 
 
-def fetch_package(root: Path, model: Candidate | Version) -> Path:
+def fetch_package(store: Store, model: Candidate | Version) -> Path:
     """Folder of the package inside a model: in the store where that is on this disk, else copied to .champion/ once."""
-    source, copy = model.source, root / ".champion" / model.run_id
+    source, copy = model.source, store.root / ".champion" / model.run_id
     download = load_mlflow().artifacts.download_artifacts
     try:
         if source.startswith(("file:", "/")):
-            folder = Path(download(artifact_uri=source, tracking_uri=store_uri(root)))
+            folder = Path(download(artifact_uri=source, tracking_uri=store.uri))
         else:
             folder = copy
             if not copy.exists():
                 copy.parent.mkdir(exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".part-") as part:
-                    download(artifact_uri=source, dst_path=f"{part}/model", tracking_uri=store_uri(root))
+                    download(artifact_uri=source, dst_path=f"{part}/model", tracking_uri=store.uri)
                     if not copy.exists():  # another process may have been faster
                         Path(part, "model").replace(copy)
     except Exception as error:  # every kind of store has errors of its own

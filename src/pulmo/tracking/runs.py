@@ -14,7 +14,7 @@ from pulmo.base.git import git_state, run_git
 from pulmo.base.params import flatten
 from pulmo.tracking.contents import Run
 from pulmo.tracking.machine import describe_machine, watch_machine
-from pulmo.tracking.store import EXPERIMENT, find_run, load_mlflow, open_store
+from pulmo.tracking.store import Store, open_store
 
 EVALUATED = "pulmo.evaluated"
 EXPERIMENT_TAG, BASELINE_TAG = "dvc.experiment", "dvc.baseline"
@@ -27,9 +27,9 @@ def train_run(
     root: Path, params: Mapping[str, Any], tags: Mapping[str, object], resumed_id: str | None = None
 ) -> Iterator[Run]:
     """The run of this experiment, for train; the one that a killed training left open where `resumed_id` names it."""
-    client = open_store(root)
-    run = _reopen(client, resumed_id, params) or _create_run(client, root, params, {**describe_machine(), **tags})
-    with _ending(client, run.run_id), watch_machine(client, run.run_id):
+    store = open_store(root)
+    run = _reopen(store, resumed_id, params) or _create_run(store, params, {**describe_machine(), **tags})
+    with _ending(store.client, run.run_id), watch_machine(store.client, run.run_id):
         yield run
 
 
@@ -45,41 +45,40 @@ def evaluate_run(
 
     `trained` is the record of the run that trained; a new run copies its environment and the `history` of its epochs.
     """
-    started, client = time.monotonic(), open_store(root)
+    started, store = time.monotonic(), open_store(root)
     origin = {**trained["environment"], "train_run_id": trained["run_id"]}
-    run = _reopen(client, trained["run_id"], params) or _create_run(client, root, params, {**tags, **origin})
-    with _ending(client, run.run_id):
+    run = _reopen(store, trained["run_id"], params) or _create_run(store, params, {**tags, **origin})
+    with _ending(store.client, run.run_id):
         for row in history:  # train's own run holds them
             run.log_epoch(row)
         yield run
         run.log_metrics({"seconds.evaluate": time.monotonic() - started})
-        client.set_tag(run.run_id, EVALUATED, "true")
+        run.set_tags({EVALUATED: "true"})
 
 
-def _reopen(client: Any, run_id: str | None, params: Mapping[str, Any]) -> Run | None:
+def _reopen(store: Store, run_id: str | None, params: Mapping[str, Any]) -> Run | None:
     """The run, RUNNING again, if it belongs to the present experiment, has its params and was not yet evaluated."""
-    run = find_run(client, run_id) if run_id else None
+    run = store.find_run(run_id) if run_id else None
     if run is None or EVALUATED in run.data.tags or run.data.params != _as_params(params):
         return None
     name, baseline = _experiment()
     if run.data.tags.get(EXPERIMENT_TAG) != name or (baseline and run.data.tags.get(BASELINE_TAG) != baseline):
         return None
-    for key, value in process_tags().items():  # before the status, which says that this process lives
-        client.set_tag(run_id, key, value)
-    client.update_run(run_id, status="RUNNING")
-    opened = Run(client, run.info.run_id, run.info.run_name)
+    opened = Run(store.client, run.info.run_id, run.info.run_name)
+    opened.set_tags(process_tags())  # before the status, which says that this process lives
+    store.client.update_run(run_id, status="RUNNING")
     if "val_loss" in run.data.metrics:
-        opened.epochs = max(point.step for point in client.get_metric_history(run_id, "val_loss"))
+        opened.epochs = max(point.step for point in store.client.get_metric_history(run_id, "val_loss"))
     return opened
 
 
-def _create_run(client: Any, root: Path, params: Mapping[str, Any], tags: Mapping[str, object]) -> Run:
+def _create_run(store: Store, params: Mapping[str, Any], tags: Mapping[str, object]) -> Run:
     experiment, baseline = _experiment()
     revision, dirty = git_state(Path.cwd())
     own = {
         "mlflow.source.git.commit": revision,
         "mlflow.source.name": "dvc",
-        "mlflow.user": run_git(root, "config", "user.name") or "unknown",
+        "mlflow.user": run_git(store.root, "config", "user.name") or "unknown",
         "git.revision": revision,
         "git.dirty": dirty,
         EXPERIMENT_TAG: experiment,
@@ -89,14 +88,9 @@ def _create_run(client: Any, root: Path, params: Mapping[str, Any], tags: Mappin
     if parent := os.environ.get(PARENT_RUN):
         own[PARENT_TAG] = parent
     name = experiment or f"repro-{revision[:7]}"
-    run = client.create_run(
-        client.get_experiment_by_name(EXPERIMENT).experiment_id,
-        run_name=name,
-        tags={key: str(value) for key, value in {**own, **tags}.items()},
-    )
-    entity = load_mlflow().entities.Param
-    client.log_batch(run.info.run_id, params=[entity(key, value) for key, value in _as_params(params).items()])
-    return Run(client, run.info.run_id, name)
+    run_id = store.create_run(name, {**own, **tags})
+    store.log_params(run_id, _as_params(params))
+    return Run(store.client, run_id, name)
 
 
 def process_tags() -> dict[str, str]:

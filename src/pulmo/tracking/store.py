@@ -1,4 +1,4 @@
-"""The MLflow store: where it is, opened safely by any number of processes, and what git says of the code."""
+"""The MLflow store: its place, opened safely by any number of processes, and asked for runs."""
 
 import logging
 import os
@@ -6,7 +6,9 @@ import re
 import shlex
 import socket
 import textwrap
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,13 +23,64 @@ _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
+@dataclass(frozen=True)
+class Store:
+    """An opened store, and the one experiment of MLflow in it that holds the runs of a project."""
+
+    root: Path  # of the project
+    uri: str
+    client: Any  # MlflowClient
+    experiment: str  # its id
+
+    def find_run(self, run_id: str) -> Any | None:
+        """The run of an id, unless it was deleted."""
+        try:
+            run = self.client.get_run(run_id)
+        except load_mlflow().exceptions.MlflowException:
+            return None
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def find_runs(self, condition: str = "", **options: Any) -> list[Any]:
+        """All runs that are not deleted and meet MLflow's filter `condition`, the last one first."""
+        runs, token = [], None
+        while True:
+            page = self.client.search_runs([self.experiment], condition, max_results=1000, page_token=token, **options)
+            runs += page
+            if not (token := page.token):
+                return runs
+
+    def read_artifact(self, run: str, file: str) -> str | None:
+        """Text of a file at the top level of the artifacts of a run, given by its id, or else of the last run of that
+        name that holds it; None where there is none."""
+        by_id = self.find_run(run)
+        for one in [by_id] if by_id else self.find_runs(f"attributes.run_name = {quote(run)}"):
+            if file in [item.path for item in self.client.list_artifacts(one.info.run_id)]:
+                return Path(self.client.download_artifacts(one.info.run_id, file)).read_text(encoding="utf-8")
+        return None
+
+    def create_run(self, name: str, tags: Mapping[str, object], start: int | None = None) -> str:
+        """Id of a new run; `start` in milliseconds since 1970, else now."""
+        texts = {key: str(value) for key, value in tags.items()}
+        return str(self.client.create_run(self.experiment, start, texts, name).info.run_id)
+
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """The params of a run, by their flat names."""
+        entity = load_mlflow().entities.Param
+        self.client.log_batch(run_id, params=[entity(key, str(value)) for key, value in params.items()])
+
+
+def has_store(root: Path) -> bool:
+    """Whether there is a store to open: opening makes one where there is none."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / "mlflow.db").exists()
+
+
 def store_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI where it is set, else the sqlite store at the project root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
-def open_store(root: Path) -> Any:
-    """The client, with store and experiment in place; the lock keeps two first runs from creating them at once.
+def open_store(root: Path) -> Store:
+    """The store of the project at `root`, with its experiment in place. A lock keeps two first runs from making both.
 
     A new sqlite file is made under a temporary name: one whose tables a kill left half-made could not be opened again.
     UserError, with the cure, where the store cannot be used.
@@ -48,12 +101,12 @@ def open_store(root: Path) -> Any:
                 part.replace(file)
             _reach(uri)
             client = mlflow.MlflowClient(tracking_uri=uri)
-            _ensure_experiment(client, None if served else root)  # a server chooses its own place
+            experiment = _ensure_experiment(client, None if served else root)  # a server chooses its own place
     except Exception as error:  # every driver has errors of its own
         raise unusable(uri, error) from None
     finally:
         logging.disable(logging.NOTSET)
-    return client
+    return Store(root, uri, client, experiment)
 
 
 def unusable(uri: str, error: Exception) -> UserError:
@@ -99,44 +152,17 @@ def _reach(uri: str) -> None:
         sqlalchemy.inspect(engine).get_schema_names()
 
 
-def find_run(client: Any, run_id: str) -> Any | None:
-    try:
-        run = client.get_run(run_id)
-    except load_mlflow().exceptions.MlflowException:
-        return None
-    return run if run.info.lifecycle_stage == "active" else None
-
-
-def search(client: Any, condition: str = "", **options: Any) -> list[Any]:
-    """All runs of the project that are not deleted and meet MLflow's filter `condition`, the last one first."""
-    experiment, found, token = client.get_experiment_by_name(EXPERIMENT).experiment_id, [], None
-    while True:
-        page = client.search_runs([experiment], condition, max_results=1000, page_token=token, **options)
-        found += page
-        if not (token := page.token):
-            return found
-
-
 def quote(text: str) -> str:
     """A text as value in a filter of MLflow, which knows no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def read_artifact(root: Path, run: str, file: str) -> str | None:
-    """Text of a file at the top level of the artifacts of a run, given by its id, or else of the last run of that name
-    that holds it; None where there is none."""
-    client = open_store(root)
-    found = find_run(client, run)
-    for one in [found] if found else search(client, f"attributes.run_name = {quote(run)}"):
-        if file in [item.path for item in client.list_artifacts(one.info.run_id)]:
-            return Path(client.download_artifacts(one.info.run_id, file)).read_text(encoding="utf-8")
-    return None
-
-
-def _ensure_experiment(client: Any, artifacts_at: Path | None) -> None:
+def _ensure_experiment(client: Any, artifacts_at: Path | None) -> str:
     # Without a location of its own, an experiment first opened by a temporary run would record a folder DVC deletes.
-    if client.get_experiment_by_name(EXPERIMENT) is None:
-        client.create_experiment(EXPERIMENT, (artifacts_at / "mlartifacts").as_uri() if artifacts_at else None)
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        return str(experiment.experiment_id)
+    place = (artifacts_at / "mlartifacts").as_uri() if artifacts_at else None
+    return str(client.create_experiment(EXPERIMENT, place))
 
 
 def load_mlflow() -> Any:

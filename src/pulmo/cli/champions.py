@@ -16,6 +16,7 @@ def promote(
     from pulmo.base import paths
     from pulmo.base.params import load_params
     from pulmo.experiments import promotion
+    from pulmo.experiments.project import Project
     from pulmo.metrics.estimates import estimate_text
     from pulmo.tracking import registry
 
@@ -23,22 +24,24 @@ def promote(
         raise UserError(
             "--force and --reason TEXT go together: what is forced is recorded with its reason", "give both, or neither"
         )
-    root = paths.project_root()
-    candidate = promotion.find_candidate(root, experiment)
-    verdict = promotion.judge(root, candidate, load_params(root / paths.PARAMS).promote.model_dump())
+    project = Project(paths.project_root())
+    candidate = promotion.find_candidate(project, experiment)
+    verdict = promotion.judge(project, candidate, load_params(project.root / paths.PARAMS).promote.model_dump())
     print(*verdict.gates, sep="\n")
     if verdict.champion and verdict.difference:
         print(f"validation AUROC less that of {verdict.champion.name}: {estimate_text(verdict.difference)}")
-    version = promotion.promote(root, candidate, verdict, reason.strip())
+    version = promotion.promote(project, candidate, verdict, reason.strip())
     print(f"{candidate.name} is champion, version {version}  ->  models:/{registry.MODEL}@{registry.CHAMPION}")
 
 
 def history() -> None:
     """List the champions, the last one first: who replaced whom, when, by whose hand and why."""
     from pulmo.base import paths
+    from pulmo.experiments.project import Project
     from pulmo.tracking import registry
 
-    versions = registry.read_versions(paths.project_root())
+    project = Project(paths.project_root())
+    versions = registry.read_versions(project.store) if project.has_store else []
     if not versions:
         raise UserError("there was no champion yet", "`pulmo promote EXP` makes one")
     for version in reversed(versions):

@@ -1,6 +1,5 @@
 """Commands that run published recipes."""
 
-import shutil
 import sys
 from typing import Annotated
 
@@ -23,36 +22,32 @@ def list_recipes() -> None:
 
 
 @app.command("run")
-def run_recipe(
+def run_recipes(
     names: Annotated[list[str] | None, typer.Argument(help="recipes; all where none is named")] = None,
     protocol: Annotated[str, typer.Option(help="published, honest or both")] = "both",
     settings: Settings = None,
 ) -> None:
     """Run recipes as DVC experiments and print the leaderboard."""
     from pulmo.base import paths
-    from pulmo.experiments import recipes
+    from pulmo.base.tables import terminal_width
+    from pulmo.experiments.leaderboard import LEADERBOARD, read_entries, show_leaderboard
+    from pulmo.experiments.project import Project
+    from pulmo.experiments.recipes import RunError, choose_runs, run_recipe
 
     if protocol not in ("published", "honest", "both"):
         raise UserError(f"there is no --protocol {protocol}", "choose published, honest or both")
-    root = paths.project_root()
-    folder = root / "recipes"
-    wanted = {"both": (False, True), "published": (False,), "honest": (True,)}[protocol]
-    chosen = [
-        (name, honest)
-        for name in names or recipes.list_recipes(folder)
-        for honest in (wanted[-1:] if recipes.is_honest(folder, name) else wanted)
-    ]
+    project = Project(paths.project_root())
+    runs = choose_runs(project.root / "recipes", names or [], protocol)
     failed = []
-    for name, honest in chosen:
+    for name, honest in runs:
         try:
-            recipes.run_recipe(root, name, honest, settings or [])
-        except recipes.RunError as error:
+            run_recipe(project, name, honest, settings or [])
+        except RunError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             failed.append(error.message)
-    if (board := root / recipes.LEADERBOARD).exists():
-        width = shutil.get_terminal_size((100, 24)).columns
-        print(f"\n{recipes.fold_leaderboard(board.read_text(encoding='utf-8'), width)}\n\n->  {recipes.LEADERBOARD}")
+    if entries := read_entries(project.root):
+        print(f"\n{show_leaderboard(entries, terminal_width())}\n\n->  {LEADERBOARD}")
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(chosen)} runs failed: {'; '.join(failed)}", "what each one needs stands above"
+            f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}", "what each one needs stands above"
         )

@@ -1,7 +1,6 @@
 """Commands about experiments: which there are, what came out, what differs between two; and repairs."""
 
 import json
-import shutil
 import sys
 from typing import Annotated
 
@@ -48,16 +47,17 @@ def compare(
 ) -> None:
     """Compare two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree."""
     from pulmo.base import paths
+    from pulmo.experiments.project import Project
     from pulmo.experiments.revisions import read_output
     from pulmo.metrics.comparison import pair_predictions, read_predictions
     from pulmo.reporting.comparison import format_comparison, write_comparison
 
-    root = paths.project_root()
-    a, b = (read_predictions(read_output(root, str(paths.PREDICTIONS), name)) for name in (first, second))
+    project = Project(paths.project_root())
+    a, b = (read_predictions(read_output(project, paths.PREDICTIONS, name)) for name in (first, second))
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
-    one, other = (json.loads(read_output(root, str(paths.EVALUATION), name)) for name in (first, second))
+    one, other = (json.loads(read_output(project, paths.EVALUATION, name)) for name in (first, second))
     thresholds = tuple(report["locked"]["operating_point"]["threshold"] for report in (one, other))
-    print(format_comparison(write_comparison(root / paths.COMPARISON, (first, second), pair, thresholds)))
+    print(format_comparison(write_comparison(project.root / paths.COMPARISON, (first, second), pair, thresholds)))
     print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
 
 
@@ -66,11 +66,14 @@ def experiments(
 ) -> None:
     """List all experiments, best first on validation: their metrics, and the params in which they differ."""
     from pulmo.base import paths
-    from pulmo.experiments.listing import format_experiments, read_experiments
+    from pulmo.base.tables import terminal_width
+    from pulmo.experiments.listing import read_experiments
+    from pulmo.experiments.listing_table import format_experiments
+    from pulmo.experiments.project import Project
 
-    found = read_experiments(paths.project_root(), commits=True)
-    print(format_experiments(found, sort, shutil.get_terminal_size((100, 24)).columns))
-    if all(item.state == "Commit" for item in found):
+    listed = read_experiments(Project(paths.project_root()), commits=True)
+    print(format_experiments(listed, sort, terminal_width()))
+    if all(item.state == "Commit" for item in listed):
         print("\nno experiment yet; `dvc exp run -S train.lr=0.0005` makes one")
 
 
@@ -81,10 +84,11 @@ def sync(
 ) -> None:
     """Bring MLflow up to what DVC has: add missing runs, end those that a kill left open. Safe to repeat."""
     from pulmo.base import paths
+    from pulmo.experiments.project import Project
     from pulmo.experiments.sync import sync_store
 
     changes = 0
-    for line in sync_store(paths.project_root(), older_than):
+    for line in sync_store(Project(paths.project_root()), older_than):
         print(line, flush=True)
         changes += 1
     if not changes:
@@ -95,10 +99,11 @@ def sync(
 def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="experiments at a time")] = 1) -> None:
     """Run all queued experiments to their end; exit code 1 and the reasons when one fails."""
     from pulmo.base import paths
+    from pulmo.experiments.project import Project
     from pulmo.experiments.queue import run_queue
 
     try:
-        run_queue(paths.project_root(), jobs, lambda line: print(line, flush=True))
+        run_queue(Project(paths.project_root()), jobs, lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         sys.exit("interrupted; the workers go on: `dvc queue stop --kill` ends them and what they run")
 
@@ -107,9 +112,10 @@ def doctor() -> None:
     """Look for what keeps this checkout from working: a line a check, with the cure; exit code 1 for an error."""
     from pulmo.base import paths
     from pulmo.experiments.doctor import examine
+    from pulmo.experiments.project import Project
 
     failed = False
-    for name, (state, text, cure) in examine(paths.project_root()):
+    for name, (state, text, cure) in examine(Project(paths.project_root())):
         print(f"{state:8} {name:12} {text}" + (f"  ->  {cure}" if cure else ""), flush=True)
         failed |= state == "error"
     if failed:

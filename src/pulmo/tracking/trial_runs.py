@@ -3,11 +3,10 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import PARENT_TAG, PID, process_tags
-from pulmo.tracking.store import EXPERIMENT, open_store, quote, search
+from pulmo.tracking.store import Store, quote
 
 _SWEEP_TAG, _PRUNED_TAG = "pulmo.sweep", "pulmo.pruned"
 
@@ -22,36 +21,34 @@ class Trial:
     val_auroc: Mapping[int, float]  # by epoch
 
 
-def open_sweep(root: Path, study: str) -> Run:
+def open_sweep(store: Store, study: str) -> Run:
     """The parent run of a study, RUNNING; every worker with this store gets the same one."""
-    client = open_store(root)
     tags = {_SWEEP_TAG: study, "mlflow.source.name": "pulmo sweep", **process_tags()}
     named = f"tags.`{_SWEEP_TAG}` = '{study}'"
-    if not search(client, named):
-        client.create_run(client.get_experiment_by_name(EXPERIMENT).experiment_id, run_name=study, tags=tags)
+    if not store.find_runs(named):
+        store.create_run(study, tags)
     # Two workers may have looked at once and found none: both take the older one.
-    first, *others = search(client, named, order_by=["attributes.start_time", "attributes.run_id"])
+    first, *others = store.find_runs(named, order_by=["attributes.start_time", "attributes.run_id"])
     for other in others:
         if other.data.tags[PID] == str(os.getpid()):
-            client.delete_run(other.info.run_id)
-    run = Run(client, first.info.run_id, study)
+            store.client.delete_run(other.info.run_id)
+    run = Run(store.client, first.info.run_id, study)
     run.set_tags(tags)
-    client.update_run(run.run_id, status="RUNNING")
+    store.client.update_run(run.run_id, status="RUNNING")
     return run
 
 
-def read_trial(sweep: Run, name: str) -> Trial | None:
+def read_trial(store: Store, sweep: Run, name: str) -> Trial | None:
     """The last run of that name below the sweep, or None where it has not begun."""
-    client = sweep.client
-    runs = search(client, f"tags.`{PARENT_TAG}` = '{sweep.run_id}' and attributes.run_name = {quote(name)}")
+    runs = store.find_runs(f"tags.`{PARENT_TAG}` = '{sweep.run_id}' and attributes.run_name = {quote(name)}")
     if not runs:
         return None
     info, tags = runs[0].info, runs[0].data.tags
-    curve = {point.step: point.value for point in client.get_metric_history(info.run_id, "val_auroc")}
+    curve = {point.step: point.value for point in store.client.get_metric_history(info.run_id, "val_auroc")}
     return Trial(info.run_id, info.status, int(tags[PID]), curve)
 
 
-def mark_pruned(sweep: Run, trial: Trial) -> None:
+def mark_pruned(store: Store, trial: Trial) -> None:
     """End a run that was stopped for its poor curve, perhaps between its stages; the tag tells it from a killed one."""
-    sweep.client.set_tag(trial.run_id, _PRUNED_TAG, "true")
-    sweep.client.set_terminated(trial.run_id, "KILLED")
+    store.client.set_tag(trial.run_id, _PRUNED_TAG, "true")
+    store.client.set_terminated(trial.run_id, "KILLED")

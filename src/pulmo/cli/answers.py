@@ -55,8 +55,9 @@ def evaluate(
 
 def _choose(package: Path | None) -> Path:
     from pulmo.base import paths
+    from pulmo.experiments.project import Project
     from pulmo.experiments.promotion import find_package
 
-    chosen, name = (package, str(package)) if package else find_package(paths.project_root())
+    chosen, name = (package, str(package)) if package else find_package(Project(paths.project_root()))
     print(f"asked: {name}", file=sys.stderr)
     return chosen

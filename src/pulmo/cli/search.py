@@ -7,15 +7,16 @@ import typer
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="YAML with space, budget and pruning, such as recipes/sweep.yaml")],
+    file: Annotated[Path, typer.Argument(help="YAML with space, budget and pruning, such as sweeps/small.yaml")],
     storage: Annotated[str, typer.Option(help="database to share with other workers, such as postgresql://...")] = "",
 ) -> None:
     """Search params by validation AUROC; each trial is an experiment. After a stop, the same command goes on."""
     from pulmo.base import paths
     from pulmo.base.files import read_json
+    from pulmo.experiments.project import Project
     from pulmo.experiments.sweep import run_sweep
 
-    folder = run_sweep(paths.project_root(), file, storage)
+    folder = run_sweep(Project(paths.project_root()), file, storage)
     report = read_json(folder / "sweep.json")
     if report["importances"]:
         print("\nwhat the AUROC on validation depends on")

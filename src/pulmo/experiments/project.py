@@ -1,0 +1,25 @@
+"""The one value that everything here works on: a checkout, its DVC, and its MLflow store."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pulmo.experiments.dvc import Dvc
+from pulmo.tracking.store import Store, has_store, open_store
+
+
+class Project:
+    """The checkout at `root`. The command line makes it once and hands it on."""
+
+    def __init__(self, root: Path, dvc: Dvc | None = None) -> None:
+        self.root = root
+        self.dvc = dvc or Dvc(root)
+
+    @cached_property
+    def store(self) -> Store:
+        """The MLflow store, opened (and made where there is none) when it is first asked for."""
+        return open_store(self.root)
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a store yet."""
+        return has_store(self.root)
