@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from pulmo.dataset.rows import open_images, read_rows
-from pulmo.evaluation.inspection import score_renderings
+from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.evaluation.report import evaluate_renderings
 from pulmo.model.classifier import Classifier, load_classifier
 

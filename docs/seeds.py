@@ -16,7 +16,7 @@ from torch import nn
 from pulmo.base import paths
 from pulmo.base.params import load_params
 from pulmo.dataset.rows import open_images, read_rows
-from pulmo.evaluation.inspection import score_renderings
+from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.evaluation.report import evaluate_renderings
 from pulmo.model.classifier import Classifier
 from pulmo.model.networks import build_model

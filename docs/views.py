@@ -9,7 +9,7 @@ from dataclasses import replace
 import pandas as pd
 from ranking import RESAMPLES, opened
 
-from pulmo.evaluation.inspection import score_renderings
+from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.evaluation.report import evaluate_renderings
 from pulmo.package.info import TTA_VIEWS
 

@@ -1,4 +1,4 @@
-"""Stage evaluate: the trained package on val and test -> models/package (threshold locked) and the reports."""
+"""Stage evaluate: the trained package on val and test -> models/package (decision locked) and the reports."""
 
 from dataclasses import replace
 
@@ -9,72 +9,74 @@ from pulmo.base.files import read_json, whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage, take_seconds
 from pulmo.dataset.rows import describe_films, open_images, read_rows
-from pulmo.evaluation.inspection import inspect_model, sample_films, score_films, score_renderings
-from pulmo.evaluation.report import evaluate_predictions, headline, known_films
-from pulmo.films.table import read_films
+from pulmo.evaluation.inspection import run_probes, sample_films, score_films, view_films
+from pulmo.evaluation.probes.probe import Subject, read_data
+from pulmo.evaluation.probes.renderings import score_renderings
+from pulmo.evaluation.report import (
+    PREDICTED,
+    decide_films,
+    describe_package,
+    evaluate_predictions,
+    headline,
+    known_films,
+)
+from pulmo.films.labels import SPLITS
+from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.estimates import estimate_text, probability_text
+from pulmo.metrics.locked import LockingRules
 from pulmo.model.classifier import load_classifier
 from pulmo.model.weights import to_arrays
 from pulmo.package.storage import save_package
 from pulmo.reporting import figures
-from pulmo.reporting.card import write_card
+from pulmo.reporting.card import Facts, write_card
 from pulmo.tracking.runs import evaluate_run
 
-COLUMNS = ["path", "split", "patient", "label", "subtype", "logit", "prob_pneumonia", "called"]
+FILES = (paths.PLOTS, paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
 
 
 def main() -> None:
-    every = load_params(paths.PARAMS)
-    params = every.evaluate
-    images, history, leakage = open_images(paths.IMAGES), pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
-    trained, trained_in = load_classifier(paths.TRAINED), read_json(paths.MLFLOW_RUN)
-    info = trained.info.model_copy(update={"tta_views": params.tta_views})
-    trained, epochs = replace(trained, info=info), history.to_dict("records")
-    splits = pd.read_csv(paths.SPLITS, dtype=str, keep_default_na=False)
-    index = pd.read_csv(paths.INDEX, dtype={"path": str}, keep_default_na=False)
-    tables = (read_films(paths.FILMS), splits, index)
-    train, val, test = (read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val", "test"))
-    films = pd.concat([val, test], ignore_index=True).merge(tables[0][["path", "width", "height", "mode"]], on="path")
-    datasets = {split.split.iloc[0]: describe_films(images, split) for split in (train, val, test)}
-    tags, resampling = {"data_sha256": info.data_sha256}, {"resamples": params.bootstrap, "seed": params.seed}
-    with evaluate_run(paths.project_root(), trained_in, every.model_dump(by_alias=True), tags, epochs) as run:
-        films = score_films(trained, films, images, params.batch_size)
-        rendered = score_renderings(trained, val, images, params.batch_size, params.rendered_films, params.seed)
-        report, locked = evaluate_predictions(
-            films,
-            rendered,
-            policy=params.operating_point,
-            **params.model_dump(include={"min_sensitivity", "threshold", "target_error"}),
-            **resampling,
-        )
-        probability, called = locked.decide(films.logit.to_numpy())
-        films = films.assign(prob_pneumonia=probability, called=called.astype(int))
-        threshold = locked.operating_point.threshold
-        print(f"{len(films)} films scored, threshold {probability_text(threshold)} locked on validation")
+    params = load_params(paths.PARAMS)
+    asked = params.evaluate
+    rules = LockingRules(asked.operating_point, asked.min_sensitivity, asked.threshold, asked.target_error)
+    resampling = Resampling(asked.bootstrap, asked.seed)
+    train, val, test = (read_rows(paths.SPLITS, paths.INDEX, split) for split in SPLITS)
+    data = read_data(paths.FILMS, paths.SPLITS, paths.INDEX, open_images(paths.IMAGES))
+    history, leakage = pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
+    trained = view_films(load_classifier(paths.TRAINED), asked.tta_views)
+    tags = {"data_sha256": trained.info.data_sha256}
+    epochs, record = history.to_dict("records"), params.model_dump(by_alias=True)
+    with evaluate_run(paths.project_root(), read_json(paths.MLFLOW_RUN), record, tags, epochs) as run:
+        films = score_films(trained, (val, test), data, asked.batch_size)
+        rendered = score_renderings(trained, val, data.images, asked.batch_size, asked.rendered_films, asked.seed)
+        report = evaluate_predictions(films, rendered, rules, resampling)
+        films = decide_films(films, report.locked)
+        threshold = probability_text(report.locked.threshold)
+        print(f"{len(films)} films scored, threshold {threshold} locked on validation")
+        subject = Subject(trained, report.locked, data, films, rendered, asked)
+        report = replace(report, sections=run_probes(subject))
         with whole_folder(paths.PLOTS) as folder:
-            asked = params.model_dump(include={"robustness_films", "explain_films", "batch_size"})
-            report |= inspect_model(trained, locked, films, tables, images, folder, **asked, **resampling)
-            test = films[films.split == "test"]
-            samples = sample_films(train, images, info.training["augment"], params.seed)
-            figures.draw_all(report, history, leakage, test, samples, images, folder, params.seed)
+            figures.draw_report(report, folder)
+            figures.draw_training(history, folder)
+            figures.draw_data(leakage, folder)
+            figures.draw_samples(sample_films(train, data.images, trained.info.training["augment"], asked.seed), folder)
+            figures.draw_predictions(subject.test, data.images, report.locked, folder, asked.seed)
         with whole_folder(paths.CURVES) as folder:
             figures.write_plot_tables(report, films, leakage, folder)
-        decided = {"threshold": threshold, "temperature": locked.temperature.value, "locked": report["locked"]}
-        info = info.model_copy(
-            update=decided | {"metrics": headline(report) | {"estimates": report["test"]["metrics"]}}
+        info = describe_package(trained.info, report)
+        info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known_films(data.films, data.splits))
+        write_csv(paths.PREDICTIONS, films[PREDICTED])
+        write_json(paths.EVALUATION, report.to_json())
+        facts = Facts(info.model_dump(mode="json"), asked.bootstrap, f"git checkout {info.git_revision} && dvc repro")
+        write_card(report, facts, epochs, leakage, read_json(paths.SOURCE)["source"], paths.REPORTS)
+        write_json(paths.METRICS, headline(report.to_json()))
+        datasets = {
+            name: describe_films(data.images, rows) for name, rows in zip(SPLITS, (train, val, test), strict=True)
+        }
+        example = data.images[val.row.iloc[0]]
+        run.log_results(
+            headline(report.to_json()), report.to_json(), datasets, paths.PACKAGE, example, FILES, take_seconds()
         )
-        known = known_films(tables[0], splits)
-        info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known)
-        write_csv(paths.PREDICTIONS, films[COLUMNS])
-        write_json(paths.EVALUATION, report)
-        source, card = read_json(paths.SOURCE)["source"], info.model_dump(mode="json")
-        command = f"git checkout {info.git_revision} && dvc repro"
-        write_card(report, card, epochs, leakage, source, params.bootstrap, command, paths.REPORTS)
-        write_json(paths.METRICS, headline(report))
-        files = (paths.PLOTS, paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
-        example = images[val.row.iloc[0]]
-        run.log_results(headline(report), report, datasets, paths.PACKAGE, example, files, take_seconds())
-    print(f"test AUROC {estimate_text(report['test']['metrics']['auroc'])}  ->  {paths.EVALUATION}, {paths.CARD_HTML}")
+    print(f"test AUROC {estimate_text(report.test.metrics['auroc'])}  ->  {paths.EVALUATION}, {paths.CARD_HTML}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,18 @@ from sklearn import metrics as sk
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_json
+from pulmo.evaluation.probes.renderings import measure_renderings
 from pulmo.evaluation.report import evaluate_predictions, headline, known_films, report_split, subgroup_masks
+from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.decisions import confidence
 from pulmo.metrics.discrimination import METRICS
+from pulmo.metrics.locked import LockingRules
+
+
+def evaluate(films, rendered=None, rules=LockingRules(), resampling=Resampling(200)):  # noqa: B008 - frozen
+    """The content of evaluation.json and the decision."""
+    report = evaluate_predictions(films, rendered, rules, resampling)
+    return report.to_json(), report.locked
 
 
 def predictions(seed=0):
@@ -43,7 +52,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def evaluated(table):
-    return evaluate_predictions(table, resamples=200)
+    return evaluate(table)
 
 
 def test_the_report_can_be_recomputed_from_the_predictions(table, evaluated, tmp_path):
@@ -82,7 +91,7 @@ def test_test_films_decide_nothing(table, evaluated):
     changed = table.assign(
         logit=table.logit.where(~test, -table.logit), label=table.label.where(~test, 1 - table.label)
     )
-    report, locked = evaluate_predictions(changed, resamples=200)
+    report, locked = evaluate(changed)
     assert locked == evaluated[1]
     assert report["val"] == evaluated[0]["val"]
     assert report["test"] != evaluated[0]["test"]
@@ -104,8 +113,8 @@ def test_the_locked_values_keep_what_they_promise_on_val(table, evaluated):
 def test_val_and_test_are_resampled_independently(table, evaluated):
     report, locked = evaluated
     for seed, split in enumerate(("val", "test")):
-        alone = report_split(table[table.split == split], locked, 200, seed)
-        assert alone == report[split]
+        alone = report_split(table[table.split == split], locked, Resampling(200, seed))
+        assert alone.to_json() == report[split]
 
 
 def test_the_gap_is_test_less_val_with_an_interval(evaluated):
@@ -122,7 +131,7 @@ def test_the_gap_is_test_less_val_with_an_interval(evaluated):
 
 def test_a_sensitivity_of_one_on_val_is_not_taken_as_certain_by_the_gap(table):
     sure = table.assign(logit=table.logit.where((table.split == "test") | (table.label == 0), 9.0))
-    report = evaluate_predictions(sure, policy="fixed", resamples=100)[0]
+    report = evaluate(sure, None, LockingRules("fixed"), Resampling(100))[0]
     val, test = (report[split]["metrics"]["sensitivity"] for split in ("val", "test"))
     assert val["value"] == 1 > test["value"]
     gap = report["gap"]["sensitivity"]
@@ -130,11 +139,14 @@ def test_a_sensitivity_of_one_on_val_is_not_taken_as_certain_by_the_gap(table):
 
 
 def test_settings_reach_the_operating_point(table):
-    _, locked = evaluate_predictions(table, policy="fixed", threshold=0.3, target_error=0.1, resamples=100)
+    _, locked = evaluate(table, None, LockingRules("fixed", 0.95, 0.3, 0.1), Resampling(100))
     assert locked.operating_point.threshold == 0.3
     assert locked.abstention.target_error == 0.1
-    lenient = evaluate_predictions(table, min_sensitivity=0.6, resamples=100)[1]
-    assert lenient.operating_point.threshold > evaluate_predictions(table, resamples=100)[1].operating_point.threshold
+    lenient = evaluate(table, None, LockingRules(min_sensitivity=0.6), Resampling(100))[1]
+    assert (
+        lenient.operating_point.threshold
+        > evaluate(table, None, LockingRules(), Resampling(100))[1].operating_point.threshold
+    )
 
 
 def test_subgroups_follow_subtype_series_size_and_mode(table):
@@ -166,7 +178,8 @@ def test_renderings_of_val_have_an_auroc_each_and_on_the_mean(table):
     rendered = pd.concat(
         val.assign(rendering=name, logit=val.logit + by * rng.normal(0, 1, len(val))) for name, by in moved.items()
     )
-    report, locked = evaluate_predictions(table, rendered, resamples=200)
+    report, locked = evaluate(table, rendered)
+    measure_renderings(rendered, Resampling(200)).add_to(report)
     each = {name: sk.roc_auc_score(part.label, part.logit) for name, part in rendered.groupby("rendering")}
     found = report["val"]["renderings"]
     assert list(found) == list(moved)
@@ -175,7 +188,7 @@ def test_renderings_of_val_have_an_auroc_each_and_on_the_mean(table):
     assert mean["value"] == pytest.approx(np.mean(list(each.values())))
     assert found["cropped"]["low"] < mean["low"] < mean["value"] < mean["high"] < found["as it is"]["high"]
     assert headline(report)["val"]["auroc_rendered"] == mean["value"]
-    assert locked == evaluate_predictions(table, resamples=200)[1], "min_sensitivity looks at val as it is"
+    assert locked == evaluate(table)[1], "min_sensitivity looks at val as it is"
 
 
 def test_headline_is_small_and_leaves_out_what_is_undefined(table, evaluated):
@@ -186,7 +199,7 @@ def test_headline_is_small_and_leaves_out_what_is_undefined(table, evaluated):
     }
     assert found["test"]["f1"] == evaluated[0]["test"]["metrics"]["f1"]["value"]
     sick = table[(table.split == "val") | (table.label == 1)]
-    report = evaluate_predictions(sick, resamples=100)[0]
+    report = evaluate(sick, None, LockingRules(), Resampling(100))[0]
     assert list(headline(report)["test"]) == ["accuracy", "sensitivity", "f1"]
     assert report["test"]["curves"]["roc"] is None
     json.dumps(headline(report), allow_nan=False)
@@ -194,8 +207,8 @@ def test_headline_is_small_and_leaves_out_what_is_undefined(table, evaluated):
 
 def test_an_outside_set_is_judged_by_what_was_locked(table, evaluated):
     outside = table[table.split == "test"].drop(columns=["width", "height", "mode"])
-    report = report_split(outside, evaluated[1], resamples=100)
-    assert report["confusion"] == evaluated[0]["test"]["confusion"]
+    report = report_split(outside, evaluated[1], Resampling(100))
+    assert report.confusion == evaluated[0]["test"]["confusion"]
 
 
 def test_known_films_are_those_of_a_split_by_their_pixels():
@@ -206,10 +219,10 @@ def test_known_films_are_those_of_a_split_by_their_pixels():
 
 def test_refusals(table):
     with pytest.raises(UserError, match="lack the column logit"):
-        evaluate_predictions(table.drop(columns="logit"))
+        evaluate(table.drop(columns="logit"))
     with pytest.raises(UserError, match="no test film"):
-        evaluate_predictions(table[table.split == "val"])
+        evaluate(table[table.split == "val"])
     with pytest.raises(UserError, match="validation holds only NORMAL"):
-        evaluate_predictions(table[(table.split == "test") | (table.label == 0)])
+        evaluate(table[(table.split == "test") | (table.label == 0)])
     with pytest.raises(ValueError, match="not finite"):
-        evaluate_predictions(table.assign(logit=table.logit.where(table.index > 0)))
+        evaluate(table.assign(logit=table.logit.where(table.index > 0)))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import VisionTransformer
+from toy_decision import cut_at
 
 from pulmo.base.files import read_json, write_json
 from pulmo.evaluation.probes.explanation import (
@@ -16,7 +17,10 @@ from pulmo.evaluation.probes.explanation import (
     shuffle_layers,
 )
 from pulmo.evaluation.probes.lungs import find_lungs
+from pulmo.metrics.bootstrap import Resampling
+from pulmo.model.classifier import Classifier
 from pulmo.model.networks import build_model
+from pulmo.package.info import PackageInfo
 
 SIZE = 64
 
@@ -68,13 +72,13 @@ def test_even_heat_falls_on_the_lungs_by_their_area():
 def test_the_gallery_by_hand():
     label = np.array([1, 1, 1, 0, 0, 0, 1, 0])
     probability = np.array([0.99, 0.9, 0.95, 0.01, 0.2, 0.8, 0.03, 0.49])
-    chosen = choose_gallery(label, probability, 0.5, each=2)
+    chosen = choose_gallery(label, probability, cut_at(0.5), each=2)
     assert {kind: rows.tolist() for kind, rows in chosen.items()} == {
         "surest right": [0, 3],
         "surest wrong": [6, 5],
         "most doubtful": [7, 4],
     }
-    assert "surest wrong" not in choose_gallery(label[:5], probability[:5], 0.5)
+    assert "surest wrong" not in choose_gallery(label[:5], probability[:5], cut_at(0.5))
 
 
 def test_shuffling_forgets_from_the_last_layer_back():
@@ -99,6 +103,10 @@ def test_rank_correlation_of_maps():
     first = np.arange(12.0).reshape(3, 2, 2)
     second = np.stack([first[0] ** 3, -first[1], np.ones((2, 2))])
     assert correlate(first, second) == pytest.approx([1, -1, np.nan], nan_ok=True)
+
+
+def classify(network):
+    return Classifier(network, PackageInfo(arch="resnet18", head=1, size=SIZE, fit="squash"))
 
 
 class Bright(nn.Module):
@@ -130,10 +138,13 @@ def films():
 
 def test_the_report_of_a_network(films, tmp_path):
     torch.manual_seed(0)
-    report = explain_films(Bright(), *films, 0.5, tmp_path / "gallery.png", films=8, resamples=50)
-    write_json(tmp_path / "report.json", report)
-    report = read_json(tmp_path / "report.json")
-    assert (tmp_path / "gallery.png").stat().st_size > 10_000
+    found = explain_films(classify(Bright()), *films, cut_at(0.5), 8, Resampling(50))
+    found.draw(tmp_path)
+    content = {}
+    found.add_to(content)
+    write_json(tmp_path / "report.json", content)
+    report = read_json(tmp_path / "report.json")["explanation"]
+    assert (tmp_path / "explanation.png").stat().st_size > 10_000
     assert (report["note"], report["layer"], report["grid"]) == ("", "features", [8, 8])
     lungs = report["lungs"]
     assert lungs["all"]["area"]["films"] == 8
@@ -149,8 +160,9 @@ def test_the_report_of_a_network(films, tmp_path):
 
 def test_a_network_without_a_feature_map_is_skipped_with_its_reason(films, tmp_path):
     model = VisionTransformer(SIZE, 16, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=1)
-    report = explain_films(model, *films, 0.5, tmp_path / "gallery.png", resamples=50)
-    assert "tokens" in report["note"]
-    assert report["lungs"] is report["randomisation"] is None
-    assert report["gallery"]["surest right"]
-    assert not (tmp_path / "gallery.png").exists()
+    report = explain_films(classify(model), *films, cut_at(0.5), 12, Resampling(50))
+    report.draw(tmp_path)
+    assert "tokens" in report.note
+    assert report.lungs is report.randomisation is None
+    assert report.gallery["surest right"]
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pulmo.evaluation.probes.robustness import CHANGES, POLARITY, change_films, draw_films, measure_robustness
+from pulmo.metrics.bootstrap import Resampling
 
 SIZE = 48
 
@@ -18,6 +19,10 @@ def films():
 
 def brightness(images):
     return images.mean(axis=(1, 2))
+
+
+def is_bright(scores):
+    return scores >= 127.5
 
 
 @pytest.mark.parametrize("change", [c for c in CHANGES if c is not POLARITY], ids=lambda change: change.name)
@@ -46,17 +51,17 @@ def test_films_turn_and_stretch_both_ways_and_keep_their_way():
 
 def test_polarity_flips_the_share_of_films_that_is_inverted(films):
     label = (brightness(films) > np.median(brightness(films))).astype(int)
-    report = measure_robustness(brightness, films, label, np.arange(16), 127.5, resamples=50)
-    polarity = next(row for row in report["changes"] if row["name"] == "polarity")
+    report = measure_robustness(brightness, is_bright, films, label, np.arange(16), 16, Resampling(50))
+    polarity = next(row for row in report.changes if row.name == "polarity")
     inverted = 255 - brightness(films)
     flips = (inverted >= 127.5) != (brightness(films) >= 127.5)
-    last = polarity["severities"][-1]
-    assert last["flipped"]["value"] == pytest.approx(flips.mean())
-    assert last["to_pneumonia"] + last["to_normal"] == flips.sum()
-    assert [row["level"] for row in polarity["severities"]] == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert last["auroc"]["value"] == pytest.approx(0)
-    assert report["worst"] == "polarity"
-    assert report["clean"]["auroc"]["value"] == pytest.approx(1)
+    last = polarity.severities[-1]
+    assert last.flipped["value"] == pytest.approx(flips.mean())
+    assert last.to_pneumonia + last.to_normal == flips.sum()
+    assert [row.level for row in polarity.severities] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert last.auroc["value"] == pytest.approx(0)
+    assert report.worst == "polarity"
+    assert report.clean["auroc"]["value"] == pytest.approx(1)
 
 
 def test_no_film_is_predicted_more_often_than_needed(films):
@@ -67,17 +72,17 @@ def test_no_film_is_predicted_more_often_than_needed(films):
         return brightness(images)
 
     label = np.arange(16) % 2
-    report = measure_robustness(predict, films, label, np.arange(16), 127.5, films=8, resamples=50)
+    report = measure_robustness(predict, is_bright, films, label, np.arange(16), 8, Resampling(50))
     assert seen == [8] * (1 + 9 * 5 + 1)
-    assert (report["films"], report["of"]) == (8, 16)
-    assert report["clean"]["sensitivity"]["films"] == 4
+    assert (report.films, report.of) == (8, 16)
+    assert report.clean["sensitivity"]["films"] == 4
 
 
 def test_one_class_has_no_worst_change(films):
-    report = measure_robustness(brightness, films, np.ones(16), np.arange(16), 127.5, resamples=50)
-    assert report["worst"] is None
-    assert report["clean"]["specificity"]["value"] is None
-    assert report["changes"][0]["severities"][0]["flipped"]["value"] is not None
+    report = measure_robustness(brightness, is_bright, films, np.ones(16), np.arange(16), 16, Resampling(50))
+    assert report.worst is None
+    assert report.clean["specificity"]["value"] is None
+    assert report.changes[0].severities[0].flipped["value"] is not None
 
 
 def test_the_subset_keeps_the_balance_of_the_classes():

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_json
 from pulmo.evaluation.probes.shortcuts import BINS, border, match_films, measure_shortcuts, power_spectrum
+from pulmo.metrics.bootstrap import Resampling
 
 SIZE = 32
 
@@ -37,29 +38,31 @@ def make_films(seed=0, told_by="nothing", test=60):
 
 
 def named(report, name):
-    return next(row for row in report["families"] if row["name"] == name)
+    return next(row for row in report.families if row.name == name)
 
 
 def test_a_shortcut_in_the_files_is_found_and_said(tmp_path):
-    report = measure_shortcuts(*make_films(told_by="bytes"), resamples=100)
-    write_json(tmp_path / "report.json", report)
-    assert read_json(tmp_path / "report.json")["strongest"] == "file"
-    assert named(report, "file")["test"]["value"] > 0.99
-    assert report["explains"] == "most"
-    assert report["verdict"].startswith("A shortcut explains most of this result (file")
+    report = measure_shortcuts(*make_films(told_by="bytes"), Resampling(100))
+    content = {}
+    report.add_to(content)
+    write_json(tmp_path / "report.json", content)
+    assert read_json(tmp_path / "report.json")["shortcuts"]["strongest"] == "file"
+    assert named(report, "file").test["value"] > 0.99
+    assert report.explains == "most"
+    assert report.verdict.startswith("A shortcut explains most of this result (file")
     for name in ("gray level", "power spectrum", "border"):
-        assert named(report, name)["test"]["value"] < 0.75
+        assert named(report, name).test["value"] < 0.75
 
 
 def test_without_a_shortcut_the_model_stands():
     films = make_films()
-    report = measure_shortcuts(*films, resamples=100)
-    assert report["explains"] == "little"
-    assert report["verdict"].startswith("No shortcut that was tried explains")
+    report = measure_shortcuts(*films, Resampling(100))
+    assert report.explains == "little"
+    assert report.verdict.startswith("No shortcut that was tried explains")
     table = films[1].merge(films[4], on="path")
     table = table[table.split == "test"]
-    assert report["model"]["test"] == pytest.approx(roc_auc_score(table.label == "PNEUMONIA", table.logit))
-    assert named(report, "file")["test"]["patients"] == 30
+    assert report.model["test"] == pytest.approx(roc_auc_score(table.label == "PNEUMONIA", table.logit))
+    assert named(report, "file").test["patients"] == 30
 
 
 def test_a_model_that_leans_on_a_shortcut_owes_it_part_or_most_of_its_result(monkeypatch):
@@ -69,73 +72,73 @@ def test_a_model_that_leans_on_a_shortcut_owes_it_part_or_most_of_its_result(mon
     shortcut = 2 * label + rng.normal(0, 1, 580)
     films["bytes"] = (9000 * np.exp(0.1 * shortcut)).astype(int)
     predictions["logit"] = (shortcut + label + rng.normal(0, 0.5, 580))[splits.split != "train"]
-    report = measure_shortcuts(films, splits, index, images, predictions, resamples=100)
-    assert report["explains"] == "part"
-    assert report["verdict"].startswith("Shortcuts explain part of this result (file")
+    report = measure_shortcuts(films, splits, index, images, predictions, Resampling(100))
+    assert report.explains == "part"
+    assert report.verdict.startswith("Shortcuts explain part of this result (file")
     monkeypatch.setattr("pulmo.evaluation.probes.shortcuts.FALL", 0.02)
-    report = measure_shortcuts(films, splits, index, images, predictions, resamples=100)
-    assert report["explains"] == "most"
-    assert "the model falls by more than 0.02 among films matched on file" in report["verdict"]
+    report = measure_shortcuts(films, splits, index, images, predictions, Resampling(100))
+    assert report.explains == "most"
+    assert "the model falls by more than 0.02 among films matched on file" in report.verdict
 
 
 def test_what_is_the_same_for_every_film_has_no_number():
-    mode = named(measure_shortcuts(*make_films(), resamples=100), "mode")
-    assert mode["note"] == "the same for every film"
-    assert mode["val"] is mode["test"] is mode["matched"] is None
+    mode = named(measure_shortcuts(*make_films(), Resampling(100)), "mode")
+    assert mode.note == "the same for every film"
+    assert mode.val is mode.test is mode.matched is None
 
 
 def test_all_together_joins_what_tells_anything():
-    report = measure_shortcuts(*make_films(), resamples=100)
-    columns = {row["name"]: row["features"] for row in report["families"]}
+    report = measure_shortcuts(*make_films(), Resampling(100))
+    columns = {row.name: row.features for row in report.families}
     assert columns.pop("all shortcuts") == sum(columns.values()) - columns["mode"]
 
 
 def test_a_missing_prediction_is_named():
     *data, predictions = make_films()
     with pytest.raises(UserError, match=r"lack 200\.png"):
-        measure_shortcuts(*data, predictions[predictions.path != "200.png"])
+        measure_shortcuts(*data, predictions[predictions.path != "200.png"], Resampling(100))
 
 
 def test_matching_by_hand():
     label = np.array([1, 1, 0, 0])
     shortcut = np.array([0.0, 10.0, 0.0, 10.0])  # pairs: film 0 with 2, film 1 with 3
     model = np.array([5.0, 1.0, 2.0, 1.0])  # a win and a tie
-    found = match_films(label, shortcut, model, np.arange(4), resamples=50)
-    assert (found["pairs"], found["normal"], found["pneumonia"]) == (2, 2, 2)
-    assert found["model"]["value"] == pytest.approx(0.75)
-    assert found["shortcut"]["value"] == pytest.approx(0.5)
-    assert found["fall"]["value"] == pytest.approx((1 + 1 + 0 + 0.5) / 4 - 0.75)
+    found = match_films(label, shortcut, model, np.arange(4), Resampling(50))
+    assert (found.pairs, found.normal, found.pneumonia) == (2, 2, 2)
+    assert found.model["value"] == pytest.approx(0.75)
+    assert found.shortcut["value"] == pytest.approx(0.5)
+    assert found.fall["value"] == pytest.approx((1 + 1 + 0 + 0.5) / 4 - 0.75)
 
 
 def test_matching_does_not_depend_on_the_scale_of_the_shortcut():
     rng = np.random.default_rng(6)
     label, model = np.arange(80) % 2, rng.normal(0, 1, 80)
     shortcut = rng.normal(0, 1, 80)
-    small, large = (match_films(label, scale * shortcut, model, np.arange(80), resamples=50) for scale in (0.01, 100))
+    small, large = (match_films(label, scale * shortcut, model, np.arange(80), Resampling(50)) for scale in (0.01, 100))
     assert small == large
-    assert 40 < small["pairs"] < 400
+    assert 40 < small.pairs < 400
 
 
 def test_a_useless_shortcut_matches_all_and_a_perfect_one_none():
     rng = np.random.default_rng(1)
     label = np.arange(200) % 2
     model = label + rng.normal(0, 1, 200)
-    useless = match_films(label, np.zeros(200), model, np.arange(200), resamples=50)
-    assert useless["pairs"] == 100 * 100
-    assert useless["model"]["value"] == pytest.approx(roc_auc_score(label, model))
-    assert useless["fall"]["value"] == pytest.approx(0)
-    perfect = match_films(label, 100.0 * label, model, np.arange(200), resamples=50)
-    assert perfect["pairs"] == 0
-    assert perfect["model"]["value"] is None
+    useless = match_films(label, np.zeros(200), model, np.arange(200), Resampling(50))
+    assert useless.pairs == 100 * 100
+    assert useless.model["value"] == pytest.approx(roc_auc_score(label, model))
+    assert useless.fall["value"] == pytest.approx(0)
+    perfect = match_films(label, 100.0 * label, model, np.arange(200), Resampling(50))
+    assert perfect.pairs == 0
+    assert perfect.model["value"] is None
 
 
 def test_a_model_that_is_the_shortcut_falls_to_chance():
     rng = np.random.default_rng(2)
     label = np.arange(400) % 2
     shortcut = 2 * label + rng.normal(0, 1, 400)
-    found = match_films(label, shortcut, shortcut + rng.normal(0, 0.5, 400), np.arange(400), resamples=200)
-    assert found["model"]["low"] < 0.55
-    assert found["fall"]["low"] > 0.2
+    found = match_films(label, shortcut, shortcut + rng.normal(0, 0.5, 400), np.arange(400), Resampling(200))
+    assert found.model["low"] < 0.55
+    assert found.fall["low"] > 0.2
 
 
 def test_the_power_spectrum_is_that_of_the_whole_transform():

@@ -15,6 +15,11 @@ from pulmo.package.info import CARD, PackageInfo, read_info
 from pulmo.package.storage import FILMS, WEIGHTS, save_package
 
 INFO = PackageInfo(arch="squeezenet1_1", head=2, size=32, fit="squash")
+LOCKED = {
+    "temperature": {"value": 1.5, "note": ""},
+    "operating_point": {"policy": "youden", "threshold": 0.25, "low": 0.2, "high": 0.4},
+    "abstention": {"target_error": 0.02, "low": 0.1, "high": 0.5, "reached": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +57,19 @@ def test_a_package_scores_as_its_card_says(folder, model):
 
 
 def test_the_card_round_trips(tmp_path, model):
-    info = INFO.model_copy(
-        update={"threshold": 0.25, "temperature": 1.5, "locked": {"rule": "youden"}, "metrics": {"auroc": 0.9}}
-    )
+    info = INFO.with_locked(LOCKED).model_copy(update={"metrics": {"auroc": 0.9}})
     saved = save_package(tmp_path / "package", to_arrays(model), info)
     assert saved.weights_sha256 == sha256_file(tmp_path / "package" / WEIGHTS)
     assert load_classifier(tmp_path / "package").info == saved
     assert read_info(tmp_path / "package").threshold == 0.25
+    assert read_info(tmp_path / "package").locked == LOCKED
+
+
+def test_a_threshold_that_was_edited_is_seen(tmp_path, model):
+    save_package(tmp_path / "package", to_arrays(model), INFO.with_locked(LOCKED))
+    edit(tmp_path / "package", threshold=0.5)
+    with pytest.raises(UserError, match="differ from those of locked"):
+        read_info(tmp_path / "package")
 
 
 def test_a_package_knows_the_films_it_was_made_with(tmp_path, model, folder):

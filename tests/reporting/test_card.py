@@ -1,6 +1,7 @@
 import copy
 import html
 import re
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,22 @@ import pytest
 import torch
 from torch import nn
 
-from pulmo.base.files import read_json, write_json
-from pulmo.evaluation.probes.explanation import explain_films
+from pulmo.evaluation.inspection import PROBES
+from pulmo.evaluation.probes.explanation import Explanation, explain_films
 from pulmo.evaluation.probes.robustness import measure_robustness
 from pulmo.evaluation.probes.shortcuts import measure_shortcuts
-from pulmo.evaluation.report import evaluate_predictions
-from pulmo.reporting.card import SOURCES, list_doubts, to_html, write_card
-from pulmo.reporting.plots import draw_confusion
+from pulmo.evaluation.report import decide_films, evaluate_predictions
+from pulmo.metrics.bootstrap import Resampling
+from pulmo.metrics.calibration import Temperature
+from pulmo.metrics.decisions import Abstention, OperatingPoint
+from pulmo.metrics.estimates import estimate_text
+from pulmo.metrics.locked import Locked, LockingRules
+from pulmo.model.classifier import Classifier
+from pulmo.package.info import PackageInfo
+from pulmo.reporting.canvas import drawing
+from pulmo.reporting.card import SOURCES, Facts, to_html, write_card
+from pulmo.reporting.doubts import list_doubts
+from pulmo.reporting.report import Report, Section
 
 HASHES = {name: character * 64 for name, character in (("data_sha256", "d"), ("weights_sha256", "e"))}
 INFO = {
@@ -64,9 +74,9 @@ class Network(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """What the parts of the evaluation return for 360 films of noise and a model that knows much, as read from disk."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("report")
+def report():
+    """The evaluation of 360 films of noise and a model that knows much."""
+    rng = np.random.default_rng(0)
     label = np.arange(360) % 2
     films = pd.DataFrame(
         {
@@ -88,22 +98,46 @@ def report(tmp_path_factory):
     )
     table.loc[(table.split == "test") & (label == 0), "logit"] += 1.5
     scored = table[table.split != "train"]
-    found, locked = evaluate_predictions(scored, resamples=100)
-    point = locked.operating_point.threshold
-    test = scored[scored.split == "test"].assign(prob_pneumonia=lambda t: locked.decide(t.logit.to_numpy())[0])
+    resampling = Resampling(100)
+    report = evaluate_predictions(scored, None, LockingRules(), resampling)
+    test = decide_films(scored[scored.split == "test"], report.locked)
     index = films[["path"]].assign(row=range(360))
-    found["shortcuts"] = measure_shortcuts(films, splits, index, images, scored, resamples=100)
-    found["robustness"] = measure_robustness(
-        lambda some: some.mean(axis=(1, 2)), images[240:], test.label, test.patient, 127.5, films=40, resamples=100
-    )
     torch.manual_seed(0)
-    found["explanation"] = explain_films(Network(), images[240:], test, point, folder / "a.png", 30, resamples=100)
-    write_json(folder / "evaluation.json", found)
-    return read_json(folder / "evaluation.json")
+    classifier = Classifier(Network(), PackageInfo(arch="resnet18", head=1, size=32, fit="squash"))
+    found = {
+        "shortcuts": measure_shortcuts(films, splits, index, images, scored, resampling),
+        "robustness": measure_robustness(
+            lambda some: some.mean(axis=(1, 2)),
+            lambda gray: gray >= 127.5,
+            images[240:],
+            test.label,
+            test.patient,
+            40,
+            resampling,
+        ),
+        "explanation": explain_films(classifier, images[240:], test, report.locked, 30, resampling),
+    }
+    sections = [Section(probe.name, probe.title, probe.template, found.get(probe.name)) for probe in PROBES]
+    return replace(report, sections=sections)
+
+
+def change(thing, keys, value):
+    """A copy of a report, or of a part of it, with one value changed; a section goes by the name of its probe."""
+    if not keys:
+        return value
+    first, *rest = keys
+    if isinstance(thing, Report) and first in thing.findings:
+        parts = [change(part, ["finding", *rest], value) if part.name == first else part for part in thing.sections]
+        return replace(thing, sections=parts)
+    if is_dataclass(thing):
+        return replace(thing, **{first: change(getattr(thing, first), rest, value)})
+    copied = copy.copy(thing)
+    copied[first] = change(thing[first], rest, value)
+    return copied
 
 
 def write(folder, report, source="kaggle", leakage=LEAKAGE):
-    write_card(report, INFO, HISTORY, leakage, source=source, resamples=100, command="dvc repro --pull", folder=folder)
+    write_card(report, Facts(INFO, 100, "dvc repro --pull"), HISTORY, leakage, source, folder)
     return (folder / "model_card.md").read_text(), (folder / "model_card.html").read_text()
 
 
@@ -116,7 +150,7 @@ def every_number(content):
 
 
 def test_every_decimal_comes_from_the_report(report, tmp_path):
-    known = {f"{abs(number):.3f}" for number in every_number(report)}
+    known = {f"{abs(number):.3f}" for number in every_number(report.to_json())}
     markdown = write(tmp_path, report)[0]
     decimals = re.findall(r"(?<![\d.])\d+\.\d{3}(?![\d.])", markdown)
     assert len(decimals) > 300
@@ -125,7 +159,7 @@ def test_every_decimal_comes_from_the_report(report, tmp_path):
 
 def test_the_headline_numbers_are_there(report, tmp_path):
     markdown = write(tmp_path, report)[0]
-    auroc = report["test"]["metrics"]["auroc"]
+    auroc = report.test.metrics["auroc"]
     assert f"an AUROC of **{auroc['value']:.3f} ({auroc['low']:.3f}–{auroc['high']:.3f})**" in markdown
     for text in (
         "120 / 120",
@@ -136,14 +170,15 @@ def test_the_headline_numbers_are_there(report, tmp_path):
         *HASHES.values(),
     ):
         assert text in markdown
-    assert report["shortcuts"]["verdict"] in markdown
-    assert all(f"**{row['name']}**" in markdown for row in report["robustness"]["changes"])
+    assert report.findings["shortcuts"].verdict in markdown
+    assert all(f"**{row.name}**" in markdown for row in report.findings["robustness"].changes)
     assert not re.search(r"\{\{|\{%|None|nan", markdown)
 
 
 def test_the_page_needs_nothing_from_outside(report, tmp_path):
     for name in ("roc", "confusion"):
-        draw_confusion(tmp_path / "plots" / f"{name}.png", {"tp": 1, "fp": 2, "fn": 3, "tn": 4}, name)
+        with drawing(tmp_path / "plots" / f"{name}.png", 2, 2) as (ax,):
+            ax.set_title(name)
     markdown, page = write(tmp_path, report)
     assert "](plots/roc.png)" in markdown
     assert "plots/prevalence.png" not in markdown
@@ -154,7 +189,7 @@ def test_the_page_needs_nothing_from_outside(report, tmp_path):
     assert "<link" not in page
     assert set(re.findall(r"https?://[\w.]+", page)) == {"https://doi.org"}
     assert page.count("<table>") == page.count("</table>") >= 9
-    assert f"<strong>{html.escape(report['shortcuts']['verdict'], quote=False)}</strong>" in page
+    assert f"<strong>{html.escape(report.findings['shortcuts'].verdict, quote=False)}</strong>" in page
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -166,21 +201,21 @@ def test_the_card_says_whose_films_they_are(report, tmp_path, source):
 
 
 def test_what_was_not_measured_is_said(report, tmp_path):
-    less = {key: part for key, part in report.items() if key not in ("shortcuts", "robustness", "explanation")}
+    less = replace(report, sections=[replace(section, finding=None) for section in report.sections])
     assert write(tmp_path, less)[0].count("Not measured for this model.") == 3
-    unexplained = report["explanation"] | {"note": "it ends in tokens", "lungs": None, "randomisation": None}
-    assert "No heat maps: it ends in tokens." in write(tmp_path, report | {"explanation": unexplained})[0]
+    unexplained = Explanation("it ends in tokens", report.findings["explanation"].gallery)
+    assert "No heat maps: it ends in tokens." in write(tmp_path, change(report, ["explanation"], unexplained))[0]
 
 
 def test_the_sentences_fit_what_was_decided(report, tmp_path):
     chosen = write(tmp_path, report)[0]
     assert "a threshold fixed on validation" in chosen
     assert "then the temperature, the threshold and the abstention band" in chosen
-    other = copy.deepcopy(report)
-    other["locked"]["operating_point"] |= {"policy": "fixed", "threshold": 0.99996, "low": 0.99996, "high": 0.99996}
-    other["locked"]["abstention"] |= {"reached": True, "low": 0.99996, "high": 0.99996}
-    other["locked"]["temperature"] = {"value": 1.0, "note": "kept at 1: it is told by no film"}
-    del other["explanation"]["gallery"]["surest wrong"]
+    point = OperatingPoint("fixed", 0.99996, 0.99996, 0.99996)
+    band = Abstention(0.02, 0.99996, 0.99996, reached=True)
+    other = replace(report, locked=Locked(Temperature(1.0, "kept at 1: it is told by no film"), point, band))
+    gallery = {kind: rows for kind, rows in report.findings["explanation"].gallery.items() if kind != "surest wrong"}
+    other = change(other, ["explanation", "gallery"], gallery)
     given = write(tmp_path, other)[0]
     assert "Cut at 0.99996, a threshold set beforehand, it has" in given
     assert "The threshold was set beforehand (`evaluate.threshold`). From validation" in given
@@ -191,10 +226,10 @@ def test_the_sentences_fit_what_was_decided(report, tmp_path):
 
 
 def test_test_films_of_one_class_are_said_to_be_so(report, tmp_path):
-    one = copy.deepcopy(report)
-    one["test"]["curves"]["roc"] = None
     nothing = {"value": None, "low": None, "high": None, "films": 0, "patients": 0}
-    one["test"]["metrics"] |= {"auroc": nothing, "specificity": nothing}
+    one = change(report, ["test", "curves", "roc"], None)
+    for name in ("auroc", "specificity"):
+        one = change(one, ["test", "metrics", name], nothing)
     markdown = write(tmp_path, one)[0]
     assert "the model sees one class alone, so that no AUROC is defined. Cut at" in markdown
     assert "Patients in the smaller class of test: only 0" in markdown
@@ -206,8 +241,8 @@ def test_the_title_of_a_page_is_text():
 
 
 def test_a_file_name_cannot_write_the_page(report, tmp_path):
-    hostile = copy.deepcopy(report)
-    hostile["explanation"]["gallery"]["surest wrong"][0]["path"] = "`<script>alert(1)</script>`|x.png"
+    path = ["explanation", "gallery", "surest wrong", 0, "path"]
+    hostile = change(report, path, "`<script>alert(1)</script>`|x.png")
     page = write(tmp_path, hostile)[1]
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -215,22 +250,25 @@ def test_a_file_name_cannot_write_the_page(report, tmp_path):
 
 
 def blameless(report):
-    good = copy.deepcopy(report)
-    for gap in good["gap"].values():
-        gap["high"] = 0.1
-    good["locked"]["abstention"]["reached"] = True
-    good["test"]["selective"]["error"]["low"] = 0.01
-    good["shortcuts"]["explains"] = "little"
-    good["test"]["calibration"]["after"]["ece"] = {"value": 0.01, "chance_high": 0.02}
-    for row in good["test"]["subgroups"]:
-        row["gap"]["sensitivity"]["high"] = row["gap"]["specificity"]["high"] = 0.1
-    for row in good["robustness"]["changes"]:
-        row["severities"][1]["flipped"]["value"] = 0.01
-    good["explanation"]["lungs"]["all"]["excess"]["low"] = 0.1
-    good["explanation"]["randomisation"]["passes"] = True
-    for name in ("sensitivity", "specificity"):
-        good["test"]["metrics"][name]["patients"] = 100
-    return good
+    better = {
+        ("gap", "sensitivity", "high"): 0.1,
+        ("gap", "specificity", "high"): 0.1,
+        ("locked", "abstention", "reached"): True,
+        ("test", "selective", "error", "low"): 0.01,
+        ("shortcuts", "explains"): "little",
+        ("test", "calibration", "after", "ece"): {"value": 0.01, "chance_high": 0.02},
+        ("explanation", "lungs", "shares", "all", "excess", "low"): 0.1,
+        ("explanation", "randomisation", "passes"): True,
+        ("test", "metrics", "sensitivity", "patients"): 100,
+        ("test", "metrics", "specificity", "patients"): 100,
+    }
+    for row in range(len(report.test.subgroups)):
+        better |= {("test", "subgroups", row, "gap", name, "high"): 0.1 for name in ("sensitivity", "specificity")}
+    for row in range(len(report.findings["robustness"].changes)):
+        better[("robustness", "changes", row, "severities", 1, "flipped", "value")] = 0.01
+    for keys, value in better.items():
+        report = change(report, keys, value)
+    return report
 
 
 @pytest.mark.parametrize(
@@ -243,7 +281,7 @@ def blameless(report):
         (("test", "calibration", "after", "ece", "value"), 0.03, "0.030, while perfect calibration"),
         (("test", "subgroups", 0, "gap", "sensitivity", "high"), -0.01, "Sensitivity on test is lower"),
         (("robustness", "changes", 1, "severities", 1, "flipped", "value"), 0.2, "blur (20%)"),
-        (("explanation", "lungs", "all", "excess", "low"), -0.01, "is not shown"),
+        (("explanation", "lungs", "shares", "all", "excess", "low"), -0.01, "is not shown"),
         (("explanation", "randomisation", "passes"), False, "do not read them"),
         (("test", "metrics", "specificity", "patients"), 99, "only 99, so"),
     ],
@@ -251,21 +289,16 @@ def blameless(report):
 def test_every_check_can_raise_its_doubt(report, tmp_path, keys, value, doubt):
     good = blameless(report)
     assert list_doubts(good, LEAKAGE) == []
-    *path, last = keys
-    at = good
-    for key in path:
-        at = at[key]
-    at[last] = value
+    good = change(good, keys, value)
     (found,) = list_doubts(good, LEAKAGE)
     assert doubt in found
     assert f"- {found}" in write(tmp_path, good)[0]
 
 
 def test_a_loss_from_validation_to_test_is_a_doubt(report):
-    gap = report["gap"]["specificity"]["value"]
-    assert gap == pytest.approx(
-        report["test"]["metrics"]["specificity"]["value"] - report["val"]["metrics"]["specificity"]["value"]
-    )
+    gap = report.gap["specificity"]["value"]
+    test, val = (part.metrics["specificity"]["value"] for part in (report.test, report.val))
+    assert gap == pytest.approx(test - val)
     assert any(f"Specificity changes by {gap:.3f}" in doubt for doubt in list_doubts(report, LEAKAGE))
 
 
@@ -278,3 +311,30 @@ def test_a_leak_is_a_doubt(report):
         (doubt,) = list_doubts(blameless(report), LEAKAGE | {key: value})
         assert doubt.startswith(start)
     assert not list_doubts(blameless(report), LEAKAGE | {"films_of_unknown_patients": 0})
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The finding of a probe that the card has never heard of."""
+
+    grams: float
+
+    def add_to(self, content):
+        content["weight"] = {"grams": self.grams}
+
+    def doubts(self):
+        return ["It is heavy."]
+
+    def draw(self, folder):
+        pass
+
+
+def test_a_new_probe_brings_its_section_its_numbers_and_its_doubts(report, tmp_path):
+    template = tmp_path / "weight.md.jinja"
+    template.write_text("It weighs {{ part.grams | number }} g, at an AUROC of {{ test.metrics.auroc | estimate }}.\n")
+    heavy = replace(report, sections=[*report.sections, Section("weight", "Weight", template, Weight(2.5))])
+    markdown = write(tmp_path, heavy)[0]
+    auroc = estimate_text(report.test.metrics["auroc"])
+    assert f"## Weight\n\nIt weighs 2.500 g, at an AUROC of {auroc}.\n\n## Failures" in markdown
+    assert "- It is heavy." in markdown
+    assert heavy.to_json() == report.to_json() | {"weight": {"grams": 2.5}}

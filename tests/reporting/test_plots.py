@@ -1,13 +1,15 @@
 import re
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from pulmo.metrics.curves import decision_curve, precision_recall_curve, prevalence_curve, risk_coverage, roc_curve
 from pulmo.metrics.discrimination import discriminate
-from pulmo.reporting import galleries, plots
+from pulmo.reporting import figures, galleries, plots
+from pulmo.reporting.canvas import drawing
+from pulmo.reporting.galleries import Films, HeatMaps
 
 
 def estimate(value, half=0.02):
@@ -47,10 +49,10 @@ def drawings(films):
     ]
     rows = [("bacterial (10)", {"auroc": estimate(0.9), "specificity": UNDEFINED})] * 3
     robust = {
-        name: [{"level": 10 * i, "auroc": estimate(0.9 - 0.1 * i), "flipped": estimate(0.1 * i)} for i in range(1, 6)]
+        name: [plots.Level(10 * i, estimate(0.9 - 0.1 * i), estimate(0.1 * i)) for i in range(1, 6)]
         for name in ("blur", "noise", "gamma", "crop", "rotation", "polarity")
     }
-    robust["blur"][0]["auroc"] = UNDEFINED
+    robust["blur"][0] = robust["blur"][0]._replace(auroc=UNDEFINED)
     history = {"epoch": [1, 2, 3], "lr": [0.1, 0.2, 0.1], "val_auroc": [0.8, 0.9123, 0.9], "val_loss": [3, 2, 1]}
     tied = history | {"val_auroc": [1.0, 1.0, 0.9], "val_loss": [3.0, 2.0, 1.0]}
     images = [np.full((20, 30), 25 * i, dtype=np.uint8) for i in range(8)]
@@ -62,36 +64,45 @@ def drawings(films):
     references = {"auroc": 0.95, "specificity": None}
     p, g = plots, galleries
     return {
-        "roc": (p.draw_roc, (curves, two, points), ["test: 0.910 (0.890–0.930)", "val: 0.970", "operating point"]),
-        "pr": (p.draw_precision_recall, (lines, two, chance, {}), ["chance, val: 0.740", "test: 0.910 (0.890–0.930)"]),
-        "sweep": (p.draw_sweep, ([(2, 0.9), (0, 0.8)], [(1, 0.6)]), ["best so far", "stopped early, best epoch"]),
-        "confusion": (p.draw_confusion, ({"tp": 1380, "fp": 42, "fn": 0, "tn": 126}, "T"), ["1,380", "75.0% of row"]),
-        "reliability": (p.draw_reliability, ({"before": bins, "after": bins[1:]}, "On test"), ["On test", "before"]),
+        "roc": (p.plot_roc, (curves, two, points), ["test: 0.910 (0.890–0.930)", "val: 0.970", "operating point"]),
+        "pr": (p.plot_precision_recall, (lines, two, chance, {}), ["chance, val: 0.740", "test: 0.910 (0.890–0.930)"]),
+        "sweep": (p.plot_sweep, ([(2, 0.9), (0, 0.8)], [(1, 0.6)]), ["best so far", "stopped early, best epoch"]),
+        "confusion": (p.plot_confusion, ({"tp": 1380, "fp": 42, "fn": 0, "tn": 126}, "T"), ["1,380", "75.0% of row"]),
+        "reliability": (p.plot_reliability, ({"before": bins, "after": bins[1:]}, "On test"), ["On test", "before"]),
         "decision": (
-            p.draw_decision_curve,
+            p.plot_decision_curve,
             (decision, 0.31, 0.625),
             ["treat none", "Decision curve, prevalence 62.5%", "operating point (0.31)"],
         ),
-        "risk": (p.draw_risk_coverage, ({"test": risk}, points), ["locked abstention band", "100%"]),
-        "prevalence": (p.draw_prevalence, (prevalence, 0.625), ["these films (62.5%)", "NPV (95% band)"]),
+        "risk": (p.plot_risk_coverage, ({"test": risk}, points), ["locked abstention band", "100%"]),
+        "prevalence": (p.plot_prevalence, (prevalence, 0.625), ["these films (62.5%)", "NPV (95% band)"]),
         "forest": (
-            p.draw_forest,
-            (rows, ["auroc", "specificity"], "Groups", references),
+            p.plot_forest,
+            (rows, ["auroc", "specificity"], references),
             ["AUROC", "bacterial (10)", "–"],
         ),
         "robust": (
-            p.draw_robustness,
+            p.plot_robustness,
             (robust, estimate(0.95)),
             ["polarity", "share of decisions flipped (95% band)", "50"],
         ),
-        "training": (g.draw_training, (history,), ["AUROC (best val 0.9123)", "best epoch (2)"]),
-        "tied training": (g.draw_training, (tied,), ["AUROC (best val 1.0000)", "best epoch (2)"]),
-        "balance": (g.draw_class_balance, (counts,), ["1,105", "viral", "PNEUMONIA, type unknown"]),
-        "films": (g.draw_films, (images, captions, [True] * 8, "Wrong ones"), ["film 7", "Wrong ones"]),
-        "heat": (g.draw_heat_maps, (images, heats, captions, "Grad-CAM"), ["film 7", "Grad-CAM"]),
+        "training": (g.plot_training, (history,), ["AUROC (best val 0.9123)", "best epoch (2)"]),
+        "tied training": (g.plot_training, (tied,), ["AUROC (best val 1.0000)", "best epoch (2)"]),
+        "balance": (g.plot_class_balance, (counts,), ["1,105", "viral", "PNEUMONIA, type unknown"]),
+        "films": (g.plot_films, (galleries.Films(images, captions, [True] * 8),), ["film 7"]),
+        "heat": (g.plot_heat_maps, (galleries.HeatMaps(images, heats, captions),), ["film 7"]),
     }
 
 
+AXES = {  # of each plot; one where none is named
+    "reliability": 2,
+    "forest": 2,
+    "robust": 6,
+    "training": 3,
+    "tied training": 3,
+    "films": 9,
+    "heat": 16,
+}
 NAMES = [
     "roc",
     "pr",
@@ -111,13 +122,20 @@ NAMES = [
 ]
 
 
+def save(path, name, plot, arguments):
+    """A file with the plot in as many axes as it needs."""
+    count = AXES.get(name, 1)
+    with drawing(path, 3 * count, 5, columns=count) as axes:
+        plot(axes if count > 1 else axes[0], *arguments)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_shows_its_numbers(drawings, name, tmp_path):
-    draw, arguments, words = drawings[name]
-    draw(tmp_path / "plots" / "figure.svg", *arguments)
+    plot, arguments, words = drawings[name]
+    save(tmp_path / "plots" / "figure.svg", name, plot, arguments)
     shown = set(re.findall(r"<!-- (.*?) -->", (tmp_path / "plots" / "figure.svg").read_text()))
     assert not {word for word in words if word not in shown}
-    draw(tmp_path / "figure.png", *arguments)
+    save(tmp_path / "figure.png", name, plot, arguments)
     picture = cv2.imread(str(tmp_path / "figure.png"))
     assert picture.shape[1] > 300
     assert picture.std() > 5
@@ -125,37 +143,37 @@ def test_every_figure_shows_its_numbers(drawings, name, tmp_path):
 
 
 def test_the_same_numbers_give_the_same_bytes(drawings, tmp_path):
-    draw, arguments, _ = drawings["roc"]
+    plot, arguments, _ = drawings["roc"]
     for suffix in ("png", "svg"):
         for name in ("a", "b"):
-            draw(tmp_path / f"{name}.{suffix}", *arguments)
+            save(tmp_path / f"{name}.{suffix}", "roc", plot, arguments)
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
 
 
 def test_a_failed_drawing_leaves_nothing(tmp_path):
     with pytest.raises(KeyError):
-        plots.draw_confusion(tmp_path / "confusion.png", {"tp": 1}, "")
+        save(tmp_path / "confusion.png", "confusion", plots.plot_confusion, ({"tp": 1}, ""))
     with pytest.raises(ValueError, match="format"):
-        plots.draw_confusion(tmp_path / "confusion.xyz", {"tp": 1, "fp": 1, "fn": 1, "tn": 1}, "")
+        save(tmp_path / "a.xyz", "confusion", plots.plot_confusion, ({"tp": 1, "fp": 1, "fn": 1, "tn": 1}, ""))
     assert not list(tmp_path.iterdir())
 
 
 def test_only_wrong_films_are_framed(tmp_path):
     images = [np.zeros((50, 50), dtype=np.uint8)] * 4
-    galleries.draw_films(tmp_path / "a.png", images, [""] * 4, [False, False, True, False], columns=4)
+    figures.draw_grid(tmp_path / "a.png", Films(images, [""] * 4, [False, False, True, False]), "", columns=4)
     picture = cv2.imread(str(tmp_path / "a.png")).astype(int)
     vermillion = np.abs(picture - (0x00, 0x5E, 0xD5)).sum(axis=2) < 12
     columns = np.flatnonzero(vermillion.any(axis=0)) / picture.shape[1]
     assert 0.48 < columns.min() < 0.53
     assert 0.7 < columns.max() < 0.77
-    galleries.draw_films(tmp_path / "none.png", [], [], title="No film")
+    figures.draw_grid(tmp_path / "none.png", Films([], []), "No film")
     assert (tmp_path / "none.png").exists()
 
 
 def test_the_heat_is_drawn_where_it_is(tmp_path):
     heat = np.zeros((40, 40))
     heat[:20] = 1
-    galleries.draw_heat_maps(tmp_path / "a.png", [np.full((40, 40), 128, dtype=np.uint8)], [heat], ["film"])
+    figures.draw_heat_maps(tmp_path / "a.png", HeatMaps([np.full((40, 40), 128, dtype=np.uint8)], [heat], ["film"]), "")
     picture = cv2.imread(str(tmp_path / "a.png")).astype(int)
     height, width = picture.shape[:2]
     quarters = {
@@ -168,29 +186,19 @@ def test_the_heat_is_drawn_where_it_is(tmp_path):
     assert abs(picture[int(height * 0.7), int(width * 0.75)] - 128).max() < 10  # where there is no heat, the film
 
 
-@pytest.fixture
-def axes(monkeypatch):
-    """The axes of every figure drawn in the test."""
-    drawn, drawing = [], plots.drawing
-
-    @contextmanager
-    def watched(*arguments, **settings):
-        with drawing(*arguments, **settings) as panels:
-            yield panels
-            drawn.extend(panels)
-
-    monkeypatch.setattr(plots, "drawing", watched)
-    return drawn
-
-
-def test_operating_points_and_cells_stand_where_they_belong(axes, drawings, tmp_path):
-    draw, arguments, _ = drawings["roc"]
-    draw(tmp_path / "roc.png", *arguments)
-    marked = [line.get_xydata()[0] for line in axes[0].lines if line.get_marker() == "o" and len(line.get_xdata())]
+def test_operating_points_stand_where_they_belong(drawings):
+    plot, arguments, _ = drawings["roc"]
+    ax = Figure().subplots()
+    plot(ax, *arguments)
+    marked = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata())]
     assert marked == [pytest.approx([0.2, 0.9])]  # specificity .8, sensitivity .9
-    draw, arguments, _ = drawings["confusion"]
-    draw(tmp_path / "confusion.png", *arguments)
-    cells = {text.get_text(): (text.get_position()[0], round(text.get_position()[1])) for text in axes[1].texts}
-    assert [label.get_text() for label in axes[1].get_xticklabels()] == ["NORMAL", "PNEUMONIA"]
-    assert [label.get_text() for label in axes[1].get_yticklabels()] == ["NORMAL", "PNEUMONIA"]
+
+
+def test_cells_stand_where_they_belong(drawings):
+    plot, arguments, _ = drawings["confusion"]
+    ax = Figure().subplots()
+    plot(ax, *arguments)
+    cells = {text.get_text(): (text.get_position()[0], round(text.get_position()[1])) for text in ax.texts}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["NORMAL", "PNEUMONIA"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["NORMAL", "PNEUMONIA"]
     assert [cells[count] for count in ("126", "42", "0", "1,380")] == [(0, 0), (1, 0), (0, 1), (1, 1)]  # tn fp fn tp

@@ -17,7 +17,7 @@ from pulmo.answering.predictor import Predictor
 from pulmo.base.files import read_json
 from pulmo.base.params import flatten
 from pulmo.dataset.rows import open_images
-from pulmo.evaluation.inspection import score_renderings
+from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.model.classifier import load_classifier
 from pulmo.tracking.store import EXPERIMENT, store_uri
 

@@ -8,10 +8,9 @@ from typing import Self
 
 import numpy as np
 
-from pulmo.base.errors import UserError
 from pulmo.images.decode import read_film
 from pulmo.images.film import ImageError
-from pulmo.metrics.calibration import to_probability
+from pulmo.metrics.locked import read_locked
 from pulmo.model.classifier import Classifier, load_classifier
 
 _log = logging.getLogger(__name__)
@@ -28,12 +27,11 @@ class Answer:
 
 
 class Predictor:
-    """A model package ready to answer; UserError where the package is damaged or its threshold is not yet locked."""
+    """A model package ready to answer; UserError where its threshold is not yet locked."""
 
     def __init__(self, package: Classifier, device: str = "auto", precision: str = "fp32") -> None:
-        if package.info.threshold is None or package.info.temperature is None:
-            raise UserError("the package has no locked threshold", "use models/package, which `dvc repro` writes")
         self.package = package
+        self.locked = read_locked(package.info.locked)
         self.device = device
         self.precision = precision
 
@@ -64,8 +62,6 @@ class Predictor:
 
     def answer(self, logit: float) -> Answer:
         """The answer that follows from a log-odds."""
-        info = self.package.info
-        assert info.threshold is not None
-        assert info.temperature is not None
-        probability = float(to_probability(np.array([logit]), info.temperature)[0])
-        return Answer(info.classes[int(probability >= info.threshold)], probability, info.threshold, float(logit))
+        probability, called = self.locked.decide(np.array([logit]))
+        label = self.package.info.classes[int(called[0])]
+        return Answer(label, float(probability[0]), self.locked.threshold, float(logit))

@@ -39,17 +39,18 @@ def evaluate(
 ) -> None:
     """Test the model on labelled films from elsewhere, with its threshold as it is, and write a report."""
     from pulmo.evaluation.external import evaluate_folder
+    from pulmo.metrics.bootstrap import Resampling
     from pulmo.metrics.estimates import estimate_text
     from pulmo.model.classifier import load_classifier
 
     for option, path in (("--films", films), ("--labels", labels)):
         if path and not path.exists():
             raise UserError(f"{option} {path} not found", "name an existing file or folder")
-    report = evaluate_folder(load_classifier(_choose(package)), films, labels, out)
-    print(f"{report['films']} films of {report['patients']} patients, {report['pneumonia']} with PNEUMONIA")
-    for name, found in report["metrics"].items():
+    report = evaluate_folder(load_classifier(_choose(package)), films, labels, out, Resampling(seed=42))
+    print(f"{report.split.films} films of {report.split.patients} patients, {report.split.pneumonia} with PNEUMONIA")
+    for name, found in report.split.metrics.items():
         print(f"  {name:18} {estimate_text(found)}")
-    print(report["known"]["text"])
+    print(report.known.text)
     print(f"->  {out}")
 
 

@@ -1,7 +1,7 @@
-"""What only the images can tell of a model: its scores, shortcuts beside it, how it bears changes, where it looks."""
+"""What only the images can tell of a model: its scores, and all that the probes find."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,75 +9,32 @@ import pandas as pd
 import torch
 
 from pulmo.base.params import AugmentParams
-from pulmo.evaluation.probes import explanation as explain
-from pulmo.evaluation.probes.renderings import render_films
-from pulmo.evaluation.probes.robustness import draw_films, measure_robustness
-from pulmo.evaluation.probes.shortcuts import measure_shortcuts
-from pulmo.metrics.locked import Locked
+from pulmo.evaluation.probes import explanation, renderings, robustness, shortcuts
+from pulmo.evaluation.probes.probe import Data, Probe, Subject
 from pulmo.model.augmentation import augment, make_generator
 from pulmo.model.classifier import Classifier
 from pulmo.reporting.figures import Samples
+from pulmo.reporting.report import Section
+
+PROBES: tuple[Probe, ...] = (renderings.PROBE, shortcuts.PROBE, robustness.PROBE, explanation.PROBE)
 
 
-def score_films(package: Classifier, films: pd.DataFrame, images: np.ndarray, batch_size: int) -> pd.DataFrame:
-    """`films` (columns row of `images`, target) with the columns label and logit, the log-odds of PNEUMONIA."""
-    logits = package.score(images[films.row], batch_size, precision="fp32")
+def run_probes(subject: Subject) -> list[Section]:
+    """Measure with every probe; the order is that of the model card."""
+    return [Section(probe.name, probe.title, probe.template, probe.measure(subject)) for probe in PROBES]
+
+
+def view_films(classifier: Classifier, views: int) -> Classifier:
+    """The same classifier, which answers by the mean log-odds of so many views of a film."""
+    return replace(classifier, info=classifier.info.model_copy(update={"tta_views": views}))
+
+
+def score_films(classifier: Classifier, splits: Sequence[pd.DataFrame], data: Data, batch_size: int) -> pd.DataFrame:
+    """The films of all `splits` (columns path, row of the images, target) with the columns width, height and mode as
+    stored, label, and logit, the log-odds of PNEUMONIA."""
+    films = pd.concat(splits, ignore_index=True).merge(data.films[["path", "width", "height", "mode"]], on="path")
+    logits = classifier.score(data.images[films.row], batch_size, precision="fp32")
     return films.assign(label=films.target, logit=logits.astype(float))
-
-
-def score_renderings(
-    package: Classifier, val: pd.DataFrame, images: np.ndarray, batch_size: int, films: int, seed: int
-) -> pd.DataFrame | None:
-    """A row (rendering, label, patient, logit) for every rendering of at most `films` films of `val` (row of `images`,
-    target), drawn with the class balance of all of them; None where no films are asked for."""
-    if not films:
-        return None
-    val = val.iloc[draw_films(val.target.to_numpy(), films, seed)]
-    plain, tables = np.ascontiguousarray(images[val.row]), []
-    for name, rendered in render_films(plain, val.target.to_numpy(), seed):
-        logits = package.score(rendered, batch_size)
-        about = {"rendering": name, "label": val.target, "patient": val.patient, "logit": logits.astype(float)}
-        tables.append(pd.DataFrame(about))
-    return pd.concat(tables, ignore_index=True)
-
-
-def inspect_model(
-    package: Classifier,
-    locked: Locked,
-    predictions: pd.DataFrame,
-    tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
-    images: np.ndarray,
-    folder: Path,
-    *,
-    robustness_films: int,
-    explain_films: int,
-    batch_size: int,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """The keys shortcuts, robustness and explanation of the report; the latter two only where films are asked for.
-
-    `predictions`: val and test with columns path, split, row (of `images`), patient, label, logit, prob_pneumonia;
-    `tables`: films.csv, splits.csv and index.csv. Draws explanation.png into `folder`.
-    """
-    test, info = predictions[predictions.split == "test"], package.info
-    threshold = locked.operating_point.threshold
-    report = {"shortcuts": measure_shortcuts(*tables, images, predictions, resamples, seed)}
-
-    def predict(changed: np.ndarray) -> np.ndarray:
-        return locked.decide(package.score(changed, batch_size).astype(float))[0]
-
-    films = images[test.row]
-    if robustness_films:
-        report["robustness"] = measure_robustness(
-            predict, films, test.label, test.patient, threshold, robustness_films, resamples, seed
-        )
-    if explain_films:
-        gallery = folder / "explanation.png"
-        report["explanation"] = explain.explain_films(
-            package.network, films, test, threshold, gallery, explain_films, info.mean, info.std, resamples, seed
-        )
-    return report
 
 
 def sample_films(films: pd.DataFrame, images: np.ndarray, changes: Mapping[str, Any], seed: int) -> Samples:

@@ -28,7 +28,7 @@ from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import check_history
 from pulmo.experiments.sweep_file import Sweep, read_sweep
 from pulmo.experiments.trials import TrialError, run_trial
-from pulmo.reporting import plots
+from pulmo.reporting import figures
 from pulmo.tracking import trial_runs
 from pulmo.tracking.contents import Run
 
@@ -261,7 +261,7 @@ def _report(study: optuna.Study, parent: Run, folder: Path) -> None:
         for trial in study.get_trials(states=(TrialState.PRUNED,))
         if trial.intermediate_values
     ]
-    plots.draw_sweep(folder / "history.png", curve, pruned)
+    figures.draw_sweep(folder / "history.png", curve, pruned)
     for file in ("sweep.json", "history.png"):
         parent.log_path(folder / file)
     parent.log_metrics({"val.auroc": best.value})

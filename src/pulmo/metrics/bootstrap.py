@@ -6,6 +6,7 @@ serves for the value (every weight 1) and for all resamples (one row of weights 
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from pulmo.metrics.ranking import Flags, Floats, Statistic
 
 _BLOCK = 2_000_000  # weights held at once: 16 MB, whatever the number of films
+
+
+class Resampling(NamedTuple):
+    """How often patients are drawn anew for an interval, and the seed of these draws."""
+
+    resamples: int = 2000
+    seed: int = 0
 
 
 def check_films(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tuple[Flags, Floats, NDArray[np.int64]]:

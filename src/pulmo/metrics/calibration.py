@@ -1,7 +1,7 @@
 """Whether a probability of .8 means eight in ten, and the temperature that brings it nearer to that."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from pulmo.metrics.bootstrap import bootstrap, check_films
-from pulmo.metrics.estimates import estimate, estimate_proportion
+from pulmo.metrics.estimates import Estimate, estimate, estimate_proportion
 from pulmo.metrics.ranking import Floats, Statistic
 
 BINS = 15
@@ -22,6 +22,48 @@ class Temperature:
 
     value: float
     note: str = ""
+
+
+class Chance(TypedDict):
+    """A calibration error, and what perfect calibration would stay below in 95% of such sets of films."""
+
+    value: float
+    chance_high: float
+
+
+# The films whose probability lies in one bin: their mean probability, and the observed share of PNEUMONIA.
+Bin = TypedDict(
+    "Bin",
+    {
+        "from": float,
+        "to": float,
+        "observed": float,
+        "low": float,
+        "high": float,
+        "films": int,
+        "patients": int,
+        "probability": float,
+    },
+)
+
+
+class CalibrationErrors(TypedDict):
+    """How far probabilities are from shares, in several ways."""
+
+    brier: Estimate
+    log_loss: Estimate
+    slope: Estimate
+    intercept: Estimate
+    ece: Chance
+    ece_mass: Chance
+    bins: list[Bin]
+
+
+class Calibration(TypedDict):
+    """Calibration before and after the temperature."""
+
+    before: CalibrationErrors
+    after: CalibrationErrors
 
 
 def to_probability(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -54,7 +96,7 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> Temperature:
 
 def evaluate_calibration(
     labels: ArrayLike, logits: ArrayLike, temperature: float, groups: ArrayLike, resamples: int = 2000, seed: int = 0
-) -> dict[str, Any]:
+) -> Calibration:
     """{"before": …, "after": …} the temperature, each with estimates of the Brier score, the negative log-likelihood,
     slope and intercept of the logistic regression of the label on the log-odds (ideal: 1 and 0), both ECEs, and bins.
     Patients are resampled whatever their class: how many are ill is part of what calibration claims.
@@ -78,7 +120,7 @@ def evaluate_calibration(
         for key, bounds in (("ece", edges), ("ece_mass", np.unique(quantiles))):
             report[name][key] = _ece_with_chance(label, probability, patient, bounds, seed)
         report[name]["bins"] = reliability_bins(label, probability, edges, patient, resamples, seed)
-    return report
+    return cast(Calibration, report)
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, edges: ArrayLike) -> float:
@@ -98,7 +140,7 @@ def reliability_bins(
     groups: ArrayLike,
     resamples: int = 2000,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Bin]:
     """The bins that hold films: from, to, films, patients, mean probability, and the observed share of PNEUMONIA with
     its 95% interval (observed, low, high) over patients of whatever class."""
     label, probability, patient = check_films(labels, probabilities, groups)
@@ -121,7 +163,7 @@ def reliability_bins(
         row = {"from": float(bounds[index]), "to": float(bounds[index + 1]), "observed": share["value"]}
         row |= {key: share[key] for key in ("low", "high", "films", "patients")}
         rows.append(row | {"probability": float(probability[films].mean())})
-    return rows
+    return cast(list[Bin], rows)
 
 
 def _errors(label: np.ndarray, logit: Floats) -> Statistic:
@@ -163,9 +205,7 @@ def _regression(label: np.ndarray, logit: Floats) -> Statistic:
     return statistic
 
 
-def _ece_with_chance(
-    label: np.ndarray, probability: Floats, patient: np.ndarray, edges: Floats, seed: int
-) -> dict[str, float]:
+def _ece_with_chance(label: np.ndarray, probability: Floats, patient: np.ndarray, edges: Floats, seed: int) -> Chance:
     where = _bin(probability, edges)
     membership = np.eye(where.max() + 1)[where]
     drawn = np.random.default_rng(seed).random((500, patient.max() + 1))[:, patient] < probability

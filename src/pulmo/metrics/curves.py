@@ -5,7 +5,7 @@ patients.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,16 @@ from pulmo.metrics.estimates import Estimate, estimate
 from pulmo.metrics.ranking import Floats, ranks
 
 Curve = dict[str, list[float]]
+
+
+class RiskCoverage(TypedDict):
+    """The curve of `risk_coverage` and what it comes to."""
+
+    coverage: list[float]
+    risk: list[float]
+    aurc: Estimate
+    aurc_random: float
+    aurc_best: float
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Curve:
@@ -103,7 +113,7 @@ def risk_coverage(
     groups: ArrayLike,
     resamples: int = 2000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> RiskCoverage:
     """Error rate among the surest films, by the share of films answered, and its mean over all shares (AURC).
 
     `aurc_random` is what answering films in random order reaches (the error rate), `aurc_best` what a perfect order
@@ -126,7 +136,9 @@ def risk_coverage(
     value = statistic(np.ones((1, len(label))))
     _, replicates = bootstrap(lambda weights: {"aurc": statistic(weights)["aurc"]}, label, patient, resamples, seed)
     aurc: Estimate = estimate(float(value["aurc"][0]), replicates["aurc"], patient)
-    return _lists(coverage=films / len(label), risk=value["risk"][0]) | {
+    return {
+        "coverage": (films / len(label)).tolist(),
+        "risk": value["risk"][0].tolist(),
         "aurc": aurc,
         "aurc_random": float(wrong.mean()),
         "aurc_best": float((np.sort(wrong).cumsum() / films).mean()),

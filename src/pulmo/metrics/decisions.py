@@ -89,6 +89,12 @@ def choose_operating_point(
     return OperatingPoint(policy, float(value["threshold"]), float(low), float(high))
 
 
+def is_called(probabilities: ArrayLike, threshold: float) -> Flags:
+    """Which films are called PNEUMONIA: those whose probability reaches the threshold."""
+    called: Flags = np.asarray(probabilities, dtype=float) >= threshold
+    return called
+
+
 def confidence(probabilities: ArrayLike, threshold: float) -> Floats:
     """How far a probability is from the threshold, on the log-odds scale: 0 at the threshold, more is surer."""
     return np.abs(_log_odds(np.asarray(probabilities, dtype=float)) - _log_odds(np.asarray(threshold)))
@@ -99,7 +105,7 @@ def choose_abstention(labels: ArrayLike, probabilities: ArrayLike, threshold: fl
     label, probability, _ = check_films(labels, probabilities, np.zeros(len(np.asarray(labels))))
     sure = confidence(probability, threshold)
     order, starts = ranks(sure)
-    wrong = label != (probability >= threshold)
+    wrong = label != is_called(probability, threshold)
     answered = np.append(starts[1:], len(label))
     good = np.flatnonzero(np.add.reduceat(wrong[order].astype(float), starts).cumsum() / answered <= target_error)
     if not len(good):

@@ -1,12 +1,31 @@
-"""The one decision: temperature, threshold and abstention band, locked on validation."""
+"""The one decision: temperature, threshold and abstention band, locked on validation.
 
-from dataclasses import dataclass
+Whatever turns log-odds into an answer calls `Locked`: the evaluation, its probes and pictures, external films, answers.
+"""
 
-import pandas as pd
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
+from numpy.typing import ArrayLike
+from pydantic import TypeAdapter, ValidationError
+
+from pulmo.base.errors import UserError
+from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.calibration import Temperature, fit_temperature, to_probability
-from pulmo.metrics.decisions import Abstention, OperatingPoint, choose_abstention, choose_operating_point
+from pulmo.metrics.decisions import (
+    Abstention,
+    OperatingPoint,
+    choose_abstention,
+    choose_operating_point,
+    confidence,
+    is_answered,
+    is_called,
+)
 from pulmo.metrics.ranking import Flags, Floats
+
+if TYPE_CHECKING:
+    import pandas as pd  # which answers need not load
 
 
 @dataclass(frozen=True)
@@ -17,38 +36,81 @@ class Locked:
     operating_point: OperatingPoint
     abstention: Abstention
 
-    def decide(self, logits: Floats) -> tuple[Floats, Flags]:
+    @property
+    def threshold(self) -> float:
+        """The calibrated probability from which on a film is called PNEUMONIA."""
+        return self.operating_point.threshold
+
+    def calibrate(self, logits: ArrayLike) -> Floats:
+        """Calibrated probabilities of PNEUMONIA from log-odds."""
+        return to_probability(logits, self.temperature.value)
+
+    def call(self, probabilities: ArrayLike) -> Flags:
+        """Which films are called PNEUMONIA, by their calibrated probabilities."""
+        return is_called(probabilities, self.threshold)
+
+    def decide(self, logits: ArrayLike) -> tuple[Floats, Flags]:
         """Calibrated probability of PNEUMONIA, and whether the film is called so."""
-        probability = to_probability(logits, self.temperature.value)
-        return probability, probability >= self.operating_point.threshold
+        probability = self.calibrate(logits)
+        return probability, self.call(probability)
+
+    def confidence(self, probabilities: ArrayLike) -> Floats:
+        """Distance of each probability from the threshold in log-odds: 0 at the threshold, more is surer."""
+        return confidence(probabilities, self.threshold)
+
+    def is_sure(self, probabilities: ArrayLike) -> Flags:
+        """Which films lie outside the abstention band; the others are better left to a person."""
+        return is_answered(probabilities, self.abstention)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `locked` in model.json and evaluation.json, which `read_locked` reads back."""
+        return asdict(self)
 
 
-def lock(
-    val: pd.DataFrame,
-    rendered: pd.DataFrame | None = None,
-    *,
-    policy: str,
-    min_sensitivity: float,
-    threshold: float,
-    target_error: float,
-    resamples: int,
-    seed: int,
-) -> Locked:
+_READER = TypeAdapter(Locked)
+
+
+def read_locked(content: Mapping[str, Any]) -> Locked:
+    """The decision from `locked` of a model.json or evaluation.json; UserError where it holds none."""
+    if not content:
+        raise UserError("the package has no locked threshold", "use models/package, which `dvc repro` writes")
+    try:
+        return _READER.validate_python(dict(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in ("locked", *first["loc"]))
+        raise UserError(
+            f"{key}: {first['msg']}", "the package was edited, or made by another version of Pulmo; copy it again"
+        ) from None
+
+
+@dataclass(frozen=True)
+class LockingRules:
+    """How the decision is chosen: a policy of `choose_operating_point` with its numbers, and the error aimed at by the
+    answers outside the abstention band."""
+
+    policy: str = "min_sensitivity"
+    min_sensitivity: float = 0.95
+    threshold: float = 0.5
+    target_error: float = 0.02
+
+
+def lock(val: "pd.DataFrame", rendered: "pd.DataFrame | None", rules: LockingRules, resampling: Resampling) -> Locked:
     """Fit temperature, then threshold, then abstention band on the validation films (columns label, logit, patient).
 
     `rendered`: films of them in every rendering, same columns, for the policy youden_rendered.
     """
     temperature = fit_temperature(val.label, val.logit)
-    films = rendered if rendered is not None and policy == "youden_rendered" else val
+    films = rendered if rendered is not None and rules.policy == "youden_rendered" else val
     point = choose_operating_point(
         films.label,
         to_probability(films.logit, temperature.value),
         films.patient,
-        policy,
-        min_sensitivity,
-        threshold,
-        resamples,
-        seed,
+        rules.policy,
+        rules.min_sensitivity,
+        rules.threshold,
+        *resampling,
     )
     probability = to_probability(val.logit, temperature.value)
-    return Locked(temperature, point, choose_abstention(val.label, probability, point.threshold, target_error))
+    band = choose_abstention(val.label, probability, point.threshold, rules.target_error)
+    return Locked(temperature, point, band)

@@ -1,7 +1,7 @@
 """How a model fares among some of the films, such as those of one subtype, beside all others."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,20 @@ from pulmo.metrics.estimates import Estimate, estimate_difference, estimate_prop
 from pulmo.metrics.ranking import Flags
 
 
+class Subgroup(TypedDict):
+    """How the model fares among some of the films."""
+
+    name: str
+    films: int
+    patients: int
+    pneumonia: int
+    sensitivity: Estimate
+    specificity: Estimate
+    auroc: Estimate
+    gap: dict[str, Estimate]  # sensitivity and specificity, less those of all other films
+    against: str  # the films that its AUROC tells it from
+
+
 def evaluate_subgroups(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -20,7 +34,7 @@ def evaluate_subgroups(
     masks: Mapping[str, ArrayLike],
     resamples: int = 2000,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Subgroup]:
     """Sensitivity, specificity and AUROC within each named mask, however few its films.
 
     The AUROC of a subgroup of one class (all bacterial, say) is against every film of the other class; `against` says.
@@ -38,7 +52,7 @@ def evaluate_subgroups(
             name: estimate_proportion(float(values[name]), replicates[name], patient[about[name]]) for name in about
         }
 
-    rows = []
+    rows: list[Subgroup] = []
     for name, chosen in masks.items():
         mask = np.asarray(chosen, dtype=bool)
         if not mask.any():

@@ -1,9 +1,10 @@
 """The contents of model.json: everything that is known about a model beside its weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
@@ -37,14 +38,30 @@ class PackageInfo(BaseModel):
     mean: Triple = IMAGENET_MEAN  # per channel, of values 0..1
     std: Triple = IMAGENET_STD
     tta_views: Annotated[int, Field(ge=1, le=len(TTA_VIEWS))] = 1  # copies of a film whose mean log-odds count
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # of prob_pneumonia; None until evaluate locks it
-    temperature: Annotated[float, Field(gt=0)] | None = None  # divides the logit; None until evaluate fits it
-    locked: dict[str, Any] = {}  # all that validation decided: temperature, operating point, abstention band
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # that of `locked`, for whoever reads the file alone
+    temperature: Annotated[float, Field(gt=0)] | None = None  # that of `locked` as well
+    locked: dict[str, Any] = {}  # what validation decided, for `metrics.locked.read_locked`; empty until evaluate
     training: dict[str, Any] = {}  # settings of the training, best epoch, its validation metrics
     metrics: dict[str, Any] = {}  # of the evaluation: val, test, and estimates of test with their intervals
     data_sha256: str = ""  # of the films and the split that it was trained on
     git_revision: str = ""
     weights_sha256: str = ""  # of weights.safetensors; filled in when the package is saved
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.locked and (self.threshold, self.temperature) != _threshold_and_temperature(self.locked):
+            raise ValueError("threshold and temperature differ from those of locked")
+        return self
+
+    def with_locked(self, locked: Mapping[str, Any]) -> Self:
+        """The same with what validation decided, as `metrics.locked.Locked.to_json` returns it."""
+        threshold, temperature = _threshold_and_temperature(locked)
+        return self.model_copy(update={"threshold": threshold, "temperature": temperature, "locked": dict(locked)})
+
+
+def _threshold_and_temperature(locked: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The two numbers of a decision that stand in model.json a second time; None where it does not hold them."""
+    return locked.get("operating_point", {}).get("threshold"), locked.get("temperature", {}).get("value")
 
 
 def read_info(folder: Path) -> PackageInfo:

@@ -2,9 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,9 @@ from pulmo.metrics.comparison import compare_models
 from pulmo.metrics.curves import roc_curve
 from pulmo.metrics.discrimination import METRICS, discriminate
 from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
+from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, VERMILLION, drawing
 from pulmo.reporting.card import to_html
-from pulmo.reporting.plots import BLUE, DOTTED, GRAY, VERMILLION, Curves, drawing, plot_interval, plot_roc, pretty
+from pulmo.reporting.plots import plot_interval, plot_roc, pretty
 
 _LISTED = 100  # films on the page; the JSON file has all
 
@@ -45,22 +46,10 @@ def write_comparison(
         **report,
         "disagreements": listed,
     }
-    labels = _shorten(names)
     picture = file.with_suffix(".png")
     if 0 < label.sum() < len(label):
-        _draw(
-            picture,
-            {name: roc_curve(label, logit, a.patient) for name, logit in zip(labels, logits, strict=True)},
-            {
-                name: discriminate(label, logit, calls, a.patient)[0]["auroc"]
-                for name, logit, calls in zip(labels, logits, called, strict=True)
-            },
-            {name: report["metrics"][name]["difference"] for name in METRICS},
-            label,
-            (a.prob_pneumonia.to_numpy(), b.prob_pneumonia.to_numpy()),
-            called,
-            thresholds,
-        )
+        models = [Model(name, *rest) for name, *rest in zip(_shorten(names), tables, called, thresholds, strict=True)]
+        draw_comparison(picture, models, {name: report["metrics"][name]["difference"] for name in METRICS})
     else:
         picture.unlink(missing_ok=True)
     gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]
@@ -74,41 +63,54 @@ def write_comparison(
     return report
 
 
-def _draw(
-    path: Path,
-    curves: Curves,
-    aurocs: Mapping[str, Estimate],
-    differences: Mapping[str, Estimate],
-    labels: np.ndarray,
-    scores: tuple[np.ndarray, np.ndarray],
-    called: tuple[np.ndarray, np.ndarray],
-    thresholds: tuple[float, float],
-) -> None:
-    """Two models on the same films: ROC curves by name, differences of metrics (second less first), and the probability
-    that each gives to every film (labels 0/1), with both thresholds, films that they call differently ringed."""
-    first, second = curves
+class Model(NamedTuple):
+    """One of the two in a figure: a short name, its predictions, which films it calls PNEUMONIA, and from where on."""
+
+    name: str
+    films: pd.DataFrame
+    called: np.ndarray
+    threshold: float
+
+
+def draw_comparison(path: Path, models: Sequence[Model], differences: Mapping[str, Estimate]) -> None:
+    """Two models on the same films: ROC curves, differences of metrics (second less first), and the films."""
+    curves, aurocs = {}, {}
+    for name, films, called, _ in models:
+        curves[name] = roc_curve(films.label, films.logit, films.patient)
+        aurocs[name] = discriminate(films.label, films.logit, called, films.patient)[0]["auroc"]
     with drawing(path, 14.5, 4.9, columns=3) as (roc, forest, scatter):
-        plot_roc(roc, curves, aurocs)
-        roc.legend(loc="lower right", title="AUROC (95% interval)")
-        forest.axvline(0, color=VERMILLION, linestyle="--", linewidth=1)
-        for row, estimate in enumerate(differences.values()):
-            plot_interval(forest, row, estimate)
-        forest.set_yticks(range(len(differences)), [pretty(name) for name in differences])
-        forest.set(xlabel=f"{second}\nless {first} (95% interval)", title="Differences")
-        forest.set_ylim(len(differences) - 0.4, -0.6)
-        forest.grid(visible=False, axis="y")
-        scatter.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
-        scatter.axvline(thresholds[0], color=GRAY, linewidth=1, linestyle="--", label="thresholds")
-        scatter.axhline(thresholds[1], color=GRAY, linewidth=1, linestyle="--")
-        for label, name, colour, marker in ((0, "NORMAL", BLUE, "o"), (1, "PNEUMONIA", VERMILLION, "^")):
-            of = labels == label
-            scatter.scatter(scores[0][of], scores[1][of], 16, colour, marker, alpha=0.6, linewidths=0, label=name)
-        differ = called[0] != called[1]
-        look: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
-        scatter.scatter(scores[0][differ], scores[1][differ], 60, label=f"called differently: {differ.sum()}", **look)
-        scatter.set(xlabel=f"probability of PNEUMONIA, {first}", ylabel=f"the same, {second}", title="Films")
-        scatter.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        scatter.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, columnspacing=1, handlelength=1.4)
+        plot_roc(roc, curves, aurocs, {})
+        plot_differences(forest, differences, f"{models[1].name}\nless {models[0].name} (95% interval)")
+        plot_agreement(scatter, *models)
+
+
+def plot_differences(ax: Any, differences: Mapping[str, Estimate], label: str) -> None:
+    """Differences of metrics by name with their intervals, and a line at 0."""
+    ax.axvline(0, color=VERMILLION, linestyle="--", linewidth=1)
+    for row, estimate in enumerate(differences.values()):
+        plot_interval(ax, row, estimate)
+    ax.set_yticks(range(len(differences)), [pretty(name) for name in differences])
+    ax.set(xlabel=label, title="Differences")
+    ax.set_ylim(len(differences) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+
+
+def plot_agreement(ax: Any, first: Model, second: Model) -> None:
+    """The probability that each model gives to every film, and both thresholds; films called differently are ringed."""
+    labels = first.films.label.to_numpy()
+    x, y = first.films.prob_pneumonia.to_numpy(), second.films.prob_pneumonia.to_numpy()
+    ax.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
+    ax.axvline(first.threshold, color=GRAY, linewidth=1, linestyle="--", label="thresholds")
+    ax.axhline(second.threshold, color=GRAY, linewidth=1, linestyle="--")
+    for label, name, colour, marker in ((0, "NORMAL", BLUE, "o"), (1, "PNEUMONIA", VERMILLION, "^")):
+        of = labels == label
+        ax.scatter(x[of], y[of], 16, colour, marker, alpha=0.6, linewidths=0, label=name)
+    differ = first.called != second.called
+    look: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
+    ax.scatter(x[differ], y[differ], 60, label=f"called differently: {differ.sum()}", **look)
+    ax.set(xlabel=f"probability of PNEUMONIA, {first.name}", ylabel=f"the same, {second.name}", title="Films")
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, columnspacing=1, handlelength=1.4)
 
 
 def format_comparison(report: dict[str, Any]) -> str:

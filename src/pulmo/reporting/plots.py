@@ -1,242 +1,192 @@
-"""Figures of an evaluation, in one style: Okabe-Ito colours, told apart by line style and marker too, so that they
-survive colour-blind eyes and gray print.
-
-Each function draws one figure to `path` (.png or .svg), from the curves and estimates of `pulmo.evaluation`'s report.
+"""Plots of an evaluation: each draws one question into axes that it is given (`ax`, or `axes` where it needs several),
+from the curves and estimates of the report. Figures are opened and saved by `canvas.drawing`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import cycle
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
-from pulmo.base.files import whole_file
+from pulmo.metrics.calibration import Bin
 from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
+from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, LINES, VERMILLION
 
-BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY, GRAY = "#E69F00", "#56B4E9", "#7F7F7F"
-LINES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"))
-DOTTED = (0, (1, 2))
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "figure.titlesize": 11,
-    "figure.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.7,
-    "hatch.linewidth": 0.6,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "legend.handlelength": 2.4,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "pulmo",
-}
 Curves = Mapping[str, Mapping[str, Any]]
 Points = Mapping[str, tuple[float, float]]
 Pairs = Sequence[tuple[float, float]]
 
 
-@contextmanager
-def drawing(path: Path, width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> Iterator[Any]:
-    """Yield a flat array of the axes of a new figure, and write it to `path` when the drawing is done."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure.subplots(rows, columns, squeeze=False, **settings).ravel()
-        kind = path.suffix.removeprefix(".")
-        with whole_file(path) as temporary:
-            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+class Level(NamedTuple):
+    """Results under one severity of a change of the image."""
+
+    strength: float
+    auroc: Estimate
+    flipped: Estimate  # share of decisions
 
 
-def draw_roc(path: Path, curves: Curves, aurocs: Mapping[str, Estimate], points: Points) -> None:
-    """ROC curves by name with their bands, and the operating point of each as (specificity, sensitivity)."""
-    with drawing(path, 5.2, 5.2) as (axes,):
-        plot_roc(axes, curves, aurocs)
-        _mark(axes, curves, {name: (1 - at[0], at[1]) for name, at in points.items()}, "operating point")
-        axes.legend(loc="lower right", title="AUROC (95% interval)")
+def plot_roc(ax: Any, curves: Curves, aurocs: Mapping[str, Estimate], points: Points) -> None:
+    """ROC curves by name with their bands and AUROCs, and the operating points as (specificity, sensitivity)."""
+    ax.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
+    for name, curve, colour, style in _styled(curves):
+        ax.fill_between(curve["band_fpr"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(curve["fpr"], curve["tpr"], style, color=colour, label=f"{name}: {estimate_text(aurocs[name])}")
+    ax.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
+    ax.set_title("ROC")
+    _mark(ax, curves, {name: (1 - at[0], at[1]) for name, at in points.items()}, "operating point")
+    ax.legend(loc="lower right", title="AUROC (95% interval)")
 
 
-def draw_precision_recall(
-    path: Path, curves: Curves, auprcs: Mapping[str, Estimate], prevalences: Mapping[str, float], points: Points
+def plot_precision_recall(
+    ax: Any, curves: Curves, auprcs: Mapping[str, Estimate], prevalences: Mapping[str, float], points: Points
 ) -> None:
     """Precision-recall curves by name, each with what chance reaches (its prevalence) and its operating point as
     (recall, precision)."""
-    with drawing(path, 5.2, 5.2) as (axes,):
-        for index, (name, curve, colour, style) in enumerate(_styled(curves)):
-            label = f"{name}: {estimate_text(auprcs[name])}"
-            axes.plot(curve["recall"], curve["precision"], style, color=colour, label=label)
-            chance, right = prevalences[name], index % 2 == 0
-            axes.axhline(chance, color=colour, linestyle=style, linewidth=0.8, alpha=0.7)
-            text, side = f"chance, {name}: {chance:.3f}", "right" if right else "left"
-            axes.text(0.98 if right else 0.01, chance + 0.01, text, ha=side, fontsize=8, color=colour)
-        _mark(axes, curves, points, "operating point")
-        axes.set(xlim=(0, 1.01), ylim=(0, 1.01), xlabel="recall (sensitivity)", ylabel="precision (PPV)")
-        axes.set(aspect="equal", title="Precision and recall")
-        axes.legend(loc="lower left", title="AUPRC (95% interval)")
+    for index, (name, curve, colour, style) in enumerate(_styled(curves)):
+        label = f"{name}: {estimate_text(auprcs[name])}"
+        ax.plot(curve["recall"], curve["precision"], style, color=colour, label=label)
+        chance, right = prevalences[name], index % 2 == 0
+        ax.axhline(chance, color=colour, linestyle=style, linewidth=0.8, alpha=0.7)
+        text, side = f"chance, {name}: {chance:.3f}", "right" if right else "left"
+        ax.text(0.98 if right else 0.01, chance + 0.01, text, ha=side, fontsize=8, color=colour)
+    _mark(ax, curves, points, "operating point")
+    ax.set(xlim=(0, 1.01), ylim=(0, 1.01), xlabel="recall (sensitivity)", ylabel="precision (PPV)")
+    ax.set(aspect="equal", title="Precision and recall")
+    ax.legend(loc="lower left", title="AUPRC (95% interval)")
 
 
-def draw_confusion(path: Path, counts: Mapping[str, int], title: str) -> None:
+def plot_confusion(ax: Any, counts: Mapping[str, int], title: str) -> None:
     """Confusion matrix from tp, fp, fn, tn, with the share of each row."""
     table = np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]])
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     names = ["NORMAL", "PNEUMONIA"]
-    with drawing(path, 4.4, 4.2) as (axes,):
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(table):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row - 0.06, f"{count:,}", ha="center", va="center", fontsize=17, color=colour)
-            axes.text(column, row + 0.2, f"{share[row, column]:.1%} of row", ha="center", va="center", color=colour)
-        axes.set(xticks=[0, 1], xticklabels=names, xlabel="model says", ylabel="film is", title=title)
-        axes.set_yticks([0, 1], names, rotation=90, va="center")
-        axes.grid(visible=False)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(table):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        ax.text(column, row - 0.06, f"{count:,}", ha="center", va="center", fontsize=17, color=colour)
+        ax.text(column, row + 0.2, f"{share[row, column]:.1%} of row", ha="center", va="center", color=colour)
+    ax.set(xticks=[0, 1], xticklabels=names, xlabel="model says", ylabel="film is", title=title)
+    ax.set_yticks([0, 1], names, rotation=90, va="center")
+    ax.grid(visible=False)
 
 
-def draw_reliability(path: Path, bins: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> None:
+def plot_reliability(axes: Sequence[Any], bins: Mapping[str, Sequence[Bin]], title: str) -> None:
     """Observed share of PNEUMONIA against mean probability with 95% intervals, and how many films each bin holds;
-    one line per name (before, after the temperature), bins as in `calibration.reliability_bins`."""
+    one line per name (before, after the temperature), bins as in `calibration.reliability_bins`. Two axes."""
+    upper, lower = axes
     keys = ("probability", "observed", "low", "high")
-    with drawing(path, 5.2, 6.0, rows=2, sharex=True, height_ratios=[3, 1]) as (upper, lower):
-        upper.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED, label="perfect")
-        for index, (name, rows, colour, style) in enumerate(_styled(bins)):
-            x, y, low, high = (np.array([row[key] for row in rows], dtype=float) for key in keys)
-            look = {"color": colour, "linestyle": style, "marker": "os"[index % 2], "markersize": 5, "linewidth": 1.3}
-            upper.errorbar(x, y, np.clip([y - low, high - y], 0, None), elinewidth=1, capsize=2, label=name, **look)
-            width = (rows[0]["to"] - rows[0]["from"]) / (len(bins) + 0.5)
-            left = [row["from"] + width * index for row in rows]
-            look = {"color": colour, "hatch": ["", "///"][index % 2], "edgecolor": "white", "linewidth": 0.3}
-            lower.bar(left, [row["films"] for row in rows], width, align="edge", **look)
-        upper.set(xlim=(0, 1.005), ylim=(-0.02, 1.02), ylabel="observed share of PNEUMONIA", title=title)
-        upper.legend(loc="upper left")
-        lower.set(xlabel="probability of PNEUMONIA", ylabel="films (log)", yscale="symlog")
-        lower.set_ylim(bottom=0)
-        lower.yaxis.set_major_formatter(ScalarFormatter())
+    upper.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED, label="perfect")
+    for index, (name, rows, colour, style) in enumerate(_styled(bins)):
+        x, y, low, high = (np.array([row[key] for row in rows], dtype=float) for key in keys)
+        look = {"color": colour, "linestyle": style, "marker": "os"[index % 2], "markersize": 5, "linewidth": 1.3}
+        upper.errorbar(x, y, np.clip([y - low, high - y], 0, None), elinewidth=1, capsize=2, label=name, **look)
+        width = (rows[0]["to"] - rows[0]["from"]) / (len(bins) + 0.5)
+        left = [row["from"] + width * index for row in rows]
+        look = {"color": colour, "hatch": ["", "///"][index % 2], "edgecolor": "white", "linewidth": 0.3}
+        lower.bar(left, [row["films"] for row in rows], width, align="edge", **look)
+    upper.set(xlim=(0, 1.005), ylim=(-0.02, 1.02), ylabel="observed share of PNEUMONIA", title=title)
+    upper.legend(loc="upper left")
+    lower.set(xlabel="probability of PNEUMONIA", ylabel="films (log)", yscale="symlog")
+    lower.set_ylim(bottom=0)
+    lower.yaxis.set_major_formatter(ScalarFormatter())
 
 
-def draw_decision_curve(path: Path, curve: Mapping[str, Sequence[float]], threshold: float, prevalence: float) -> None:
+def plot_decision_curve(ax: Any, curve: Mapping[str, Sequence[float]], threshold: float, prevalence: float) -> None:
     """Net benefit by threshold probability at the prevalence of the films, with the operating point marked."""
-    with drawing(path, 5.4, 4.6) as (axes,):
-        axes.fill_between(curve["threshold"], curve["low"], curve["high"], color=BLUE, alpha=0.15, linewidth=0)
-        axes.plot(curve["threshold"], curve["model"], color=BLUE, label="treat by the model (95% band)")
-        axes.plot(curve["threshold"], curve["treat_all"], "--", color=VERMILLION, label="treat all")
-        axes.axhline(0, color="black", linestyle=":", label="treat none")
-        axes.axvline(threshold, color=GRAY, linewidth=1, label=f"operating point ({probability_text(threshold, 2)})")
-        top = max(*curve["high"], 0.05)
-        axes.set(xlim=(0, 1), ylim=(-0.12 * top, 1.05 * top), title=f"Decision curve, prevalence {prevalence:.1%}")
-        axes.set(xlabel="threshold probability for treating", ylabel="net benefit")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 0.1))
+    ax.fill_between(curve["threshold"], curve["low"], curve["high"], color=BLUE, alpha=0.15, linewidth=0)
+    ax.plot(curve["threshold"], curve["model"], color=BLUE, label="treat by the model (95% band)")
+    ax.plot(curve["threshold"], curve["treat_all"], "--", color=VERMILLION, label="treat all")
+    ax.axhline(0, color="black", linestyle=":", label="treat none")
+    ax.axvline(threshold, color=GRAY, linewidth=1, label=f"operating point ({probability_text(threshold, 2)})")
+    top = max(*curve["high"], 0.05)
+    ax.set(xlim=(0, 1), ylim=(-0.12 * top, 1.05 * top), title=f"Decision curve, prevalence {prevalence:.1%}")
+    ax.set(xlabel="threshold probability for treating", ylabel="net benefit")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 0.1))
 
 
-def draw_risk_coverage(path: Path, curves: Curves, points: Points) -> None:
+def plot_risk_coverage(ax: Any, curves: Curves, points: Points) -> None:
     """Error rate by share of films answered, and where the locked abstention band lands as (coverage, error)."""
-    with drawing(path, 5.4, 4.6) as (axes,):
-        for name, curve, colour, style in _styled(curves):
-            label = f"{name}: AURC {estimate_text(curve['aurc'])}"
-            axes.plot(curve["coverage"], curve["risk"], style, color=colour, label=label)
-        _mark(axes, curves, points, "locked abstention band")
-        settled = [max(curve["risk"][len(curve["risk"]) // 20 :]) for curve in curves.values()]  # the first few jump
-        axes.set(xlim=(0, 1.01), ylim=(0, max(0.02, 1.3 * max(settled))), title="Selective prediction")
-        axes.set(xlabel="share of films answered, surest first", ylabel="error rate of the answers")
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(loc="upper left")
+    for name, curve, colour, style in _styled(curves):
+        label = f"{name}: AURC {estimate_text(curve['aurc'])}"
+        ax.plot(curve["coverage"], curve["risk"], style, color=colour, label=label)
+    _mark(ax, curves, points, "locked abstention band")
+    settled = [max(curve["risk"][len(curve["risk"]) // 20 :]) for curve in curves.values()]  # the first few jump
+    ax.set(xlim=(0, 1.01), ylim=(0, max(0.02, 1.3 * max(settled))), title="Selective prediction")
+    ax.set(xlabel="share of films answered, surest first", ylabel="error rate of the answers")
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="upper left")
 
 
-def draw_prevalence(path: Path, curve: Mapping[str, Sequence[float]], prevalence: float) -> None:
+def plot_prevalence(ax: Any, curve: Mapping[str, Sequence[float]], prevalence: float) -> None:
     """PPV and NPV by prevalence, with the prevalence of the films evaluated marked."""
-    with drawing(path, 5.4, 4.6) as (axes,):
-        x = curve["prevalence"]
-        for key, (colour, style) in zip(("ppv", "npv"), LINES, strict=False):
-            axes.fill_between(x, curve[f"{key}_low"], curve[f"{key}_high"], color=colour, alpha=0.15, linewidth=0)
-            axes.plot(x, curve[key], style, color=colour, label=f"{key.upper()} (95% band)")
-        axes.axvline(prevalence, color=GRAY, linewidth=1, label=f"these films ({prevalence:.1%})")
-        axes.set(ylim=(0, 1.01), xlabel="prevalence of PNEUMONIA", ylabel="predictive value", title="Predictive values")
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(loc="lower right")
+    x = curve["prevalence"]
+    for key, (colour, style) in zip(("ppv", "npv"), LINES, strict=False):
+        ax.fill_between(x, curve[f"{key}_low"], curve[f"{key}_high"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(x, curve[key], style, color=colour, label=f"{key.upper()} (95% band)")
+    ax.axvline(prevalence, color=GRAY, linewidth=1, label=f"these films ({prevalence:.1%})")
+    ax.set(ylim=(0, 1.01), xlabel="prevalence of PNEUMONIA", ylabel="predictive value", title="Predictive values")
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower right")
 
 
-def draw_forest(
-    path: Path,
+def plot_forest(
+    axes: Sequence[Any],
     rows: Sequence[tuple[str, Mapping[str, Estimate]]],
     names: Sequence[str],
-    title: str,
     references: Mapping[str, float | None],
 ) -> None:
-    """One line per row (label, estimates by name) and one panel per name, with a vertical line at its reference.
+    """One line per row (label, estimates by name) and one of the axes per name, with a vertical line at its reference.
 
     Serves subgroups (sensitivity, specificity, auroc; reference: all films) and differences of models (reference 0).
     """
-    with drawing(path, 2.4 + 2.6 * len(names), 1.3 + 0.34 * len(rows), columns=len(names), sharey=True) as panels:
-        for panel, name in zip(panels, names, strict=True):
-            if references[name] is not None:
-                panel.axvline(references[name], color=VERMILLION, linestyle="--", linewidth=1)
-            for row, (_, estimates) in enumerate(rows):
-                plot_interval(panel, row, estimates[name])
-            panel.set(xlabel=pretty(name), yticks=range(len(rows)), yticklabels=[pretty(label) for label, _ in rows])
-            panel.set_ylim(len(rows) - 0.4, -0.6)
-            panel.xaxis.set_major_locator(MaxNLocator(5))
-            panel.grid(visible=False, axis="y")
-        panels[0].figure.suptitle(title)
+    for ax, name in zip(axes, names, strict=True):
+        if references[name] is not None:
+            ax.axvline(references[name], color=VERMILLION, linestyle="--", linewidth=1)
+        for row, (_, estimates) in enumerate(rows):
+            plot_interval(ax, row, estimates[name])
+        ax.set(xlabel=pretty(name), yticks=range(len(rows)), yticklabels=[pretty(label) for label, _ in rows])
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.grid(visible=False, axis="y")
 
 
-def draw_robustness(path: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]], clean: Estimate) -> None:
-    """A panel per perturbation: AUROC and share of flipped decisions (estimates) at each of its severities, which are
-    {level: a short text or number, auroc, flipped}; `clean` is the AUROC on untouched films."""
+def plot_robustness(axes: Sequence[Any], changes: Mapping[str, Sequence[Level]], clean: Estimate) -> None:
+    """One of the axes per change of the image: AUROC and share of flipped decisions at each of its levels; `clean` is
+    the AUROC on untouched films."""
     none = {"value": 0, "low": 0, "high": 0}
-    columns = min(5, len(curves))
-    rows = -(-len(curves) // columns)
-    with drawing(path, 2.5 * columns + 0.4, 2.3 * rows + 0.5, rows, columns, sharey=True) as panels:
-        for panel, (name, levels) in zip(panels, curves.items(), strict=False):
-            x = range(len(levels) + 1)
-            for key, first, colour, style in (("auroc", clean, BLUE, "-o"), ("flipped", none, VERMILLION, "--s")):
-                estimates = [first, *(level[key] for level in levels)]
-                value, low, high = (np.array([e[end] for e in estimates], dtype=float) for end in none)
-                panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-                panel.plot(x, value, style, color=colour, markersize=3.5, linewidth=1.2 if key == "flipped" else 1.8)
-            panel.set(title=name, ylim=(0, 1.03), xticks=x)
-            panel.set_xticklabels(["clean", *(str(level["level"]) for level in levels)], fontsize=7.5, rotation=45)
-        for empty in panels[len(curves) :]:
-            empty.set_axis_off()
-        auroc = Line2D([], [], color=BLUE, marker="o", label="AUROC (95% band)")
-        flips = Line2D(
-            [], [], color=VERMILLION, marker="s", linestyle="--", label="share of decisions flipped (95% band)"
-        )
-        panels[0].figure.legend(handles=[auroc, flips], loc="outside lower center", ncols=2)
+    for ax, (name, levels) in zip(axes, changes.items(), strict=False):
+        x = range(len(levels) + 1)
+        for key, first, colour, style in (("auroc", clean, BLUE, "-o"), ("flipped", none, VERMILLION, "--s")):
+            estimates = [first, *(getattr(level, key) for level in levels)]
+            value, low, high = (np.array([e[end] for e in estimates], dtype=float) for end in none)
+            ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            ax.plot(x, value, style, color=colour, markersize=3.5, linewidth=1.2 if key == "flipped" else 1.8)
+        ax.set(title=name, ylim=(0, 1.03), xticks=x)
+        ax.set_xticklabels(["clean", *(str(level.strength) for level in levels)], fontsize=7.5, rotation=45)
+    for empty in axes[len(changes) :]:
+        empty.set_axis_off()
+    auroc, flips = "AUROC (95% band)", "share of decisions flipped (95% band)"
+    handles = [
+        Line2D([], [], color=BLUE, marker="o", label=auroc),
+        Line2D([], [], color=VERMILLION, marker="s", linestyle="--", label=flips),
+    ]
+    axes[0].figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
-def plot_roc(axes: Any, curves: Curves, aurocs: Mapping[str, Estimate]) -> None:
-    """ROC curves by name with their bands, each labelled with its AUROC."""
-    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED)
-    for name, curve, colour, style in _styled(curves):
-        axes.fill_between(curve["band_fpr"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve["fpr"], curve["tpr"], style, color=colour, label=f"{name}: {estimate_text(aurocs[name])}")
-    axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
-    axes.set_title("ROC")
-
-
-def draw_sweep(path: Path, ended: Pairs, pruned: Pairs) -> None:
+def plot_sweep(ax: Any, ended: Pairs, pruned: Pairs) -> None:
     """AUROC on validation of each trial of a sweep by its number, the best so far, and the trials stopped early."""
-    with drawing(path, 6.4, 3.6) as (axes,):
-        numbers, values = (np.array(column) for column in zip(*sorted(ended), strict=True))
-        axes.step(numbers, np.maximum.accumulate(values), where="post", color=BLUE, label="best so far")
-        axes.plot(numbers, values, "o", color=BLUE, markersize=5, label="trial")
-        if pruned:
-            axes.plot(*zip(*pruned, strict=True), "x", color=VERMILLION, label="stopped early, best epoch")
-        axes.set(xlabel="trial", ylabel="AUROC on validation", title="Sweep")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.figure.legend(loc="outside lower center", ncols=3)
+    numbers, values = (np.array(column) for column in zip(*sorted(ended), strict=True))
+    ax.step(numbers, np.maximum.accumulate(values), where="post", color=BLUE, label="best so far")
+    ax.plot(numbers, values, "o", color=BLUE, markersize=5, label="trial")
+    if pruned:
+        ax.plot(*zip(*pruned, strict=True), "x", color=VERMILLION, label="stopped early, best epoch")
+    ax.set(xlabel="trial", ylabel="AUROC on validation", title="Sweep")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.figure.legend(loc="outside lower center", ncols=3)
 
 
 def _styled(curves: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, str]]:
@@ -244,22 +194,22 @@ def _styled(curves: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, str]]:
         yield name, curve, colour, style
 
 
-def _mark(axes: Any, curves: Mapping[str, Any], points: Points, label: str) -> None:
+def _mark(ax: Any, curves: Mapping[str, Any], points: Points, label: str) -> None:
     for name, _, colour, _ in _styled(curves):
         if name in points:
-            axes.plot(*points[name], "o", color=colour, markeredgecolor="white", markersize=8, zorder=5)
+            ax.plot(*points[name], "o", color=colour, markeredgecolor="white", markersize=8, zorder=5)
     if points:
-        axes.plot([], [], "o", color="black", markersize=7, label=label)
+        ax.plot([], [], "o", color="black", markersize=7, label=label)
 
 
-def plot_interval(panel: Any, row: int, estimate: Estimate) -> None:
-    """An estimate and its interval at height `row` of a panel, or a dash where there is none."""
+def plot_interval(ax: Any, row: int, estimate: Estimate) -> None:
+    """An estimate and its interval at height `row` of the axes, or a dash where there is none."""
     if estimate["value"] is None:
-        panel.text(0.5, row, "–", color=GRAY, ha="center", va="center", transform=panel.get_yaxis_transform())
+        ax.text(0.5, row, "–", color=GRAY, ha="center", va="center", transform=ax.get_yaxis_transform())
         return
     if estimate["low"] is not None:
-        panel.plot([estimate["low"], estimate["high"]], [row, row], color=BLUE, linewidth=1.6, solid_capstyle="butt")
-    panel.plot(estimate["value"], row, "o", color=BLUE, markersize=5.5)
+        ax.plot([estimate["low"], estimate["high"]], [row, row], color=BLUE, linewidth=1.6, solid_capstyle="butt")
+    ax.plot(estimate["value"], row, "o", color=BLUE, markersize=5.5)
 
 
 def pretty(name: str) -> str:

@@ -5,9 +5,10 @@ A heat map speaks for the decision that was made: for PNEUMONIA where the film i
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,99 +19,186 @@ from torch import nn
 from pulmo.base.errors import UserError
 from pulmo.evaluation.probes.gradcam import enlarge, find_feature_map, grad_cam
 from pulmo.evaluation.probes.lungs import HOW, find_lungs
+from pulmo.evaluation.probes.probe import Probe, Subject
 from pulmo.films.labels import LABELS
-from pulmo.metrics.bootstrap import bootstrap
-from pulmo.metrics.decisions import confidence
-from pulmo.metrics.estimates import Estimate, estimate, probability_text
+from pulmo.metrics.bootstrap import Resampling, bootstrap
+from pulmo.metrics.estimates import Estimate, estimate, estimate_text, probability_text
+from pulmo.metrics.locked import Locked
 from pulmo.metrics.ranking import Floats
-from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD
-from pulmo.reporting.galleries import draw_heat_maps
+from pulmo.model.classifier import Classifier
+from pulmo.reporting.figures import draw_heat_maps
+from pulmo.reporting.galleries import HeatMaps
 
 STEPS = {"last layer": 0.0, "last quarter": 0.25, "last half": 0.5, "last three quarters": 0.75, "all layers": 1.0}
 ALIKE = 0.5  # mean rank correlation above which the maps of a network without knowledge count as the same maps
 SHUFFLED_FILMS = 24
 TITLE = "Grad-CAM: what speaks for the decision made; under each film, what it is and its probability of PNEUMONIA"
+HeatOf = Callable[[nn.Module, np.ndarray], np.ndarray]  # a network's maps of some rows of the films
+
+
+@dataclass(frozen=True)
+class HeatShare:
+    """Mean share of the heat, and of the film, in the lungs, and how much greater the first is, over the films that
+    have heat."""
+
+    heat: Estimate
+    area: Estimate
+    excess: Estimate
+
+
+@dataclass(frozen=True)
+class Lungs:
+    """Where the heat falls: how lungs were found, and the shares over all films and by what they are called."""
+
+    how: str
+    shares: dict[str, HeatShare]
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """Mean rank correlation of a map with the one after some layers were shuffled, by name of STEPS, and between maps
+    of different films; the maps pass where that of all layers stays below `alike`."""
+
+    steps: dict[str, Estimate]
+    between_films: Estimate
+    alike: float
+    passes: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Heat maps of some films and what can be measured of them; `note` says why there are none, else it is empty."""
+
+    note: str
+    gallery: dict[str, list[dict[str, Any]]]  # path, label and prob_pneumonia of each kind of `choose_gallery`
+    layer: str | None = None
+    grid: tuple[int, ...] | None = None  # (h, w) of the maps
+    lungs: Lungs | None = None
+    randomisation: Randomisation | None = None
+    maps: HeatMaps | None = None  # of the gallery, for a picture
+
+    def add_to(self, content: dict[str, Any]) -> None:
+        """The key `explanation`."""
+        content["explanation"] = {
+            "note": self.note,
+            "gallery": self.gallery,
+            "layer": self.layer,
+            "grid": list(self.grid) if self.grid else None,
+            "lungs": {"how": self.lungs.how} | asdict(self.lungs)["shares"] if self.lungs else None,
+            "randomisation": asdict(self.randomisation) if self.randomisation else None,
+        }
+
+    def doubts(self) -> list[str]:
+        """That it looks beside the lungs, and that its maps do not depend on what it learnt."""
+        doubts = []
+        if self.lungs and (low := self.lungs.shares["all"].excess["low"]) is not None and low <= 0:
+            share = self.lungs.shares["all"]
+            doubts.append(
+                "That it looks at the lungs more than chance would is not shown: "
+                f"{estimate_text(share.heat)} of the heat lies in them, and they are {share.area['value']:.3f} of the "
+                f"film, a difference of {estimate_text(share.excess)}."
+            )
+        if self.randomisation and not self.randomisation.passes:
+            doubts.append("Its heat maps hardly change when the network forgets what it learnt: do not read them.")
+        return doubts
+
+    def draw(self, folder: Path) -> None:
+        """explanation.png: the gallery under its heat maps."""
+        if self.maps:
+            draw_heat_maps(folder / "explanation.png", self.maps, TITLE)
 
 
 def explain_films(
-    model: nn.Module,
+    classifier: Classifier,
     images: np.ndarray,
     table: pd.DataFrame,
-    threshold: float,
-    gallery: Path,
-    films: int = 100,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Any]:
+    locked: Locked,
+    films: int,
+    resampling: Resampling,
+) -> Explanation:
     """Explain decisions on `images`, uint8 (N, S, S), described by the rows of `table`: path, label (0 or 1), patient
-    and prob_pneumonia, which is cut at `threshold`. Draws the picture `gallery`.
-
-    Returns, for JSON: note (why there is no heat map, else empty); gallery: the films of each kind of `choose_gallery`;
-    layer and grid (h, w) of the maps; and, of at most `films` films drawn by lot, lungs {how, all, called PNEUMONIA,
-    called NORMAL}, of which the latter three are {heat, area, excess}: mean share of the heat, and of the film, in the
-    lungs, and how much greater the first is, over the films that have heat;
-    randomisation {steps: by name of STEPS, the mean rank correlation of a map with the one after those layers were
-    shuffled; between_films: the same between maps of different films; alike: the limit; passes}.
-    """
+    and prob_pneumonia, which `locked` cuts. At most `films` films, drawn by lot, are measured."""
+    network, info = classifier.network, classifier.info
     label, probability = table.label.to_numpy(), table.prob_pneumonia.to_numpy()
-    called = probability >= threshold
+    called = locked.call(probability)
     direction = np.where(called, 1, -1)
-    chosen = choose_gallery(label, probability, threshold)
-    shown = {
+    chosen = choose_gallery(label, probability, locked)
+    gallery = {
         kind: table.iloc[rows][["path", "label", "prob_pneumonia"]].to_dict("records") for kind, rows in chosen.items()
     }
-    report: dict[str, Any] = {"note": "", "gallery": shown, "layer": None, "grid": None, "lungs": None}
     try:
-        report["layer"] = find_feature_map(model, images[:1], mean, std)
+        layer = find_feature_map(network, images[:1], info.mean, info.std)
     except UserError as error:
-        return report | {"note": error.message, "randomisation": None}
+        return Explanation(error.message, gallery)
 
-    def heat_of(network: nn.Module, rows: np.ndarray) -> np.ndarray:
-        return grad_cam(network, images[rows], direction[rows], mean, std)
+    def heat_of(model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        return grad_cam(model, images[rows], direction[rows], info.mean, info.std)
 
-    rows = np.concatenate(list(chosen.values()))
-    heats = [enlarge(heat, images.shape[1]) for heat in heat_of(model, rows)]
-    captions = [_caption(kind, film) for kind, films_ in shown.items() for film in films_]
-    draw_heat_maps(gallery, list(images[rows]), heats, captions, TITLE, 4)
+    shown = np.concatenate(list(chosen.values()))
+    captions = [_caption(kind, film) for kind, kind_films in gallery.items() for film in kind_films]
+    heats = [enlarge(heat, images.shape[1]) for heat in heat_of(network, shown)]
+    drawn = np.sort(np.random.default_rng(resampling.seed).permutation(len(table))[:films])
+    maps = heat_of(network, drawn)
+    sample = _Sample(drawn, label[drawn], table.patient.to_numpy()[drawn], called[drawn], maps)
+    return Explanation(
+        note="",
+        gallery=gallery,
+        layer=layer,
+        grid=maps.shape[1:],
+        lungs=_locate_heat(sample, images[drawn], resampling),
+        randomisation=_randomise(sample, heat_of, network, resampling),
+        maps=HeatMaps(list(images[shown]), heats, captions),
+    )
 
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:films])
-    maps = heat_of(model, drawn)
-    heat, area = measure_lungs(images[drawn], maps)
-    truth, patient, called = label[drawn], table.patient.to_numpy()[drawn], called[drawn]
 
-    def average(values: Floats, some: np.ndarray) -> Estimate:
-        return _mean(values, truth[some], patient[some], resamples, seed)
+class _Sample(NamedTuple):
+    """Films drawn by lot, with their heat maps."""
 
-    masks = {"all": np.ones_like(called), f"called {LABELS[1]}": called, f"called {LABELS[0]}": ~called}
+    rows: np.ndarray
+    label: np.ndarray
+    patient: np.ndarray
+    called: np.ndarray
+    maps: np.ndarray
+
+
+def _locate_heat(sample: _Sample, images: np.ndarray, resampling: Resampling) -> Lungs:
+    heat, area = measure_lungs(images, sample.maps)
     area[np.isnan(heat)] = np.nan
-    shares = {"heat": heat, "area": area, "excess": heat - area}
-    lungs = {name: {key: average(share[m], m) for key, share in shares.items()} for name, m in masks.items()}
-    few = np.arange(min(SHUFFLED_FILMS, len(drawn)))
+    called = sample.called
+    masks = {"all": np.ones_like(called), f"called {LABELS[1]}": called, f"called {LABELS[0]}": ~called}
+    shares = {
+        name: HeatShare(
+            *(
+                _mean(values[mask], sample.label[mask], sample.patient[mask], resampling)
+                for values in (heat, area, heat - area)
+            )
+        )
+        for name, mask in masks.items()
+    }
+    return Lungs(HOW, shares)
+
+
+def _randomise(sample: _Sample, heat_of: HeatOf, network: nn.Module, resampling: Resampling) -> Randomisation:
+    few = slice(min(SHUFFLED_FILMS, len(sample.rows)))
+    maps = sample.maps[few]
+
+    def average(values: Floats) -> Estimate:
+        return _mean(values, sample.label[few], sample.patient[few], resampling)
+
     steps = {}
     for name, share in STEPS.items():
-        forgetful = heat_of(shuffle_layers(model, share, seed), drawn[few])
-        steps[name] = average(correlate(maps[few], forgetful), few)
-    between = average(correlate(maps[few], np.roll(maps[few], 1, axis=0)), few)
+        forgetful = heat_of(shuffle_layers(network, share, resampling.seed), sample.rows[few])
+        steps[name] = average(correlate(maps, forgetful))
+    between = average(correlate(maps, np.roll(maps, 1, axis=0)))
     left = steps["all layers"]["value"]
-    return report | {
-        "grid": list(maps.shape[1:]),
-        "lungs": {"how": HOW} | lungs,
-        "randomisation": {
-            "steps": steps,
-            "between_films": between,
-            "alike": ALIKE,
-            "passes": left is None or left < ALIKE,
-        },
-    }
+    return Randomisation(steps, between, ALIKE, passes=left is None or left < ALIKE)
 
 
-def choose_gallery(labels: np.ndarray, probabilities: np.ndarray, threshold: float, each: int = 4) -> dict[str, Any]:
+def choose_gallery(labels: np.ndarray, probabilities: np.ndarray, locked: Locked, each: int = 4) -> dict[str, Any]:
     """Rows of the films to show: `surest right` (half of each class), `surest wrong`, and of the rest `most doubtful`,
     at most `each` of a kind; sureness is the distance from the threshold in log-odds."""
-    called = probabilities >= threshold
-    sure = confidence(probabilities, threshold)
+    called = locked.call(probabilities)
+    sure = locked.confidence(probabilities)
     order = np.argsort(-sure, kind="stable")
     right, wrong = order[(called == labels)[order]], order[(called != labels)[order]]
     surest = np.concatenate([right[labels[right] == value][: each // 2] for value in (1, 0)])
@@ -149,7 +237,7 @@ def correlate(first: np.ndarray, second: np.ndarray) -> Floats:
     return np.array([spearmanr(a, b).statistic if np.ptp(a) and np.ptp(b) else np.nan for a, b in pairs], dtype=float)
 
 
-def _mean(values: Floats, labels: np.ndarray, patients: np.ndarray, resamples: int, seed: int) -> Estimate:
+def _mean(values: Floats, labels: np.ndarray, patients: np.ndarray, resampling: Resampling) -> Estimate:
     known = ~np.isnan(values)
     if not known.any():
         return {"value": None, "low": None, "high": None, "films": 0, "patients": 0, "note": "no film has such a map"}
@@ -158,9 +246,20 @@ def _mean(values: Floats, labels: np.ndarray, patients: np.ndarray, resamples: i
     def statistic(weights: Floats) -> dict[str, Floats]:
         return {"mean": weights @ values / weights.sum(axis=1)}
 
-    value, replicates = bootstrap(statistic, labels, patients, resamples, seed)
+    value, replicates = bootstrap(statistic, labels, patients, *resampling)
     return estimate(float(value["mean"]), replicates["mean"], patients)
 
 
 def _caption(kind: str, film: dict[str, Any]) -> str:
     return f"{kind}: {LABELS[film['label']]},\nprobability {probability_text(film['prob_pneumonia'], 2)}"
+
+
+def _measure(subject: Subject) -> Explanation | None:
+    films, test = subject.params.explain_films, subject.test
+    if not films:
+        return None
+    images = subject.data.images[test.row]
+    return explain_films(subject.classifier, images, test, subject.locked, films, subject.resampling)
+
+
+PROBE = Probe("explanation", "Where it looks", Path(__file__).with_suffix(".md.jinja"), _measure)

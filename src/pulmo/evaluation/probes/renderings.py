@@ -7,12 +7,76 @@ those of 224 px; sigmas grow with the size of the film.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 
+from pulmo.evaluation.probes.probe import Probe, Subject
+from pulmo.evaluation.probes.robustness import draw_films
+from pulmo.metrics.bootstrap import Resampling, bootstrap
+from pulmo.metrics.estimates import Estimate, estimate_auroc
+from pulmo.metrics.ranking import Floats, ranking
 from pulmo.model.augmentation import log_spectra, take_spectra
+from pulmo.model.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Renderings:
+    """AUROC of each rendering of validation by its name, and the mean of them all."""
+
+    each: dict[str, Estimate]
+    mean: Estimate
+
+    def add_to(self, content: dict[str, Any]) -> None:
+        """Stand with the other numbers of val."""
+        content["val"]["metrics"]["auroc_rendered"] = self.mean
+        content["val"]["renderings"] = self.each
+
+    def doubts(self) -> list[str]:
+        """None: no rendering is a test of its own."""
+        return []
+
+    def draw(self, folder: Path) -> None:
+        """There is no picture."""
+
+
+def measure_renderings(rendered: pd.DataFrame, resampling: Resampling) -> Renderings:
+    """From a table of `score_renderings`; patients are resampled jointly."""
+    tables = {str(name): table for name, table in rendered.groupby("rendering", sort=False)}
+    first = next(iter(tables.values()))
+    label, patient = first.label.to_numpy() == 1, first.patient.to_numpy()
+    ranked = {name: ranking(label, table.logit.to_numpy(dtype=float)) for name, table in tables.items()}
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        each = {name: rank(weights)["auroc"] for name, rank in ranked.items()}
+        return each | {"mean": np.mean(list(each.values()), axis=0)}
+
+    values, replicates = bootstrap(statistic, label, patient, *resampling)
+    each = {name: estimate_auroc(float(values[name]), replicates[name], label, patient) for name in values}
+    mean = each.pop("mean")
+    return Renderings(each, mean)
+
+
+def score_renderings(
+    classifier: Classifier, val: pd.DataFrame, images: np.ndarray, batch_size: int, films: int, seed: int
+) -> pd.DataFrame | None:
+    """A row (rendering, label, patient, logit) for every rendering of at most `films` films of `val` (row of `images`,
+    target), drawn with the class balance of all of them; None where no films are asked for. The decision may be locked
+    on them, so they are scored before the probes run."""
+    if not films:
+        return None
+    val = val.iloc[draw_films(val.target.to_numpy(), films, seed)]
+    plain, tables = np.ascontiguousarray(images[val.row]), []
+    for name, rendered in render_films(plain, val.target.to_numpy(), seed):
+        logits = classifier.score(rendered, batch_size)
+        about = {"rendering": name, "label": val.target, "patient": val.patient, "logit": logits.astype(float)}
+        tables.append(pd.DataFrame(about))
+    return pd.concat(tables, ignore_index=True)
 
 
 def render_films(images: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -62,3 +126,10 @@ def _crop(film: np.ndarray, wide: float, high: float) -> np.ndarray:
 def _to_gray(values: np.ndarray) -> np.ndarray:
     gray: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return gray
+
+
+def _measure(subject: Subject) -> Renderings | None:
+    return None if subject.rendered is None else measure_renderings(subject.rendered, subject.resampling)
+
+
+PROBE = Probe("renderings", "", Path(__file__).with_suffix(".md.jinja"), _measure)

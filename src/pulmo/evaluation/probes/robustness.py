@@ -6,19 +6,24 @@ of films that arrive inverted, as when software ignores the tag that says so.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from pulmo.metrics.bootstrap import bootstrap, check_films
+from pulmo.evaluation.probes.probe import Probe, Subject
+from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
 from pulmo.metrics.discrimination import rates
-from pulmo.metrics.estimates import estimate_auroc, estimate_proportion
-from pulmo.metrics.ranking import Floats, ranking
+from pulmo.metrics.estimates import Estimate, estimate_auroc, estimate_proportion
+from pulmo.metrics.ranking import Flags, Floats, ranking
+from pulmo.reporting.figures import draw_robustness
+from pulmo.reporting.plots import Level
 
+MANY_FLIPS = 0.1
 Change = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]  # one film (S, S), strength, its dice
 
 
@@ -32,62 +37,117 @@ class ImageChange:
     apply: Change
 
 
+@dataclass(frozen=True)
+class Severity:
+    """Results under one strength of a change; `flipped` is the share of decisions that it turns over."""
+
+    severity: int
+    level: float
+    auroc: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    flipped: Estimate
+    to_pneumonia: int  # films of it
+    to_normal: int
+
+
+@dataclass(frozen=True)
+class ChangeReport:
+    """Results under one kind of change."""
+
+    name: str
+    unit: str
+    severities: list[Severity]
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Results under every change of CHANGES."""
+
+    films: int
+    of: int  # films that they were drawn from
+    clean: dict[str, Estimate]  # auroc, sensitivity and specificity
+    changes: list[ChangeReport]
+    worst: str | None  # the change with the lowest AUROC at the middle severity; None where no AUROC is defined
+
+    shown: ClassVar = (2, 3, 5)  # severities in the card; the first is mild: few decisions should flip
+
+    def add_to(self, content: dict[str, Any]) -> None:
+        """The key `robustness`."""
+        content["robustness"] = asdict(self)
+
+    def doubts(self) -> list[str]:
+        """Decisions that a mild change flips."""
+        mild = {row.name: row.severities[self.shown[0] - 1].flipped["value"] for row in self.changes}
+        shaken = [f"{name} ({share:.0%})" for name, share in mild.items() if share > MANY_FLIPS]
+        return [f"Mild changes of the image flip many decisions: {', '.join(shaken)}."] if shaken else []
+
+    def draw(self, folder: Path) -> None:
+        """robustness.png: AUROC and flipped decisions by severity."""
+        changes = {row.name: [Level(at.level, at.auroc, at.flipped) for at in row.severities] for row in self.changes}
+        draw_robustness(folder / "robustness.png", changes, self.clean["auroc"])
+
+
 def measure_robustness(
     predict: Callable[[np.ndarray], np.ndarray],
+    call: Callable[[Floats], Flags],
     images: np.ndarray,
     labels: ArrayLike,
     groups: ArrayLike,
-    threshold: float,
-    films: int = 300,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Any]:
+    films: int,
+    resampling: Resampling,
+) -> Robustness:
     """AUROC, sensitivity, specificity and the share of flipped decisions under every change of CHANGES.
 
-    `predict` maps uint8 (N, S, S) to scores (N,) on the scale of `threshold`; `groups` are patients. At most `films` of
-    the images are used, drawn with the class balance of all of them. Returns, for JSON:
-    - films, and of: how many there were;
-    - clean: estimates of auroc, sensitivity and specificity;
-    - changes: rows {name, unit, severities}, each severity {level, auroc, sensitivity, specificity, flipped} of
-      estimates, with the number of films that flipped to_pneumonia and to_normal;
-    - worst: the change with the lowest AUROC at the middle severity; None where no AUROC is defined.
+    `predict` maps uint8 (N, S, S) to scores (N,), `call` those to decisions; `groups` are patients. At most `films` of
+    the images are used, drawn with the class balance of all of them.
     """
+    seed = resampling.seed
     label, _, patient = check_films(labels, np.zeros(len(images)), groups)
     chosen = draw_films(label, films, seed)
     label, patient, subset = label[chosen], patient[chosen], np.ascontiguousarray(images[chosen])
     clean = np.asarray(predict(subset), dtype=np.float64)
 
-    def measure(scores: Floats) -> dict[str, Any]:
-        called, before = scores >= threshold, clean >= threshold
-        flipped = called != before
-        ranked, decided = ranking(label, scores), rates(label, called)
+    def measure(severity: int, level: float, scores: Floats) -> Severity:
+        called = call(clean), call(scores)
+        return Severity(severity, level, *_compare(label, patient, scores, called, resampling))
 
-        def statistic(weights: Floats) -> dict[str, Floats]:
-            share = {"flipped": weights @ flipped / weights.sum(axis=1)}
-            return ranked(weights) | decided(weights) | share
-
-        values, replicates = bootstrap(statistic, label, patient, resamples, seed)
-        about = {"sensitivity": patient[label], "specificity": patient[~label], "flipped": patient}
-        shares = {n: estimate_proportion(float(values[n]), replicates[n], who) for n, who in about.items()}
-        counts = {"to_pneumonia": int((flipped & called).sum()), "to_normal": int((flipped & before).sum())}
-        return {"auroc": estimate_auroc(float(values["auroc"]), replicates["auroc"], label, patient)} | shares | counts
-
-    rows: list[dict[str, Any]] = []
+    rows: list[ChangeReport] = []
     for change in tqdm(CHANGES, desc="robustness", unit="change", disable=None):
-        severities = []
-        for severity, (level, scores) in enumerate(_scores(change, subset, clean, predict, seed), start=1):
-            severities.append({"severity": severity, "level": level} | measure(scores))
-        rows.append({"name": change.name, "unit": change.unit, "severities": severities})
-    middle = {row["name"]: row["severities"][2]["auroc"]["value"] for row in rows}
+        scored = enumerate(_scores(change, subset, clean, predict, seed), start=1)
+        severities = [measure(severity, level, scores) for severity, (level, scores) in scored]
+        rows.append(ChangeReport(change.name, change.unit, severities))
+    middle = {row.name: row.severities[2].auroc["value"] for row in rows}
     defined = {name: float(value) for name, value in middle.items() if value is not None}
-    untouched = measure(clean)
-    return {
-        "films": len(chosen),
-        "of": len(images),
-        "clean": {name: untouched[name] for name in ("auroc", "sensitivity", "specificity")},
-        "changes": rows,
-        "worst": min(defined, key=lambda name: defined[name]) if defined else None,
-    }
+    untouched = measure(0, 0, clean)
+    return Robustness(
+        films=len(chosen),
+        of=len(images),
+        clean={name: getattr(untouched, name) for name in ("auroc", "sensitivity", "specificity")},
+        changes=rows,
+        worst=min(defined, key=lambda name: defined[name]) if defined else None,
+    )
+
+
+def _compare(
+    label: Flags, patient: np.ndarray, scores: Floats, called: tuple[Flags, Flags], resampling: Resampling
+) -> tuple[Estimate, Estimate, Estimate, Estimate, int, int]:
+    """AUROC, sensitivity and specificity of the scores, the share of films `called` otherwise than before, and how many
+    of them to either side."""
+    before, after = called
+    flipped = after != before
+    ranked, decided = ranking(label, scores), rates(label, after)
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        share = {"flipped": weights @ flipped / weights.sum(axis=1)}
+        return ranked(weights) | decided(weights) | share
+
+    values, replicates = bootstrap(statistic, label, patient, *resampling)
+    about = {"sensitivity": patient[label], "specificity": patient[~label], "flipped": patient}
+    shares = {name: estimate_proportion(float(values[name]), replicates[name], who) for name, who in about.items()}
+    auroc = estimate_auroc(float(values["auroc"]), replicates["auroc"], label, patient)
+    to_pneumonia, to_normal = int((flipped & after).sum()), int((flipped & before).sum())
+    return auroc, shares["sensitivity"], shares["specificity"], shares["flipped"], to_pneumonia, to_normal
 
 
 def draw_films(labels: np.ndarray, films: int, seed: int) -> np.ndarray:
@@ -200,3 +260,21 @@ CHANGES = (
     ImageChange("resolution", "share of the pixels along a side", (0.75, 0.5, 0.35, 0.25, 0.15), _resolution),
     POLARITY,
 )
+
+
+def _measure(subject: Subject) -> Robustness | None:
+    films, test = subject.params.robustness_films, subject.test
+    if not films:
+        return None
+    return measure_robustness(
+        subject.predict,
+        subject.locked.call,
+        subject.data.images[test.row],
+        test.label,
+        test.patient,
+        films,
+        subject.resampling,
+    )
+
+
+PROBE = Probe("robustness", "Robustness", Path(__file__).with_suffix(".md.jinja"), _measure)

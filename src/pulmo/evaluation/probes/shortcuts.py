@@ -9,6 +9,8 @@ them, fitted on train, is scored on val and test beside the model. On test, a sh
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,10 +20,12 @@ from numpy.typing import ArrayLike
 from scipy import fft
 
 from pulmo.base.errors import UserError
+from pulmo.evaluation.probes.probe import Probe, Subject
 from pulmo.films.labels import LABELS
-from pulmo.metrics.bootstrap import bootstrap, check_films
-from pulmo.metrics.estimates import estimate, estimate_auroc, estimate_text
+from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
+from pulmo.metrics.estimates import Estimate, estimate, estimate_auroc, estimate_text
 from pulmo.metrics.ranking import Flags, Floats, ranking
+from pulmo.reporting.figures import draw_forest
 
 MARGIN = 0.03
 FALL = 0.1
@@ -30,64 +34,111 @@ BINS = 28
 _ALL = "all shortcuts"
 
 
+@dataclass(frozen=True)
+class Matched:
+    """The model among the pairs of films that a shortcut cannot tell apart, and how many of them there are."""
+
+    model: Estimate  # its AUROC over these pairs
+    shortcut: Estimate  # that of the shortcut over the same, near .5 where the matching works
+    fall: Estimate  # the model's AUROC over all pairs less that over these
+    pairs: int
+    normal: int  # films in them
+    pneumonia: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the ledger; without a number, and with a note, where the family is the same for every film."""
+
+    name: str
+    meaning: str
+    features: int
+    note: str
+    val: Estimate | None  # AUROC of the shortcut
+    test: Estimate | None
+    matched: Matched | None
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """The ledger of shortcuts beside the model."""
+
+    model: dict[str, float | None]  # its AUROC on val and test
+    caliper: float
+    families: list[Family]  # the last one is all of them together
+    strongest: str | None  # the family with the best AUROC on test
+    explains: str  # most, part or little
+    verdict: str  # a sentence that says so
+
+    def add_to(self, content: dict[str, Any]) -> None:
+        """The key `shortcuts`."""
+        content["shortcuts"] = asdict(self)
+
+    def doubts(self) -> list[str]:
+        """The verdict, unless shortcuts explain little."""
+        return [] if self.explains == "little" else [self.verdict]
+
+    def draw(self, folder: Path) -> None:
+        """shortcuts.png: each shortcut, and the model among films matched on it."""
+        names = ("AUROC of the shortcut", "of the model, films matched")
+        rows = [
+            (row.name, dict(zip(names, (row.test, row.matched.model), strict=True)))
+            for row in self.families
+            if row.test and row.matched
+        ]
+        if rows:
+            title = "Shortcuts on test (dashed: the model on all films)"
+            draw_forest(folder / "shortcuts.png", rows, dict.fromkeys(names, self.model["test"]), title)
+
+
 def measure_shortcuts(
     films: pd.DataFrame,
     splits: pd.DataFrame,
     index: pd.DataFrame,
     images: np.ndarray,
     predictions: pd.DataFrame,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Any]:
+    resampling: Resampling,
+) -> Shortcuts:
     """The ledger: `films`, `splits` and `index` as in data/*.csv, `images` uint8 (N, S, S), `predictions` with columns
-    path and logit for every film of val and test that has an image.
-
-    Returns, for JSON: model {val, test}: its AUROC; caliper; families: rows {name, meaning, features, note, val, test,
-    matched}, val and test being estimates of the AUROC and matched what `match_films` returns of test; the last row is
-    all families together, and one that is the same for every film has a note and None instead of numbers; strongest:
-    the family with the best AUROC on test; explains: most, part or little; verdict: a sentence that says so.
-    """
+    path and logit for every film of val and test that has an image."""
     table = splits.merge(films[["path", "width", "height", "mode", "bytes"]], on="path").merge(index, on="path")
     table = table.merge(predictions[["path", "logit"]], on="path", how="left")
-    label = (table["label"] == LABELS[1]).to_numpy()
-    parts = {name: (table["split"] == name).to_numpy() for name in ("train", "val", "test")}
-    if missing := table.path[~parts["train"] & table.logit.isna()].tolist():
+    if missing := table.path[(table["split"] != "train") & table.logit.isna()].tolist():
         raise UserError(f"the predictions lack {missing[0]}", "run `dvc repro evaluate` again")
-
-    def auroc(split: str, scores: Floats) -> dict[str, Any]:
-        part = parts[split]
-        return _auroc(label[part], scores[part], table.patient[part], resamples, seed)
-
-    logit = table.logit.to_numpy(dtype=float)
-    model = {split: auroc(split, logit)["value"] for split in ("val", "test")}
+    logit, train = table.logit.to_numpy(dtype=float), (table["split"] == "train").to_numpy()
+    model = {split: _auroc_of(split, table, logit, resampling)["value"] for split in ("val", "test")}
     features = {name: family(table, images) for name, (_, family) in FAMILIES.items()}
-    told = {name: columns for name, columns in features.items() if np.ptp(columns[parts["train"]], axis=0).any()}
-    features[_ALL] = np.hstack(list(told.values())) if told else np.zeros((len(table), 0))
-
+    varied = {name: columns for name, columns in features.items() if np.ptp(columns[train], axis=0).any()}
     rows = []
     for name, columns in features.items():
-        meaning = FAMILIES[name][0] if name in FAMILIES else ", ".join(told)
-        row: dict[str, Any] = {"name": name, "meaning": meaning, "features": columns.shape[1]}
-        if name not in told and not (name == _ALL and told):
-            rows.append(row | {"note": "the same for every film", "val": None, "test": None, "matched": None})
-            continue
-        shortcut = _fit(columns[parts["train"]], label[parts["train"]])(columns)
-        test = parts["test"]
-        matched = match_films(label[test], shortcut[test], logit[test], table.patient[test], resamples, seed)
-        rows.append(
-            row | {"note": "", "val": auroc("val", shortcut), "test": auroc("test", shortcut), "matched": matched}
-        )
-    return {"model": model, "caliper": CALIPER, "families": rows} | _judge(model["test"], rows)
+        about = (name, FAMILIES[name][0], columns.shape[1])
+        rows.append(_measure_family(about, varied.get(name), table, resampling))
+    together = np.hstack(list(varied.values())) if varied else None
+    about = (_ALL, ", ".join(varied), 0 if together is None else together.shape[1])
+    rows.append(_measure_family(about, together, table, resampling))
+    strongest, explains, verdict = _judge(model["test"], rows)
+    return Shortcuts(model, CALIPER, rows, strongest, explains, verdict)
+
+
+def _measure_family(
+    about: tuple[str, str, int], columns: Floats | None, table: pd.DataFrame, resampling: Resampling
+) -> Family:
+    """A row of the ledger about (name, meaning, features); `columns` is None where all films are alike."""
+    if columns is None:
+        return Family(*about, "the same for every film", None, None, None)
+    train, test = ((table["split"] == split).to_numpy() for split in ("train", "test"))
+    label, logit = (table["label"] == LABELS[1]).to_numpy(), table.logit.to_numpy(dtype=float)
+    shortcut = _fit(columns[train], label[train])(columns)
+    val = _auroc_of("val", table, shortcut, resampling)
+    matched = match_films(label[test], shortcut[test], logit[test], table.patient[test], resampling)
+    return Family(*about, "", val, _auroc_of("test", table, shortcut, resampling), matched)
 
 
 def match_films(
-    labels: ArrayLike, shortcut: ArrayLike, model: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
-) -> dict[str, Any]:
+    labels: ArrayLike, shortcut: ArrayLike, model: ArrayLike, groups: ArrayLike, resampling: Resampling
+) -> Matched:
     """The model's AUROC over the pairs of one PNEUMONIA and one NORMAL film whose shortcut log-odds differ by at most
     CALIPER standard deviations.
-
-    Returns estimates of `model`, of `shortcut` over the same pairs (near .5 where the matching works) and of `fall`
-    (the model's AUROC over all pairs less that over these), and the counts pairs, normal and pneumonia (films in them).
     """
     label, score, patient = check_films(labels, model, groups)
     hint = check_films(labels, shortcut, groups)[1]
@@ -106,12 +157,16 @@ def match_films(
             values = {name: ((first @ won) * second).sum(axis=1) / pairs for name, won in wins.items()}
         return values | {"fall": whole(weights)["auroc"] - values["model"]}
 
-    values, replicates = bootstrap(statistic, label, patient, resamples, seed)
+    values, replicates = bootstrap(statistic, label, patient, *resampling)
     taking_part = np.zeros(len(label), dtype=bool)
     taking_part[label], taking_part[~label] = near.any(axis=1), near.any(axis=0)
     estimates = {name: estimate(float(values[name]), replicates[name], patient[taking_part]) for name in values}
-    counts = {"normal": int((taking_part & ~label).sum()), "pneumonia": int((taking_part & label).sum())}
-    return estimates | {"pairs": int(near.sum())} | counts
+    return Matched(
+        **estimates,
+        pairs=int(near.sum()),
+        normal=int((taking_part & ~label).sum()),
+        pneumonia=int((taking_part & label).sum()),
+    )
 
 
 def power_spectrum(images: np.ndarray) -> Floats:
@@ -195,9 +250,11 @@ def _fit(columns: Floats, label: Flags) -> Callable[[Floats], Floats]:
     return lambda values: np.asarray(fitted.decision_function(values), dtype=np.float64)
 
 
-def _auroc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, resamples: int, seed: int) -> dict[str, Any]:
-    label, score, patient = check_films(labels, scores, groups)
-    values, replicates = bootstrap(ranking(label, score), label, patient, resamples, seed)
+def _auroc_of(split: str, table: pd.DataFrame, scores: Floats, resampling: Resampling) -> Estimate:
+    part = (table["split"] == split).to_numpy()
+    labels = (table["label"] == LABELS[1]).to_numpy()[part]
+    label, score, patient = check_films(labels, scores[part], table.patient[part])
+    values, replicates = bootstrap(ranking(label, score), label, patient, *resampling)
     return estimate_auroc(float(values["auroc"]), replicates["auroc"], label, patient)
 
 
@@ -205,22 +262,16 @@ def _win(difference: Floats) -> Floats:
     return (np.sign(difference) + 1) / 2
 
 
-def _judge(model: float | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    judged = [row for row in rows if row["test"] and row["test"]["value"] is not None]
+def _judge(model: float | None, rows: list[Family]) -> tuple[str | None, str, str]:
+    """The strongest family, how much shortcuts explain, and the verdict."""
+    judged = [row for row in rows if row.test and row.test["value"] is not None]
     if not judged or model is None:
-        verdict = "Nothing to compare: no feature without anatomy differs between the films."
-        return {"strongest": None, "explains": "little", "verdict": verdict}
-    strongest = max(judged, key=lambda row: float(row["test"]["value"]))
-    falls = {row["name"]: row["matched"]["fall"] for row in judged if row["matched"]["fall"]["value"] is not None}
-    close = [row["name"] for row in judged if row["test"]["value"] >= model - MARGIN]
+        return None, "little", "Nothing to compare: no feature without anatomy differs between the films."
+    strongest = max(judged, key=_test_auroc)
+    falls = {row.name: row.matched.fall for row in judged if row.matched and row.matched.fall["value"] is not None}
+    close = [row.name for row in judged if _test_auroc(row) >= model - MARGIN]
     deep = [name for name, fall in falls.items() if fall["value"] > FALL]
     real = [name for name, fall in falls.items() if fall["low"] is not None and fall["low"] > 0]
-    facts = f"on test the AUROC is {strongest['test']['value']:.3f} by {strongest['name']}, without any anatomy, "
-    facts += f"and {model:.3f} by the model"
-    within = min((row for row in judged if row["name"] in falls), key=_matched_auroc, default=None)
-    if within:
-        facts += f"; among {within['matched']['pairs']:,} pairs of films that {within['name']} cannot tell apart, "
-        facts += f"the model reaches {estimate_text(within['matched']['model'])}"
     reasons = [f"{', '.join(close)} within {MARGIN} of the model"] if close else []
     reasons += [f"the model falls by more than {FALL} among films matched on {', '.join(deep)}"] if deep else []
     if reasons:
@@ -229,8 +280,23 @@ def _judge(model: float | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
         explains, start = "part", f"Shortcuts explain part of this result ({', '.join(real)})"
     else:
         explains, start = "little", "No shortcut that was tried explains this result"
-    return {"strongest": strongest["name"], "explains": explains, "verdict": f"{start}: {facts}."}
+    facts = f"on test the AUROC is {_test_auroc(strongest):.3f} by {strongest.name}, without any anatomy, "
+    facts += f"and {model:.3f} by the model"
+    matched = [(row.name, row.matched) for row in judged if row.matched and row.name in falls]
+    if matched:
+        name, pairs = min(matched, key=lambda row: float(row[1].model["value"]))
+        facts += f"; among {pairs.pairs:,} pairs of films that {name} cannot tell apart, "
+        facts += f"the model reaches {estimate_text(pairs.model)}"
+    return strongest.name, explains, f"{start}: {facts}."
 
 
-def _matched_auroc(row: dict[str, Any]) -> float:
-    return float(row["matched"]["model"]["value"])
+def _test_auroc(row: Family) -> float:
+    return float(row.test["value"]) if row.test else float("nan")
+
+
+def _measure(subject: Subject) -> Shortcuts:
+    data = subject.data
+    return measure_shortcuts(data.films, data.splits, data.index, data.images, subject.predictions, subject.resampling)
+
+
+PROBE = Probe("shortcuts", "Shortcuts", Path(__file__).with_suffix(".md.jinja"), _measure)

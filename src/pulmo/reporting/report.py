@@ -1,0 +1,116 @@
+"""The report of an evaluation, typed. Its JSON is reports/evaluation.json, which promotion and comparison read too."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pulmo.metrics.calibration import Calibration
+from pulmo.metrics.curves import Curve, RiskCoverage
+from pulmo.metrics.estimates import Estimate
+from pulmo.metrics.locked import Locked
+from pulmo.metrics.subgroups import Subgroup
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves of one set of films; the first two are None where it holds one class only."""
+
+    roc: Curve | None
+    precision_recall: Curve | None
+    prevalence: Curve
+    decision: Curve
+    risk_coverage: RiskCoverage
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Everything about one set of films (val, test or films from elsewhere) under the locked decision."""
+
+    films: int
+    patients: int
+    pneumonia: int
+    prevalence: float
+    confusion: dict[str, int]  # tp, fp, fn, tn
+    metrics: dict[str, Estimate]  # by name of METRICS; the baseline of auprc is the prevalence
+    calibration: Calibration
+    curves: Curves
+    selective: dict[str, Estimate]  # coverage, error, sensitivity, specificity outside the abstention band
+    subgroups: list[Subgroup]
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of evaluation.json about this set."""
+        return asdict(self)
+
+
+class Finding(Protocol):
+    """The result of a probe: numbers for the report, doubts and a section for the model card, and pictures."""
+
+    def add_to(self, content: dict[str, Any]) -> None:
+        """Put the numbers where they belong in the content of evaluation.json."""
+
+    def doubts(self) -> list[str]:
+        """One sentence for each thing that speaks against the model."""
+
+    def draw(self, folder: Path) -> None:
+        """Draw its pictures into `folder`, where it has any."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """The place of a probe in the model card."""
+
+    name: str
+    title: str  # empty: a paragraph among the results instead of a section of its own
+    template: Path  # Jinja, in which `part` is the finding
+    finding: Finding | None  # None where it was not measured
+
+
+@dataclass(frozen=True)
+class Known:
+    """How many of some films the model was made with, by split (None where the package does not tell), and the same as
+    one line."""
+
+    films: dict[str, int] | None
+    text: str
+
+
+@dataclass(frozen=True)
+class ExternalReport:
+    """The report on films from elsewhere."""
+
+    split: SplitReport
+    known: Known
+    change: dict[str, Estimate]  # each metric less that on the model's own test films; empty where it has none
+
+    def to_json(self) -> dict[str, Any]:
+        """The part `external` of the evaluation.json about them."""
+        return self.split.to_json() | {"known": asdict(self.known), "change": self.change}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole evaluation: the decision, both splits, and what the probes found."""
+
+    locked: Locked
+    val: SplitReport
+    test: SplitReport
+    gap: dict[str, Estimate]  # sensitivity and specificity, test less val
+    sections: Sequence[Section] = ()
+
+    @property
+    def findings(self) -> dict[str, Finding]:
+        """What was measured, by the name of the probe."""
+        return {section.name: section.finding for section in self.sections if section.finding is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of evaluation.json."""
+        content: dict[str, Any] = {
+            "locked": self.locked.to_json(),
+            "val": self.val.to_json(),
+            "test": self.test.to_json(),
+            "gap": self.gap,
+        }
+        for finding in self.findings.values():
+            finding.add_to(content)
+        return content
