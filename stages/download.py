@@ -4,6 +4,7 @@ from pulmo.base import paths
 from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
+from pulmo.films.table import KNOWN_PATIENT
 from pulmo.images.manifest import describe_films
 from pulmo.sources import fetch_source
 
@@ -20,7 +21,8 @@ def main() -> None:
         films = describe_films(raw, listed)
     write_json(paths.SOURCE, provenance)
     write_csv(paths.FILMS, films)
-    print(f"{len(films)} films of {films.patient.nunique()} patients from {params.source}  ->  {paths.FILMS}")
+    patients = films.patient[films.patient_from.isin(KNOWN_PATIENT)].nunique()
+    print(f"{len(films)} films of {patients} known patients from {params.source}  ->  {paths.FILMS}")
     print(films.groupby(["source_split", "subtype"]).size().unstack(fill_value=0).to_string())
 
 

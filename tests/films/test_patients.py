@@ -85,6 +85,22 @@ def test_a_study_groups_its_films_and_takes_the_patient_that_one_of_them_names()
     assert tell(*films) == [("study-1", "study"), ("study-1", "study"), ("dicom-1", "dicom"), ("dicom-1", "dicom")]
 
 
+def test_what_the_csv_says_of_one_film_holds_for_the_others_of_its_patient_id_and_study():
+    films = [
+        Evidence("a", csv="Miller", dicom="9"),
+        Evidence("b", dicom="9", study="1.2"),
+        Evidence("c", study="1.2"),
+        Evidence("d", dicom="8"),
+    ]
+    assert tell(*films) == [("csv-1", "csv")] * 3 + [("dicom-2", "dicom")]
+
+
+def test_a_study_outweighs_the_names_that_viewers_give():
+    films = [Evidence("NORMAL/IM-0001-0001.dcm", study="1.2"), Evidence("NORMAL/IM-0002-0001.dcm", study="1.2")]
+    assert tell(*films) == [("study-1", "study")] * 2
+    assert tell(Evidence("NORMAL/IM-0001-0001.jpeg")) == [("IM-1", "name")]
+
+
 def test_a_patient_id_outweighs_a_published_name_and_the_csv_both():
     assert tell(Evidence("00000013_005.png", "", "9")) == [("dicom-1", "dicom")]
     assert tell(Evidence("00000013_005.png", "x", "9")) == [("csv-1", "csv")]

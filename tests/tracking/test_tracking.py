@@ -343,3 +343,11 @@ def test_git_state_ignores_what_dvc_rewrites(tmp_path):
     assert not dirty
     (tmp_path / "code.py").write_text("2")
     assert git_state(tmp_path)[1]
+
+
+def test_params_named_after_labels_of_others_are_kept(root):
+    store = open_store(root)
+    run_id = store.create_run("labels", {})
+    store.log_params(run_id, {"data.folder.label_values.Opacity (left)|both//x": "PNEUMONIA", "train.lr": 0.1})
+    logged = store.client.get_run(run_id).data.params
+    assert logged == {"data.folder.label_values.Opacity _left__both/x": "PNEUMONIA", "train.lr": "0.1"}

@@ -4,11 +4,11 @@ Keys made from identifiers are numbers in the order of the films, so that the fi
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pulmo.films.names import read_name, read_published, strip_layout
-from pulmo.films.table import UNKNOWN_PATIENT
+from pulmo.films.table import KNOWN_PATIENT
 
 FEWEST = 10  # identifiers of fewer films may well be of one patient
 
@@ -26,9 +26,9 @@ class Evidence:
 def tell_patients(films: Sequence[Evidence]) -> tuple[list[tuple[str, str]], list[str]]:
     """The patient key of each film and who tells it (films.table.Film.patient_from), and what a user should know.
 
-    In falling order: the CSV, a name of Kermany's pneumonias, PatientID, a name of another published set, a name of
-    Kermany's normals (which viewers give to exports as well), the patient of another film of the study, the study.
-    A film of which nobody tells anything is its own patient.
+    In falling order: the CSV, a name of Kermany's pneumonias, PatientID, a name of another published set, the study, a
+    name of Kermany's normals (which viewers give to exports as well). Films of one PatientID or study share what is
+    known of one of them. A film of which nobody tells anything is its own patient.
     """
     csv, csv_notes = _trusted([film.csv for film in films], "value of the column patient")
     dicom, dicom_notes = _trusted([film.dicom for film in films], "PatientID")
@@ -36,14 +36,18 @@ def tell_patients(films: Sequence[Evidence]) -> tuple[list[tuple[str, str]], lis
     numbers = _Numbers()
     trusted = [Evidence(film.path, *identifiers) for film, *identifiers in zip(films, csv, dicom, study, strict=True)]
     tellers = [_tell(film, numbers) for film in trusted]
-    known = {
-        film.study: teller for film, teller in zip(trusted, tellers, strict=True) if teller[1] not in UNKNOWN_PATIENT
-    }
-    patients = [
-        known.get(film.study, teller) if film.study and teller[1] == "study" else teller
-        for film, teller in zip(trusted, tellers, strict=True)
-    ]
-    return patients, csv_notes + dicom_notes + study_notes
+    # What the CSV says of one film of a PatientID or study holds for its other films.
+    tellers = _adopt([film.dicom for film in trusted], tellers, from_=("csv",), to=("dicom",))
+    tellers = _adopt([film.study for film in trusted], tellers, from_=KNOWN_PATIENT, to=("study",))
+    return tellers, csv_notes + dicom_notes + study_notes
+
+
+def _adopt(
+    links: Sequence[str], tellers: Sequence[tuple[str, str]], from_: Collection[str], to: Collection[str]
+) -> list[tuple[str, str]]:
+    """The patients, those told by `to` replaced by what `from_` tells of a film with the same link, if there is one."""
+    known = {link: teller for link, teller in zip(links, tellers, strict=True) if link and teller[1] in from_}
+    return [known.get(link, teller) if teller[1] in to else teller for link, teller in zip(links, tellers, strict=True)]
 
 
 def _tell(film: Evidence, numbers: "_Numbers") -> tuple[str, str]:
@@ -57,10 +61,10 @@ def _tell(film: Evidence, numbers: "_Numbers") -> tuple[str, str]:
     published, teller = read_published(film.path)
     if teller == "published":
         return published, teller
-    if kind == "normal":
-        return "/".join([*strip_layout(film.path), key]), "name"
     if film.study:
         return numbers.key("study", film.study), "study"
+    if kind == "normal":
+        return "/".join([*strip_layout(film.path), key]), "name"
     return (published, teller) if teller else (key, "")
 
 

@@ -10,8 +10,9 @@ from pulmo.base.errors import UserError
 from pulmo.films.labels import LABELS, SPLITS, SUBTYPES
 
 # Who can tell a patient. A study may be one of several of its patient; of the last, the film is its own patient.
-PATIENT_FROM = ("csv", "name", "published", "dicom", "study", "")
+KNOWN_PATIENT = ("csv", "name", "published", "dicom")
 UNKNOWN_PATIENT = ("study", "")
+PATIENT_FROM = KNOWN_PATIENT + UNKNOWN_PATIENT
 SPLIT_COLUMNS = ("path", "split", "label", "subtype", "patient")  # of data/splits.csv
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import posixpath
 import re
 import shlex
 import socket
@@ -64,9 +65,10 @@ class Store:
         return str(self.client.create_run(self.experiment, start, texts, name).info.run_id)
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """The params of a run, by their flat names."""
+        """The params of a run, by their flat names, in which MLflow takes no brackets and the like."""
         entity = load_mlflow().entities.Param
-        self.client.log_batch(run_id, params=[entity(key, str(value)) for key, value in params.items()])
+        names = {key: posixpath.normpath(re.sub(r"[^\w. :/-]", "_", key)) for key in params}
+        self.client.log_batch(run_id, params=[entity(names[key], str(value)) for key, value in params.items()])
 
 
 def has_store(root: Path) -> bool:
