@@ -1,8 +1,10 @@
 """Films as people have them: odd names, masks beside them, other archives, and the CSVs of published sets."""
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,9 +180,29 @@ def test_names_in_legacy_encodings_match_the_csv(tmp_path, encoding, names):
     }
 
 
+def test_names_of_a_tar_in_a_legacy_encoding_match_the_csv(tmp_path):
+    archive = tmp_path / "films.tar.gz"
+    with tarfile.open(archive, "w:gz", encoding="cp932", format=tarfile.GNU_FORMAT) as opened:
+        for number, name in enumerate(("x/胸部表.png", "x/肺炎ソ.png")):
+            info = tarfile.TarInfo(name)
+            info.size = len(hubs.jpeg(number))
+            opened.addfile(info, io.BytesIO(hubs.jpeg(number)))
+    labels = "path,label\nx/胸部表.png,NORMAL\nx/肺炎ソ.png,PNEUMONIA\n"
+    assert {film[0] for film in fetched(tmp_path, archive, labels)} == {"x/胸部表.png", "x/肺炎ソ.png"}
+    assert "has a backslash" in refused(archive, tmp_path / "again")
+
+
 def test_backslashes_in_a_zip_are_folders(tmp_path):
     archive = legacy_zip(tmp_path / "films.zip", [b"x\\NORMAL\\a.jpeg", b"x\\PNEUMONIA\\b.jpeg"])
     assert fetched(tmp_path, archive) == {("NORMAL/a.jpeg", "NORMAL", ""), ("PNEUMONIA/b.jpeg", "PNEUMONIA", "")}
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "gbk"])
+def test_half_a_letter_is_no_folder(tmp_path, encoding):
+    name = {"cp932": "表", "gbk": "淺"}[encoding].encode(encoding)
+    assert name.endswith(b"\\")
+    archive = legacy_zip(tmp_path / "films.zip", [b"NORMAL/" + name + b".png", b"PNEUMONIA/1.png"])
+    assert "has a backslash" in refused(archive, tmp_path / "raw")
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path):

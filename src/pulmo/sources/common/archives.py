@@ -82,6 +82,7 @@ class _Member:
     is_folder: bool
     problem: tuple[str, str] | None  # why it is refused, and the hint
     open: Callable[[], IO[bytes] | None]
+    is_guessed: bool = False  # the name, for nothing tells its encoding
 
 
 def is_archive(path: Path) -> bool:
@@ -174,7 +175,7 @@ def _files(archive: Path, encoding: str) -> Iterator[_Member]:
     seen: set[str] = set()
     total = 0
     for count, member in enumerate(_members(archive, encoding), 1):
-        written = member.name.replace("\\", "/")  # Windows' own tools write its separator
+        written = member.name if encoding == _AS_BYTES else _with_slashes(member)
         name = str(PurePosixPath(written))
         problem = ("would leave the target folder", _RENAME) if leaves_folder(written) else member.problem
         if problem:
@@ -198,6 +199,17 @@ def _members(archive: Path, encoding: str) -> Iterator[_Member]:
     return _zip_members(archive, encoding)
 
 
+def _with_slashes(member: _Member) -> str:
+    """The name with slashes for backslashes, the separator of Windows' own tools.
+
+    In a name of unknown encoding a backslash may be half of the letter before it (as in Shift JIS and GBK): behind what
+    is no ASCII it stays, and the name is refused.
+    """
+    if member.is_guessed:
+        return re.sub(r"(?<![^\x00-\x7f])\\", "/", member.name)
+    return member.name.replace("\\", "/")
+
+
 def _zip_members(archive: Path, encoding: str) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
@@ -208,24 +220,24 @@ def _zip_members(archive: Path, encoding: str) -> Iterator[_Member]:
                 problem = ("is encrypted", "pack it again without a password")
             elif info.compress_type not in _ZIP_METHODS:
                 problem = (f"is compressed by method {info.compress_type}, which cannot be read", "pack it again")
-            name = _zip_name(info, encoding)
-            yield _Member(name, info.file_size, info.is_dir(), problem, partial(opened.open, info))
+            name, guessed = _zip_name(info, encoding)
+            yield _Member(name, info.file_size, info.is_dir(), problem, partial(opened.open, info), guessed)
 
 
-def _zip_name(info: zipfile.ZipInfo, encoding: str) -> str:
-    """The name of a member, whose bytes zipfile reads as code page 437 unless they are declared to be UTF-8."""
+def _zip_name(info: zipfile.ZipInfo, encoding: str) -> tuple[str, bool]:
+    """The name of a member and whether its encoding is a guess: zipfile reads what is not declared as code page 437."""
     if info.flag_bits & _UTF8_NAME or info.filename.isascii():
-        return info.filename
+        return info.filename, False
     try:
         written = info.filename.encode("cp437")
     except UnicodeEncodeError:  # a later zipfile has read the extra field itself
-        return info.filename
+        return info.filename, False
     declared = _unicode_path(info.extra, written)
     for candidate in filter(None, ("utf-8" if declared else "", encoding, "utf-8")):
         with suppress(UnicodeDecodeError):
             errors = "surrogateescape" if candidate == _AS_BYTES else "strict"
-            return (declared or written).decode("utf-8" if candidate == _AS_BYTES else candidate, errors)
-    return info.filename
+            return (declared or written).decode("utf-8" if candidate == _AS_BYTES else candidate, errors), False
+    return info.filename, True
 
 
 def _unicode_path(extra: bytes, written: bytes) -> bytes:
@@ -246,17 +258,24 @@ def _tar_members(
         with tarfile.open(fileobj=metered, mode="r:", encoding="utf-8") as opened:
             for info in opened:
                 problem = None if info.isdir() or (info.isreg() and not info.issparse()) else _LINK
-                name = info.name
-                if encoding not in ("", _AS_BYTES) and not name.isascii():
-                    with suppress(UnicodeDecodeError):
-                        name = name.encode("utf-8", "surrogateescape").decode(encoding)
-                yield _Member(name, info.size, info.isdir(), problem, partial(opened.extractfile, info))
+                name, guessed = _tar_name(info.name, encoding)
+                yield _Member(name, info.size, info.isdir(), problem, partial(opened.extractfile, info), guessed)
             # tarfile takes a cut or garbled header for the end; the true end is a block of zeros.
             metered.seek(opened.offset)
             if metered.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise ArchiveError(f"{archive} is damaged or cut short", "copy or download it again")
             while metered.read(1 << 20):  # to the end, where the checksum of the compressed stream is
                 pass
+
+
+def _tar_name(name: str, encoding: str) -> tuple[str, bool]:
+    """The name of a member, read as UTF-8 so far, and whether its encoding is not known."""
+    if not any("\ud800" <= character <= "\udfff" for character in name):
+        return name, False
+    if encoding not in ("", _AS_BYTES):
+        with suppress(UnicodeDecodeError):
+            return name.encode("utf-8", "surrogateescape").decode(encoding), False
+    return name, True
 
 
 class _Metered(io.RawIOBase):
