@@ -34,6 +34,8 @@ def main() -> None:
             f"warning: {unknown} of {len(splits)} films tell no patient, so one may stand on two sides; name patients "
             "in the column patient of a CSV (data.folder.labels)"
         )
+    if blind := leakage["films_not_compared"]:
+        print(f"warning: {blind} films could not be compared, because they cannot be decoded")
     print(f"{leakage_text(leakage)}  ->  {paths.SPLITS}, {paths.LEAKAGE}")
 
 

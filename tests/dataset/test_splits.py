@@ -211,3 +211,13 @@ def test_bad_input_is_one_clear_line(change, arguments, message):
     assert re.search(message, f"{caught.value.message}; {caught.value.hint}")
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_films_without_a_hash_are_counted_and_warned_of(tmp_path, capsys):
+    films = table()
+    films.loc[:3, "pixel_sha256"] = ""
+    assert describe_leakage(films, split_films(films))["films_not_compared"] == 4
+    write_params(tmp_path)
+    write_csv(tmp_path / "data/films.csv", films.assign(patient_from="csv"))
+    run_stage("split", tmp_path)
+    assert "warning: 4 films could not be compared" in capsys.readouterr().out

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless
 from pulmo.images import guard
 from pulmo.images.decode import decode_film, decode_gray
 from pulmo.images.film import ImageError
+from pulmo.images.limits import hold_pixels
 
 FOREIGN = dicom(TWELVE, **TWELVE_BITS)
 
@@ -186,3 +188,30 @@ def test_jpeg_in_dicom_keeps_its_colours() -> None:
     for jpeg, mode in ((plain, "YBR_FULL_422"), (raw, "RGB")):
         decoded = decode_gray(dicom(colour, JPEGBaseline8Bit, jpeg, PhotometricInterpretation=mode))
         assert np.abs(decoded - luma).mean() < 2
+
+
+@pytest.mark.parametrize(("pixels", "together"), [(20_000_000, 1), (1_000_000, 3)])
+def test_pixels_in_flight_are_bounded(pixels: int, together: int) -> None:
+    count, most = 0, 0
+
+    def hold() -> None:
+        nonlocal count, most
+        with hold_pixels(pixels):
+            count += 1
+            most = max(most, count)
+            time.sleep(0.3)
+            count -= 1
+
+    threads = [threading.Thread(target=hold) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == together
+
+
+def test_deep_colour_is_foreign(one_worker: psutil.Process) -> None:
+    done, content = cv2.imencode(".png", np.stack([TWELVE] * 3, 2))
+    assert done
+    np.testing.assert_array_equal(decode_gray(content.tobytes()), decode_gray(encode(Image.fromarray(TWELVE), "PNG")))
+    assert workers() == [one_worker]

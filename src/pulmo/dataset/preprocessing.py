@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -26,6 +27,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.process import usable_cores
 from pulmo.images.decode import read_film
 from pulmo.images.film import FittedFilm, ImageError
+from pulmo.images.limits import share_gate
 
 CHUNK = 8  # films per task: 20 ms of decoding, 400 kB of result at 224 pixels
 FILMS_PER_WORKER = 128  # with fewer films another process takes longer to start than it saves
@@ -133,7 +135,7 @@ def _decode_films(raw: Path, paths: list[str], size: int, fit: str, workers: int
             yield _read_chunk(chunk, size, fit)
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads, and differs between systems
-    with ProcessPoolExecutor(processes, context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=partial(_start_worker, context.Lock())) as pool:
         pending: deque[Future[list[FittedFilm | str]]] = deque()
         try:
             for chunk in chunks:
@@ -157,7 +159,8 @@ def _read_chunk(files: list[Path], size: int, fit: str) -> list[FittedFilm | str
     return results
 
 
-def _start_worker() -> None:
+def _start_worker(gate: AbstractContextManager[Any]) -> None:
+    share_gate(gate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -120,6 +120,7 @@ def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) 
             for name, part in table.groupby("split")
         },
         "films_unused": len(films) - len(table),
+        "films_not_compared": len(table) - len(hashed),
         "patients_known": int(table.patient[~unknown].nunique()),
         "films_of_unknown_patients": int(unknown.sum()),
         "image_level_split_would_leak": {

@@ -10,6 +10,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES, PLANAR_CONFIGURATIO
 from pulmo.images.film import ImageError
 from pulmo.images.gray import stretch, to_luma
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_BITS, _PNG_KIND = 24, 25  # where a PNG's header says its depth and kind
 _PNG_GRAY = 0
 _PREMULTIPLIED = 1
@@ -21,7 +22,14 @@ def is_deep_colour(content: bytes, image: Image.Image) -> bool:
     if isinstance(image, TiffImageFile):
         bits = image.tag_v2.get(BITSPERSAMPLE) or ()
         return len(bits) > 1 and set(bits) == {16}
-    return image.format == "PNG" and content[_PNG_BITS] == 16 and content[_PNG_KIND] != _PNG_GRAY
+    return is_deep_png(content)
+
+
+def is_deep_png(content: bytes) -> bool:
+    """True for a PNG of 16 bits a channel that is not gray alone."""
+    if not content.startswith(_PNG) or len(content) <= _PNG_KIND:
+        return False
+    return content[_PNG_BITS] == 16 and content[_PNG_KIND] != _PNG_GRAY
 
 
 def read_deep_colour(content: bytes, image: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ from pulmo.images.film import DecodedFilm, FittedFilm, Gray, ImageError, check_p
 from pulmo.images.gray import fit_picture, stretch
 from pulmo.images.guard import decode_guarded, is_foreign
 from pulmo.images.header import find_header
-from pulmo.images.limits import MemoryShortage
+from pulmo.images.limits import MemoryShortage, hold_pixels
 
 JPEG_MARGIN = 1.5  # a JPEG decoded at half size keeps at least so many pixels per pixel of the target, each way
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -95,7 +95,9 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
             # libjpeg takes any bytes that follow for the rest of the film
             if not content.endswith(_JPEG_END) and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
                 raise ImageError("the JPEG is truncated: its end marker is missing", "copy the film again")
-            if (scans := content.count(_JPEG_SCAN)) * width * height > _SCANNED:
+            # counting takes a twentieth of decoding, and what is gray and not progressive has one scan
+            many = "progressive" in image.info or mode != "L"
+            if many and (scans := content.count(_JPEG_SCAN)) * width * height > _SCANNED:
                 raise ImageError(f"the JPEG has {scans} scans, far more than a film needs", "store the film anew")
             # a quarter or an eighth would be faster still, but moves some films by more than one gray level
             shrink = 2 if size_hint and min(width, height) >= 2 * JPEG_MARGIN * size_hint else 1
@@ -104,20 +106,26 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
             raise ImageError(f"holds {pages} pages", "store one film per file")
         if len(image.info.get("exif", b"")) > _EXIF:
             del image.info["exif"]
-        if image.format == "PNG":
-            # decoding ignores the checksums, verifying ignores the pixels
-            Image.open(io.BytesIO(content)).verify()
-        # Pillow turns a TIFF whose zero is white the right way round, but not when it is deeper than 8 bits
-        inverted = (
-            mode in _DEEP_MODES
-            and isinstance(image, TiffImageFile)
-            and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
-        )
-        if is_deep_colour(content, image):
-            return DecodedFilm(read_deep_colour(content, image), width, height, mode)
-        ImageOps.exif_transpose(image, in_place=True)
-        gray = _to_gray(image)
-        return DecodedFilm(ImageChops.invert(gray) if inverted else gray, width, height, mode)
+        with hold_pixels(width * height):
+            return DecodedFilm(_show_picture(content, image), width, height, mode)
+
+
+def _show_picture(content: bytes, image: Image.Image) -> Image.Image:
+    """An opened picture in gray, upright."""
+    if image.format == "PNG":
+        # decoding ignores the checksums, verifying ignores the pixels
+        Image.open(io.BytesIO(content)).verify()
+    # Pillow turns a TIFF whose zero is white the right way round, but not when it is deeper than 8 bits
+    inverted = (
+        image.mode in _DEEP_MODES
+        and isinstance(image, TiffImageFile)
+        and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
+    )
+    if is_deep_colour(content, image):
+        return read_deep_colour(content, image)
+    ImageOps.exif_transpose(image, in_place=True)
+    gray = _to_gray(image)
+    return ImageChops.invert(gray) if inverted else gray
 
 
 def _count_pages(image: Image.Image) -> int:

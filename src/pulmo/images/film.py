@@ -14,7 +14,7 @@ MAX_PIXELS = 64_000_000  # four times the largest X-ray detectors
 # A picture spreads its gray levels; the outermost half percent at each end may be markers and dead pixels.
 _FLAT_SPAN = 8
 _OUTER = 0.005
-_SAMPLE = 128  # pixels each way that are looked at first, because counting all of them takes a fifth of decoding
+_SAMPLE = 64  # pixels each way that are looked at first, because counting all of them takes a fifth of decoding
 
 
 class ImageError(UserError):

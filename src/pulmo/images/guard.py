@@ -17,12 +17,14 @@ from typing import IO
 
 from PIL import Image
 
+from pulmo.images.colour import is_deep_png
 from pulmo.images.film import DecodedFilm, ImageError
 from pulmo.images.header import find_header
-from pulmo.images.limits import MemoryShortage
+from pulmo.images.limits import MemoryShortage, hold_pixels
 
 _TIFF, _RIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"RIFF"
 _HEAD = 4096
+_BYTES = 2  # of most DICOM pixels; how many there are is not known before the worker has read the header
 _SIZE = struct.Struct("<Q")
 # What the system ends a process with that took too long, and what it ends any with when memory runs out
 _TOO_LONG, _OUT_OF_MEMORY = signal.SIGPROF, signal.SIGKILL
@@ -35,8 +37,8 @@ _idle: list["Worker"] = []
 
 
 def is_foreign(content: bytes) -> bool:
-    """True where a film is decoded in a process of its own: TIFF, WebP and DICOM."""
-    return content.startswith((*_TIFF, _RIFF)) or find_header(content) is not None
+    """True where a film is decoded in a process of its own: TIFF, WebP, DICOM and PNG in deep colour."""
+    return content.startswith((*_TIFF, _RIFF)) or is_deep_png(content) or find_header(content) is not None
 
 
 class Worker:
@@ -71,7 +73,8 @@ def decode_guarded(content: bytes) -> DecodedFilm:
     """Decode a film in a worker. Raises ImageError, also where the worker does not survive; MemoryShortage."""
     worker = _take_worker()
     try:
-        return worker.decode(content)
+        with hold_pixels(len(content) // _BYTES):
+            return worker.decode(content)
     finally:
         if worker.process.poll() is None:
             with _lock:

@@ -2,8 +2,11 @@
 
 import resource
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,6 +20,9 @@ _LEAST = 4  # bytes a pixel, of the simplest film
 _SECONDS, _SECONDS_A_MEGABYTE, _SECONDS_A_MEGAPIXEL = 1.5, 1.0, 0.3
 _STATM = Path("/proc/self/statm")  # Linux; elsewhere memory is not limited
 
+_LARGE = 16_000_000  # pixels, which hardly any detector exceeds
+
+_gate: AbstractContextManager[Any] = threading.Lock()
 _ceiling = resource.getrlimit(resource.RLIMIT_AS)[0]  # what whoever started this process allows it
 _limited = False
 
@@ -36,6 +42,20 @@ class MemoryShortage(UserError):
         """The same, naming the film."""
         self.message = f"{film}: {self.message}"
         return self
+
+
+def share_gate(gate: AbstractContextManager[Any]) -> None:
+    """Let this process and all others that share the lock decode one large film at a time."""
+    global _gate
+    _gate = gate
+
+
+@contextmanager
+def hold_pixels(pixels: int) -> Iterator[None]:
+    """Wait until no other large film is being decoded, where this one is: many workers then hold many films of
+    ordinary size, but one of the largest alone."""
+    with _gate if pixels > _LARGE else nullcontext():
+        yield
 
 
 def limit_film(size: int) -> None:

@@ -25,6 +25,8 @@ def _doubt_split(leakage: Mapping[str, Any]) -> Iterator[str]:
     for key, what in (("patients", "Patients"), ("exact_duplicates", "Pixel-identical films")):
         if crossing := leakage[f"{key}_across_splits"]:
             yield f"{what} in more than one split: {len(crossing):,}, which makes results too good."
+    if blind := leakage.get("films_not_compared"):
+        yield f"Films that could not be compared: {blind:,}. One may stand in more than one split."
     if unknown := leakage.get("films_of_unknown_patients"):
         yield (
             f"Films that name no patient: {unknown:,}. A patient may stand in more than one split, and the intervals "
