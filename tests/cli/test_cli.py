@@ -124,7 +124,7 @@ def test_external_films_that_are_missing_leave_no_report(inside):
     with pytest.raises(UserError, match="data holds more than an earlier report"):
         call("evaluate", "--films", inside / "data", "--out", inside / "data")
     assert (inside / "data/films.csv").exists()
-    with pytest.raises(UserError, match=r"--films .*nowhere not found"):
+    with pytest.raises(UserError, match=r"--films .*nowhere not found\n\nhint: "):
         call("evaluate", "--films", inside / "nowhere", "--out", inside / "out")
     assert not (inside / "out").exists()
 

@@ -245,6 +245,7 @@ def test_where_dvc_cannot_tell_its_own_words_are_given(tmp_path):
 OPEN = """
 import sys, time
 from pathlib import Path
+from pulmo.tracking.runs import train_run
 with train_run(Path(sys.argv[1]), {"a": 1}, {}) as run:
     run.log_epoch({"epoch": 1, "loss": 0.5})
     print(run.run_id, flush=True)

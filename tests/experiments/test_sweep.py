@@ -36,6 +36,7 @@ SHIPPED = ROOT / "sweeps/small.yaml"
 TOY = """
 import json, pathlib, time
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 from pulmo.base.process import run_stage
 from pulmo.base.yaml import read_yaml
 from pulmo.tracking.runs import train_run
@@ -44,7 +45,7 @@ def main():
     params = read_yaml(pathlib.Path("params.yaml"))
     lr, epochs = params["train"]["lr"], params["train"]["epochs"]
     if lr < 0:
-        raise ValueError(f"train.lr: input should be greater than 0, got {lr}")
+        raise UserError(f"train.lr: input should be greater than 0, got {lr}")
     with train_run(paths.project_root(), params, {}) as run:
         for epoch in range(1, epochs + 1):
             run.log_epoch({"epoch": epoch, "val_auroc": lr / 2})
