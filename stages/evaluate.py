@@ -25,6 +25,7 @@ from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.estimates import estimate_text, probability_text
 from pulmo.metrics.locked import LockingRules
 from pulmo.model.classifier import load_classifier
+from pulmo.model.export import export_checked
 from pulmo.model.weights import to_arrays
 from pulmo.package.storage import save_package
 from pulmo.reporting import figures
@@ -63,7 +64,9 @@ def main() -> None:
         with whole_folder(paths.CURVES) as folder:
             figures.write_plot_tables(report, films, leakage, folder)
         info = describe_package(trained.info, report)
-        info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known_films(data.films, data.splits))
+        network = export_checked(trained, films[films.split == "val"], data.images, report.locked)
+        known = known_films(data.films, data.splits)
+        info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known, network)
         write_csv(paths.PREDICTIONS, films[PREDICTED])
         write_json(paths.EVALUATION, report.to_json())
         facts = Facts(info.model_dump(mode="json"), asked.bootstrap, f"git checkout {info.git_revision} && dvc repro")

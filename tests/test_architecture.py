@@ -21,9 +21,11 @@ ONE_DOOR = {
     "kagglehub": ("sources/kaggle/",),
     "huggingface_hub": ("sources/huggingface/",),
     "pydicom": ("images/",),
+    "onnx": ("model/export.py",),
+    "onnxruntime": ("package/inference.py",),
     "rich": ("base/tables.py", "experiments/leaderboard.py"),
 }
-WITHOUT_TORCH = ("base", "films", "metrics", "package", "images", "sources", "dataset")
+WITHOUT_TORCH = ("base", "films", "metrics", "package", "images", "sources", "dataset", "answering")
 TORCH = {"torch", "torchvision", "lightning"}
 
 
@@ -67,3 +69,9 @@ def test_no_torch_where_none_is_needed(name):
     files = set((PACKAGE / name).rglob("*.py"))
     for file in files.union(*(reached_modules(file) for file in files)):
         assert not {top.split(".")[0] for top in imported_names(file)} & TORCH, f"{name} reaches torch in {file}"
+
+
+def test_answers_need_neither_mlflow_nor_dvc():
+    files = set((PACKAGE / "answering").rglob("*.py"))
+    for file in files.union(*(reached_modules(file) for file in files)):
+        assert not {top.split(".")[0] for top in imported_names(file)} & {"mlflow", "dvc"}, f"answering reaches {file}"

@@ -25,7 +25,7 @@ def films(project: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def expected(project: Path, films: list[Path]) -> list[Answer]:
-    return Predictor.load(project / "models/package", device="cpu").predict(films)
+    return Predictor.load(project / "models/package").predict(films)
 
 
 def model_uri(project: Path) -> str:
@@ -41,7 +41,10 @@ def assert_answers(rows: list[dict], expected: list[Answer]) -> None:
     assert [row["threshold"] for row in rows] == [answer.threshold for answer in expected]
     probabilities = [row["prob_pneumonia"] for row in rows]
     assert probabilities == pytest.approx([answer.prob_pneumonia for answer in expected], abs=1e-6)
-    assert {tuple(row) for row in rows} == {("label", "prob_pneumonia", "threshold")}
+    names = ["label", "prob_pneumonia", "threshold", "sensitivity", "specificity", "unsure", "not_a_chest_film"]
+    assert [list(row) for row in rows] == [[*names, "note", "logit", "model"]] * len(expected)
+    assert [row["sensitivity"]["low"] for row in rows] == [answer.sensitivity.low for answer in expected]
+    assert [row["model"]["sha256"] for row in rows] == [answer.model.sha256 for answer in expected]
 
 
 @pytest.mark.slow
@@ -66,14 +69,29 @@ def test_mlflow_serves_it_over_http(project, films, expected, tmp_path):
     store = store_uri(project)
     with running_server(*command, *options, ready="ping", folder=tmp_path, MLFLOW_TRACKING_URI=store) as address:
         encoded = [[base64.b64encode(film.read_bytes()).decode()] for film in films]
-        assert_answers(ask(address, encoded)["predictions"], expected)
-        with pytest.raises(urllib.error.HTTPError) as end:
-            ask(address, [[base64.b64encode(b"no film").decode()]])
-        assert end.value.code == 400
+        assert_answers(ask(address, split(encoded))["predictions"], expected)
+        texts = [row[0] for row in encoded]
+        for body in ({"inputs": {"film": texts}}, {"inputs": [{"film": text} for text in texts]}):
+            assert_answers(ask(address, body)["predictions"], expected)
+        refused = [[texts[0]], [base64.b64encode(b"no film").decode()]]
+        bodies = {"film 2: not an image": split(refused), "film 1: not an image": {"inputs": {"film": ["no film"]}}}
+        for reason, body in [*bodies.items(), ("missing inputs ['film']", {"inputs": {"image": texts}})]:
+            with pytest.raises(urllib.error.HTTPError) as end:
+                ask(address, body)
+            assert end.value.code == 400
+            answer = end.value.read().decode()
+            assert reason in answer
+            assert "Traceback" not in answer
+            assert ".py" not in answer
+            assert str(tmp_path.parent) not in answer
 
 
-def ask(address: str, rows: list[list[str]]) -> dict:
-    body = json.dumps({"dataframe_split": {"columns": ["film"], "data": rows}}).encode()
+def split(rows: list[list[str]]) -> dict:
+    return {"dataframe_split": {"columns": ["film"], "data": rows}}
+
+
+def ask(address: str, body: dict) -> dict:
+    body = json.dumps(body).encode()
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())
@@ -81,7 +99,7 @@ def ask(address: str, rows: list[list[str]]) -> dict:
 
 @pytest.mark.slow
 def test_what_is_no_film_is_named(project, films):
-    predictor = Predictor.load(project / "models/package", device="cpu")
+    predictor = Predictor.load(project / "models/package")
     with pytest.raises(ImageError, match=r"^film 2: not an image"):
         predictor.predict([films[0].read_bytes(), b"no film"])
     with pytest.raises(ImageError, match=r"model\.json: not an image"):
@@ -95,4 +113,4 @@ def test_the_requirements_name_all_that_the_model_imports():
     owners = packages_distributions()
     distributions = {owners[name][0].lower() for name in names - set(sys.stdlib_module_names) - {"pulmo"}}
     assert distributions <= set(REQUIREMENTS)
-    assert "torch" in distributions
+    assert not {"torch", "torchvision", "lightning"} & {*distributions, *REQUIREMENTS}

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_package import make_package
 from small_project import write_params
 from typer.testing import CliRunner
 
@@ -19,10 +20,6 @@ from pulmo.experiments.project import Project
 from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate, find_package
 from pulmo.films.labels import LABELS
 from pulmo.model.classifier import load_classifier
-from pulmo.model.networks import build_model
-from pulmo.model.weights import to_arrays
-from pulmo.package.info import PackageInfo
-from pulmo.package.storage import save_package
 from pulmo.tracking import registry
 from pulmo.tracking.logged_models import log_model
 from pulmo.tracking.runs import evaluate_run
@@ -138,8 +135,7 @@ def evaluated_run(root, monkeypatch, name: str, films: pd.DataFrame, found: dict
     """A run as stage evaluate leaves it, with the given predictions and report."""
     monkeypatch.setenv("DVC_EXP_NAME", name)
     package = root / "models/package"
-    info = PackageInfo(arch="squeezenet1_1", head=1, size=48, fit="squash", threshold=0.5, temperature=1.0)
-    save_package(package, to_arrays(build_model("squeezenet1_1", "none", 1, 48)), info)
+    make_package(package, head=1, size=48, fit="squash", temperature=1.0)
     write_csv(root / "reports/predictions.csv", films)
     write_json(root / "reports/evaluation.json", found)
     write_json(root / "reports/leakage.json", CLEAN)

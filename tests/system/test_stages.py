@@ -45,7 +45,7 @@ def test_metrics_follow_from_the_kept_predictions(project):
 
 def test_one_film_gets_the_answer_that_was_evaluated(project):
     films = pd.read_csv(project / "reports/predictions.csv").query("split == 'test'").head(5)
-    predictor = Predictor.load(project / "models/package", device="cpu")
+    predictor = Predictor.load(project / "models/package")
     answers = predictor.predict([project / "data/raw" / path for path in films.path])
     assert [answer.prob_pneumonia for answer in answers] == pytest.approx(films.prob_pneumonia.tolist(), abs=1e-4)
     one = predictor.predict([(project / "data/raw" / films.path.iloc[0]).read_bytes()])[0]

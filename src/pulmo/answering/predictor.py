@@ -1,67 +1,116 @@
-"""One film in, one answer out: the same decoding, network, temperature and threshold that were evaluated."""
+"""Films in, answers out: the same decoding, network, temperature and threshold that were evaluated."""
 
-import logging
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast, overload
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
+from pulmo.answering.answer import Answer, Decider, ModelId
+from pulmo.answering.champion import find_model
+from pulmo.base.errors import UserError
 from pulmo.images.decode import read_film
-from pulmo.images.film import ImageError
-from pulmo.metrics.locked import read_locked
-from pulmo.model.classifier import Classifier, load_classifier
+from pulmo.images.film import FittedFilm, Gray, ImageError, check_picture
+from pulmo.images.gray import fit_picture, stretch
+from pulmo.package.inference import Network
+from pulmo.package.info import PackageInfo
+from pulmo.package.storage import read_onnx
 
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says of one film."""
-
-    label: str  # NORMAL or PNEUMONIA
-    prob_pneumonia: float  # calibrated
-    threshold: float  # at or above it the film is called PNEUMONIA
-    logit: float  # log-odds of PNEUMONIA before calibration
+# A film: the path of a file, its content, gray pixels (height, width) as uint8 or uint16, or a DICOM data set
+# (pydicom.Dataset). A text is a path.
+Film = str | Path | bytes | NDArray[Any] | Any
 
 
 class Predictor:
-    """A model package ready to answer; UserError where its threshold is not yet locked."""
+    """A model package ready to answer; safe to use from many threads."""
 
-    def __init__(self, package: Classifier, device: str = "auto", precision: str = "fp32") -> None:
-        self.package = package
-        self.locked = read_locked(package.info.locked)
-        self.device = device
-        self.precision = precision
+    def __init__(self, info: PackageInfo, network: Network, model: ModelId) -> None:
+        self.info = info
+        self.network = network
+        self.model = model
+        self._decider = Decider(info, model)
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> Self:
-        """From the folder of a package, such as models/package."""
-        return cls(load_classifier(folder), device)
+    def load(cls, model: str | Path, threads: int = 0) -> Self:
+        """From the folder of a package, such as models/package, or from MLflow's registry, as models:/pulmo@champion or
+        models:/pulmo/3. UserError where it cannot be had, is damaged, or has no locked threshold.
 
-    def predict(self, films: Sequence[bytes | Path]) -> list[Answer]:
-        """Answers in the order of the films, given as file contents or paths; ImageError where one is no film, naming
-        it by its path or its place."""
-        images = [self._read(film, place) for place, film in enumerate(films, start=1)]
-        return [self.answer(logit) for logit in self.score(np.stack(images))] if images else []
+        `threads` compute one call (0 = one per core).
+        """
+        if str(model).startswith("models:/"):
+            place = find_model(str(model))
+            return cls.load_folder(place.folder, place.name, place.version, threads)
+        return cls.load_folder(Path(model), threads=threads)
 
-    def _read(self, film: bytes | Path, place: int) -> np.ndarray:
-        name = film if isinstance(film, Path) else f"film {place}"
+    @classmethod
+    def load_folder(cls, folder: Path, name: str = "", version: str = "", threads: int = 0) -> Self:
+        """From the folder of a package, with the name and version that its answers are to bear."""
+        info, content = read_onnx(folder)
+        model = ModelId(name or folder.as_posix(), version or info.git_revision[:12], info.weights_sha256)
+        return cls(info, Network(content, info.tta_views, threads), model)
+
+    @overload
+    def predict(self, films: list[Film] | tuple[Film, ...]) -> list[Answer]: ...
+    @overload
+    def predict(self, films: Film) -> Answer: ...
+    def predict(self, films: Any) -> Answer | list[Answer]:
+        """The answer for one film, or a list of answers in the order of a list of films.
+
+        ImageError where one is no film, naming it by its path or its place.
+        """
+        if isinstance(films, list | tuple):
+            return self.answer([self.read(film, place) for place, film in enumerate(films, start=1)])
+        return self.answer([self.read(films)])[0]
+
+    def read(self, film: Film, place: int = 1) -> FittedFilm:
+        """A film decoded and fitted, as the network sees it; ImageError names it by its path, or as film number
+        `place`."""
         try:
-            pixels, note = read_film(film, self.package.info.size, self.package.info.fit)
+            return read_fitted(film, self.info.size, self.info.fit)
         except ImageError as error:
+            name = film if isinstance(film, str | Path) else f"film {place}"
             raise ImageError(f"{name}: {error.message}", error.hint) from None
-        if note:
-            _log.warning("%s: %s", name, note)
-        return pixels
 
-    def score(self, images: np.ndarray) -> np.ndarray:
-        """Log-odds of PNEUMONIA, float32 (N,), of fitted gray images uint8 (N, S, S)."""
-        return self.package.score(images, device=self.device, precision=self.precision)
+    def answer(self, films: Sequence[FittedFilm]) -> list[Answer]:
+        """The answers for films that `read` gave."""
+        if not films:
+            return []
+        logits = self.network.score(np.stack([film.pixels for film in films]))
+        return [self._decider.answer(float(logit), film.note) for logit, film in zip(logits, films, strict=True)]
 
-    def answer(self, logit: float) -> Answer:
-        """The answer that follows from a log-odds."""
-        probability, called = self.locked.decide(np.array([logit]))
-        label = self.package.info.classes[int(called[0])]
-        return Answer(label, float(probability[0]), self.locked.threshold, float(logit))
+
+def read_fitted(film: Film, size: int, fit: str) -> FittedFilm:
+    """A film of any kind decoded and fitted. ImageError where it is none."""
+    if isinstance(film, str | Path):
+        return read_film(Path(film), size, fit)
+    if isinstance(film, bytes | bytearray | memoryview):
+        return read_film(bytes(film), size, fit)
+    if isinstance(film, np.ndarray):
+        image = Image.fromarray(_to_gray(film))
+        check_picture(image)
+        return FittedFilm(fit_picture(image, size, fit))
+    if hasattr(film, "save_as") and hasattr(film, "PhotometricInterpretation"):
+        return read_film(_to_bytes(film), size, fit)
+    raise UserError(
+        f"a film of type {type(film).__name__} is not read",
+        "give the path of a file, its content as bytes, an array, or a pydicom data set",
+    )
+
+
+def _to_gray(pixels: NDArray[Any]) -> Gray:
+    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
+        shape = " x ".join(str(side) for side in pixels.shape)
+        raise ImageError(f"an array of {shape} {pixels.dtype} is no film; give gray pixels, 2-D uint8 or uint16")
+    return cast(Gray, pixels) if pixels.dtype == np.uint8 else stretch(pixels)
+
+
+def _to_bytes(dataset: Any) -> bytes:
+    content = io.BytesIO()
+    try:
+        dataset.save_as(content, enforce_file_format=True)
+    except Exception as error:  # a data set may lack anything
+        raise ImageError(f"the DICOM data set cannot be written: {' '.join(str(error).split())}") from None
+    return content.getvalue()

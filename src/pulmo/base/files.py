@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # its import takes longer than an answer
+    import pandas as pd
 
 from pulmo.base.errors import UserError
 
@@ -86,7 +88,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error})", "delete it and run `dvc repro` again") from error
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table without its index; floats keep every digit, so that the same table gives the same bytes."""
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")

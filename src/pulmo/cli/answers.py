@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pulmo.base.errors import UserError
+
+if TYPE_CHECKING:
+    from pulmo.answering.champion import Place
 
 Package = Annotated[
     Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
@@ -14,21 +17,48 @@ Package = Annotated[
 
 
 def predict(
-    films: Annotated[list[Path], typer.Argument(help="image or DICOM files")],
+    films: Annotated[
+        list[str],
+        typer.Argument(help="image or DICOM files, folders, patterns, .zip or .tar(.gz), `-` for standard input"),
+    ],
     package: Package = None,
+    as_json: Annotated[bool, typer.Option("--json", help="a line of JSON for each film")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a row for each film")] = False,
+    heatmap: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="draw where on each film the answer comes from")
+    ] = None,
 ) -> None:
-    """Say NORMAL or PNEUMONIA of single films. Not a medical device."""
+    """Say NORMAL or PNEUMONIA of films, and how sure that is. Not a medical device.
+
+    Exit code 1 where a film could not be read; the others are answered.
+    """
     from pulmo.images.guard import prepare
 
-    prepare(films)
-    from pulmo.answering.predictor import Predictor
-    from pulmo.metrics.estimates import probability_text
+    prepare(Path(film) for film in films if Path(film).is_file())
+    from tqdm import tqdm
 
-    predictor = Predictor.load(_choose(package))
-    for film in films:
-        answer = predictor.predict([film])[0]
-        probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
-        print(f"{film}: {answer.label}  prob_pneumonia {probability}  threshold {threshold}")
+    from pulmo.answering import batch, gather, output
+    from pulmo.answering.predictor import Predictor
+
+    if as_json and as_csv:
+        raise UserError("--json and --csv exclude each other")
+    place = _choose(package)
+    predictor = Predictor.load_folder(place.folder, place.name, place.version)
+    form = "json" if as_json else "csv" if as_csv else "text"
+    unread, last = 0, None
+    if as_csv:
+        print(output.csv_header())
+    rows = batch.answer_films(predictor, gather.gather_films(films), heatmap)
+    for row in tqdm(rows, total=gather.count_films(films), desc="answer", unit="film", disable=None):
+        tqdm.write(output.WRITERS[form](row), file=sys.stdout)
+        if row.answer is None:
+            unread += 1
+            tqdm.write(f"error: {row.film}: {row.error}", file=sys.stderr)
+        last = row.answer or last
+    if form == "text" and last:
+        print(output.worth_text(last))
+    if unread:
+        raise typer.Exit(1)
 
 
 def evaluate(
@@ -46,7 +76,7 @@ def evaluate(
     for option, path in (("--films", films), ("--labels", labels)):
         if path and not path.exists():
             raise UserError(f"{option} {path} not found", "name an existing file or folder")
-    report = evaluate_folder(load_classifier(_choose(package)), films, labels, out, Resampling(seed=42))
+    report = evaluate_folder(load_classifier(_choose(package).folder), films, labels, out, Resampling(seed=42))
     print(f"{report.split.films} films of {report.split.patients} patients, {report.split.pneumonia} with PNEUMONIA")
     for name, found in report.split.metrics.items():
         print(f"  {name:18} {estimate_text(found)}")
@@ -54,11 +84,26 @@ def evaluate(
     print(f"->  {out}")
 
 
-def _choose(package: Path | None) -> Path:
+def _choose(package: Path | None) -> "Place":
+    from pulmo.answering.champion import NotAtHand, Place, find_registered
     from pulmo.base import paths
-    from pulmo.experiments.project import Project
-    from pulmo.experiments.promotion import find_package
 
-    chosen, name = (package, str(package)) if package else find_package(Project(paths.project_root()))
+    root = paths.project_root()
+    try:
+        place = Place(package, str(package), "") if package else find_registered(root=root)
+    except NotAtHand:  # MLflow, whose import takes seconds, copies it once
+        place = _fetch_champion(root)
+    place = place or Place(root / paths.PACKAGE, str(paths.PACKAGE), "")
+    name = f"champion {place.name}, version {place.version}" if place.version else place.name
     print(f"asked: {name}", file=sys.stderr)
-    return chosen
+    return place
+
+
+def _fetch_champion(root: Path) -> "Place | None":
+    from pulmo.answering.champion import Place
+    from pulmo.experiments.project import Project
+    from pulmo.tracking.registry import fetch_package, read_champion
+
+    project = Project(root)
+    champion = read_champion(project.store)
+    return Place(fetch_package(project.store, champion), champion.name, str(champion.number)) if champion else None

@@ -5,8 +5,6 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
-from scipy.special import expit
 
 from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.estimates import Estimate, estimate, estimate_proportion
@@ -68,6 +66,8 @@ class Calibration(TypedDict):
 
 def to_probability(logits: ArrayLike, temperature: float = 1.0) -> Floats:
     """Probability of PNEUMONIA from log-odds."""
+    from scipy.special import expit  # whose import takes as long as the rest of an answer
+
     return np.asarray(expit(np.asarray(logits, dtype=np.float64) / temperature), dtype=np.float64)
 
 
@@ -77,6 +77,8 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> Temperature:
     Where films of one class are missing, or every PNEUMONIA film scores above every NORMAL one, no temperature is
     identified (the likelihood only grows as it falls to 0), and it stays at 1.
     """
+    from scipy.optimize import minimize_scalar  # which answers need not load
+
     label, logit, _ = check_films(labels, logits, np.zeros(len(np.asarray(labels))))
     if label.all() or not label.any():
         return Temperature(1.0, "kept at 1: validation holds one class only")
@@ -167,7 +169,7 @@ def reliability_bins(
 
 
 def _errors(label: np.ndarray, logit: Floats) -> Statistic:
-    squared = (expit(logit) - label) ** 2
+    squared = (to_probability(logit) - label) ** 2
     loss = np.logaddexp(0, np.where(label, -logit, logit))
     columns = np.stack([squared, loss], axis=1)
 
@@ -189,7 +191,7 @@ def _regression(label: np.ndarray, logit: Floats) -> Statistic:
         step = np.full((2, len(weights)), np.inf)
         with np.errstate(all="ignore"):
             for _ in range(30):
-                p = expit(slope[:, None] * x + intercept[:, None])
+                p = to_probability(slope[:, None] * x + intercept[:, None])
                 error, curve = weights * (label - p), weights * p * (1 - p)
                 gradient = error.sum(axis=1), error @ x
                 a, b, c = curve.sum(axis=1), curve @ x, curve @ x**2

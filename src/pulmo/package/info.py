@@ -46,6 +46,8 @@ class PackageInfo(BaseModel):
     data_sha256: str = ""  # of the films and the split that it was trained on
     git_revision: str = ""
     weights_sha256: str = ""  # of weights.safetensors; filled in when the package is saved
+    onnx_sha256: str = ""  # of model.onnx; empty where the package has none
+    onnx: dict[str, Any] = {}  # opset, versions and outputs of model.onnx, and how near it comes to PyTorch
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:

@@ -1,40 +1,61 @@
 """Packages written whole, and verified when they are read.
 
-Beside weights and model.json, films.csv lists the films that the model was made with, so that it knows them again among
-others.
+Beside weights and model.json, model.onnx answers without PyTorch, and films.csv lists the films that the model was made
+with, so that it knows them again among others.
 """
 
+import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from numpy.typing import NDArray
 
 from pulmo.base.errors import UserError
-from pulmo.base.files import sha256_file, whole_folder, write_bytes, write_csv, write_json
+from pulmo.base.files import sha256_file, whole_folder, write_bytes, write_json
 from pulmo.package.info import CARD, PackageInfo, read_info
 
 WEIGHTS = "weights.safetensors"
+ONNX = "model.onnx"
 FILMS = "films.csv"  # columns pixel_sha256, split
+_COLUMNS = ["pixel_sha256", "split"]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """The content of model.onnx, and what model.json says of it."""
+
+    content: bytes
+    facts: Mapping[str, Any]
 
 
 def save_package(
-    folder: Path, state: Mapping[str, NDArray[Any]], info: PackageInfo, films: Mapping[str, str] | None = None
+    folder: Path,
+    state: Mapping[str, NDArray[Any]],
+    info: PackageInfo,
+    films: Mapping[str, str] | None = None,
+    network: OnnxFile | None = None,
 ) -> PackageInfo:
-    """Write the package, whole or not at all, in place of an earlier one; returns `info` with the weights' hash.
+    """Write the package, whole or not at all, in place of an earlier one; returns `info` with the files' hashes.
 
     `state`: the network's arrays by name. `films`: split (train, val, test) by the pixel hash of each film that the
-    model was made with.
+    model was made with. `network`: the same network for answers without PyTorch.
     """
     from safetensors.numpy import save
 
     with whole_folder(folder) as temporary:
         write_bytes(temporary / WEIGHTS, save(dict(state)))
         info = info.model_copy(update={"weights_sha256": sha256_file(temporary / WEIGHTS)})
+        if network:
+            write_bytes(temporary / ONNX, network.content)
+            described = {"onnx_sha256": sha256_file(temporary / ONNX), "onnx": dict(network.facts)}
+            info = info.model_copy(update=described)
         write_json(temporary / CARD, info.model_dump(mode="json"))
         if films:
-            write_csv(temporary / FILMS, pd.DataFrame(sorted(films.items()), columns=["pixel_sha256", "split"]))
+            rows = "".join(f"{digest},{split}\n" for digest, split in sorted(films.items()))
+            write_bytes(temporary / FILMS, f"{','.join(_COLUMNS)}\n{rows}".encode())
     return info
 
 
@@ -49,12 +70,32 @@ def verify_package(folder: Path) -> PackageInfo:
     return info
 
 
+def read_onnx(folder: Path) -> tuple[PackageInfo, bytes]:
+    """The info of a package that can answer, and the content of its model.onnx; UserError where it cannot, or where
+    the file is not the one that model.json describes."""
+    info, file = read_info(folder), folder / ONNX
+    if info.threshold is None or info.temperature is None:
+        raise UserError(
+            f"{folder} has no locked threshold", "use models/package, which `dvc repro` writes once it has evaluated"
+        )
+    if not file.is_file():
+        raise UserError(
+            f"{file} not found: the package is incomplete, or an earlier version of Pulmo made it",
+            "copy it again, or make it anew by `dvc repro -f -s evaluate`",
+        )
+    content = file.read_bytes()
+    if sha256(content).hexdigest() != info.onnx_sha256:
+        raise UserError(f"{file} is damaged or not the one that {CARD} describes", "copy the package again")
+    return info, content
+
+
 def read_known(folder: Path) -> dict[str, str]:
     """Split by the pixel hash of each film that the model was made with; empty where the package does not say."""
     file = folder / FILMS
     if not file.is_file():
         return {}  # a package of an earlier version, or one that was trained but not evaluated
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if list(table.columns) != ["pixel_sha256", "split"]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        header, *rows = csv.reader(lines)
+    if header != _COLUMNS:
         raise UserError(f"{file} does not have the columns pixel_sha256,split", "copy the package again")
-    return dict(zip(table.pixel_sha256, table.split, strict=True))
+    return dict(rows)

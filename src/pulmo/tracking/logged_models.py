@@ -12,10 +12,11 @@ import numpy as np
 from pulmo.tracking.store import load_mlflow
 
 MODEL = "model"
-# Distributions that pulmo.answering.served reaches; MLflow would find them by importing everything in another process.
+# MLflow, which calls it, and what pulmo.answering.served reaches; MLflow would find that by importing everything in
+# another process.
 REQUIREMENTS = (
-    *("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pydantic", "pydicom", "pylibjpeg"),
-    *("pylibjpeg-openjpeg", "python-gdcm", "safetensors", "scipy", "torch", "torchvision"),
+    *("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pandas", "pillow", "pydantic", "pydicom"),
+    *("pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm", "safetensors", "scipy"),
 )
 
 
@@ -32,7 +33,6 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import ColSpec, Schema
 
-    outputs = [ColSpec("string", "label"), ColSpec("double", "prob_pneumonia"), ColSpec("double", "threshold")]
     content = io.BytesIO()
     Image.fromarray(film).save(content, "PNG")
     experiment = client.get_run(run_id).info.experiment_id
@@ -43,7 +43,7 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
             loader_module="pulmo.answering.served",
             data_path=str(package),
             code_paths=[str(Path(__file__).resolve().parents[1])],
-            signature=ModelSignature(Schema([ColSpec("binary", "film")]), Schema(outputs)),
+            signature=ModelSignature(Schema([ColSpec("binary", "film")]), _answer_schema()),
             input_example=pd.DataFrame({"film": [content.getvalue()]}),
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
             mlflow_model=Model(model.artifact_location, run_id, model_id=model.model_id, model_uuid=model.model_id),
@@ -52,3 +52,24 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, 0)])
     return str(model.model_id)
+
+
+def _answer_schema() -> Any:
+    """The columns of `pulmo.answering.answer.Answer`, which answering alone may import."""
+    from mlflow.types.schema import ColSpec, Object, Property, Schema
+
+    interval = Object([Property(name, "double", required=False) for name in ("value", "low", "high")])
+    model = Object([Property(name, "string") for name in ("name", "version", "sha256")])
+    columns = {
+        "label": "string",
+        "prob_pneumonia": "double",
+        "threshold": "double",
+        "sensitivity": interval,
+        "specificity": interval,
+        "unsure": "boolean",
+        "not_a_chest_film": "string",
+        "note": "string",
+        "logit": "double",
+        "model": model,
+    }
+    return Schema([ColSpec(kind, name, required=name != "not_a_chest_film") for name, kind in columns.items()])

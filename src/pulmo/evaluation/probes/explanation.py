@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from pulmo.base.errors import UserError
-from pulmo.evaluation.probes.gradcam import enlarge, find_feature_map, grad_cam
+from pulmo.evaluation.probes.gradcam import enlarge, grad_cam
 from pulmo.evaluation.probes.lungs import HOW, find_lungs
 from pulmo.evaluation.probes.probe import Probe, Subject
 from pulmo.films.labels import LABELS
@@ -26,6 +26,7 @@ from pulmo.metrics.estimates import Estimate, estimate, estimate_text, probabili
 from pulmo.metrics.locked import Locked
 from pulmo.metrics.ranking import Floats
 from pulmo.model.classifier import Classifier
+from pulmo.model.feature_map import find_feature_map
 from pulmo.reporting.figures import draw_heat_maps
 from pulmo.reporting.galleries import HeatMaps
 

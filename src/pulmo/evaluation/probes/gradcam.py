@@ -1,8 +1,6 @@
 """Grad-CAM: which places of the last feature map speak for a decision (Selvaraju et al. 2017)."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import cv2
@@ -10,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pulmo.base.errors import UserError
+from pulmo.model.feature_map import find_feature_map
 from pulmo.model.scoring import logit_pneumonia, to_input
 from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD
 
@@ -56,36 +54,6 @@ def grad_cam(
     return np.concatenate(heats)
 
 
-def find_feature_map(
-    model: nn.Module, image: np.ndarray, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
-) -> str:
-    """Name of the last layer whose output still has places (N, channels, h, w); leaves the model in eval mode.
-
-    `image` is any film, uint8 (1, S, S). UserError where the network ends in tokens instead, as transformers do.
-    """
-    shapes: list[tuple[str, torch.Size]] = []
-    model.eval()
-    gray = torch.from_numpy(np.ascontiguousarray(image)).to(next(model.parameters()).device)
-    with ExitStack() as watched, torch.no_grad():
-        for name, layer in model.named_modules():
-            if name:
-                watch = partial(_note_shape, shapes, name)
-                watched.callback(layer.register_forward_hook(watch).remove)
-        model(to_input(gray, mean, std))
-    placed = [(name, shape) for name, shape in shapes if len(shape) > 2 and shape[2:].numel() > 1]
-    if not placed or len(placed[-1][1]) != 4:
-        raise UserError(
-            "Grad-CAM needs a network that ends in a feature map, and this one ends in tokens",
-            "choose a convolutional train.arch for heat maps",
-        )
-    return placed[-1][0]
-
-
 def enlarge(heat: np.ndarray, size: int) -> np.ndarray:
     """A heat map (h, w) spread over a film of `size` pixels: float32 (size, size)."""
     return cv2.resize(heat.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-def _note_shape(shapes: list[tuple[str, torch.Size]], name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
-    if isinstance(output, Tensor):
-        shapes.append((name, output.shape))

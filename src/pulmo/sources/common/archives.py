@@ -130,6 +130,15 @@ def unpack(archive: Path, targets: Mapping[str, Path], encoding: str = "") -> No
             progress.update()
 
 
+def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each member whose name is wanted, one at a time, in stored order; ArchiveError if unsafe."""
+    with _damage_explained(archive):
+        for member in _files(archive, ""):
+            if wanted(member.name) and (content := member.open()):
+                with content:
+                    yield member.name, content.read()
+
+
 def find_encoding(archive: Path, names: Collection[str]) -> str:
     """The legacy encoding under which most members bear one of `names` (file names without folders), or an empty text.
 

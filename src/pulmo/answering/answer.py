@@ -1,0 +1,81 @@
+"""The model's answer for one film, and the decision behind it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pulmo.metrics.locked import read_locked
+from pulmo.package.info import PackageInfo
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value measured on the test films, and its 95% interval; None where it is not known."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """The model that answered."""
+
+    name: str  # of its experiment, or the folder of its package
+    version: str  # in the registry, or the Git revision that made it
+    sha256: str  # of its weights
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The model's answer for one film."""
+
+    label: str  # NORMAL or PNEUMONIA
+    prob_pneumonia: float  # calibrated
+    threshold: float  # at or above it the film is called PNEUMONIA
+    sensitivity: Interval  # of that threshold, on test
+    specificity: Interval
+    unsure: bool  # within the abstention band: leave it to a person
+    not_a_chest_film: str | None  # the reason, where it is none; None where it passed, or was not tried
+    note: str  # one line, where the film is not shown as its file asks; else empty
+    logit: float  # log-odds of PNEUMONIA before calibration
+    model: ModelId
+
+    def to_dict(self) -> dict[str, Any]:
+        """As nested dictionaries of plain values, for JSON."""
+        return asdict(self)
+
+
+class Decider:
+    """Turns log-odds into answers, by the decision that validation locked."""
+
+    def __init__(self, info: PackageInfo, model: ModelId) -> None:
+        self.locked = read_locked(info.locked)
+        self.model = model
+        self.classes = info.classes
+        estimates = info.metrics.get("estimates", {})
+        self.sensitivity, self.specificity = (
+            _read_interval(estimates.get(name, {})) for name in ("sensitivity", "specificity")
+        )
+
+    def answer(self, logit: float, note: str = "") -> Answer:
+        """The answer that follows from a log-odds; `note` is about the film."""
+        probability, called = self.locked.decide(np.array([logit], dtype=np.float64))
+        return Answer(
+            label=self.classes[int(called[0])],
+            prob_pneumonia=float(probability[0]),
+            threshold=self.locked.threshold,
+            sensitivity=self.sensitivity,
+            specificity=self.specificity,
+            unsure=not self.locked.is_sure(probability)[0],
+            not_a_chest_film=None,
+            note=note,
+            logit=float(logit),
+            model=self.model,
+        )
+
+
+def _read_interval(estimate: Mapping[str, Any]) -> Interval:
+    return Interval(estimate.get("value"), estimate.get("low"), estimate.get("high"))

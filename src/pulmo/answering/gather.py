@@ -1,0 +1,83 @@
+"""The films that a command line names: files, folders, patterns, archives and standard input, each film once."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pulmo.base.errors import UserError
+from pulmo.films.names import IMAGE_SUFFIXES
+
+STDIN = "-"
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A film by its name, and a way to its content; OSError or UserError where there is none."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def gather_films(named: Sequence[str]) -> Iterator[Source]:
+    """Each film once, in the order of the names; folders are searched below themselves, in the order of their paths.
+
+    Of a folder or an archive, what has the suffix of an image, or none as DICOM often has, is a film. A name behind
+    which there is nothing gives a source that raises.
+    """
+    seen: set[tuple[int, int]] = set()
+    for name in named:
+        if name == STDIN:
+            yield Source(STDIN, sys.stdin.buffer.read)
+            continue
+        paths = _list_paths(name)
+        if not paths:
+            yield Source(name, partial(_raise, FileNotFoundError(2, "not found")))
+        for path in paths:
+            if path.exists():
+                place = path.stat()
+                if (place.st_dev, place.st_ino) in seen:
+                    continue
+                seen.add((place.st_dev, place.st_ino))
+            yield from _open_archive(path) if _is_archive(path) else [Source(str(path), path.read_bytes)]
+
+
+def count_films(named: Sequence[str]) -> int | None:
+    """How many films there are to be at most, for a progress bar; None where only reading an archive could tell."""
+    paths = [path for name in named if name != STDIN for path in _list_paths(name)]
+    return None if any(_is_archive(path) for path in paths) else len(paths) + named.count(STDIN)
+
+
+def _list_paths(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        return [file for file in sorted(path.rglob("*")) if _is_film(file.relative_to(path)) and file.is_file()]
+    if path.exists():
+        return [path]
+    return [file for match in sorted(glob.glob(name, recursive=True)) for file in _list_paths(match)]  # noqa: PTH207
+
+
+def _is_film(path: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in {"", *IMAGE_SUFFIXES} and not hidden
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def _open_archive(path: Path) -> Iterator[Source]:
+    from pulmo.sources.common.archives import read_members  # loads pandas
+
+    try:
+        for member, content in read_members(path, lambda name: _is_film(Path(name))):
+            yield Source(f"{path}:{member}", partial(bytes, content))
+    except UserError as error:
+        yield Source(str(path), partial(_raise, error))
+
+
+def _raise(error: Exception) -> bytes:
+    raise error

@@ -1,0 +1,63 @@
+"""The network of a package on ONNX Runtime: log-odds of films, and the map that speaks for them, without PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pulmo.package.info import TTA_VIEWS
+from pulmo.package.views import move_films
+
+# Names in model.onnx. Its input is gray values 0..255, float32 (N, S, S). The outputs are log-odds of PNEUMONIA (N,);
+# where the network allows it, a map (N, h, w) that is positive where a place speaks for PNEUMONIA; and the mean
+# (N, channels) of the feature maps at up to four depths, as stage1, stage2, … from shallow to deep.
+FILMS, LOGIT, HEAT, STAGE = "films", "logit", "heat", "stage"
+BATCH = 8  # films at a time; ONNX Runtime's memory would grow with every other number
+
+
+class Network:
+    """An ONNX Runtime session of a package's network; safe to use from many threads."""
+
+    def __init__(self, file: Path | bytes, tta_views: int = 1, threads: int = 0) -> None:
+        """`file`: model.onnx or its content. `threads` compute one call (0 = one per core)."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        content = str(file) if isinstance(file, Path) else file
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.outputs = [output.name for output in self._session.get_outputs()]
+        self.tta_views = tta_views
+
+    def score(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S): the mean over the package's views."""
+        views = [
+            self._run([LOGIT], move_films(images, mirrored, degrees, zoom))[0]
+            for mirrored, degrees, zoom in TTA_VIEWS[: self.tta_views]
+        ]
+        return np.asarray(np.mean(views, axis=0, dtype=np.float32))
+
+    @property
+    def has_heat(self) -> bool:
+        """Whether `explain` gives maps."""
+        return HEAT in self.outputs
+
+    def explain(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Maps (N, h, w), positive where a place speaks for PNEUMONIA, negative where for NORMAL; of the films as they
+        are. None where the network does not end in pooling and one linear layer."""
+        return self._run([HEAT], images.astype(np.float32))[0] if self.has_heat else None
+
+    def read_stages(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Mean feature maps (N, channels) at several depths, shallow first, of the films as they are; an empty list
+        where the network has no feature maps."""
+        names = [name for name in self.outputs if name.startswith(STAGE)]
+        return self._run(names, images.astype(np.float32)) if names else []
+
+    def _run(self, names: list[str], films: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        whole = len(films) - len(films) % BATCH
+        starts = [*range(0, whole, BATCH), *range(whole, len(films))]
+        batches = [films[start : start + (BATCH if start < whole else 1)] for start in starts] or [films[:0]]
+        parts: list[Any] = [self._session.run(names, {FILMS: batch}) for batch in batches]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
