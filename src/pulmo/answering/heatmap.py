@@ -30,7 +30,7 @@ def spread_heat(heat: NDArray[np.float32], width: int, height: int, size: int, f
         side = min(width, height)
         result = np.zeros((height, width), np.float32)
         top, left = (height - side) // 2, (width - side) // 2
-        result[top : top + side, left : left + side] = image.resize((side, side), bilinear)
+        result[top : top + side, left : left + side] = np.array(image.resize((side, side), bilinear))
         return result
     longest = max(width, height)
     inner = [max(1, round(side * size / longest)) for side in (width, height)]

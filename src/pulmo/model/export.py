@@ -74,7 +74,7 @@ def export_network(classifier: Classifier, films: np.ndarray) -> OnnxFile:
             torch.onnx.export(
                 tail,
                 (example,),
-                content,
+                content,  # type: ignore[arg-type]  # a stream is taken as well
                 input_names=[FILMS],
                 output_names=tail.outputs,
                 dynamic_axes={name: {0: "n"} for name in (FILMS, *tail.outputs)},
