@@ -46,7 +46,7 @@ def set_up(fabric: Fabric, module: nn.Module, optimizer: Optimizer) -> tuple[nn.
 
 @contextmanager
 def explained_memory(batch_size: int) -> Iterator[None]:
-    """Turn an exhausted GPU into a ValueError that names a batch size to try."""
+    """Turn an exhausted GPU into a UserError that names a batch size to try."""
     try:
         yield
     except torch.cuda.OutOfMemoryError:

@@ -21,7 +21,7 @@ def split_frozen(model: nn.Module, freeze: str) -> tuple[nn.Module | None, nn.Mo
     """The network as (frozen part in eval mode or None, trainable rest), both sharing the layers of `model`.
 
     `freeze` is none, backbone (all but the new last layer) or the name of the last frozen block, such as layer3 or
-    features.5. ValueError where there is no such block, or where the network cannot be cut behind it.
+    features.5. UserError where there is no such block, or where the network cannot be cut behind it.
     """
     if freeze == "none":
         return None, model

@@ -128,7 +128,7 @@ def train_epoch(
 
 
 def look_at_losses(steps: Steps, state: State, bar: "tqdm[Any]") -> None:
-    """Show the last loss; ValueError where one since the last look is not finite."""
+    """Show the last loss; UserError where one since the last look is not finite."""
     losses = steps.read_losses()
     for step, loss in losses:
         if not np.isfinite(loss):

@@ -25,7 +25,7 @@ class Films:
 
 
 def check_classes(**splits: Films) -> None:
-    """ValueError where a split, named by its keyword, has no film of one class."""
+    """UserError where a split, named by its keyword, has no film of one class."""
     for name, films in splits.items():
         for target, label in enumerate(("NORMAL", "PNEUMONIA")):
             if not (films.targets == target).any():
