@@ -1,6 +1,7 @@
 """NORMAL or PNEUMONIA from one chest X-ray: everything that is done with the pipeline beside `dvc repro`."""
 
 import sys
+from importlib.util import find_spec
 
 import typer
 
@@ -26,3 +27,9 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {from_disk(error)}")
+    except ModuleNotFoundError as error:
+        if find_spec("dvc"):
+            raise
+        lacking = f"this command belongs to the pipeline, which is not installed here ({error.name} is missing)"
+        cure = "pip install 'pulmo[pipeline]'"
+        sys.exit(f"error: {UserError(lacking, cure)}")
