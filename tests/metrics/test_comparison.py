@@ -115,3 +115,9 @@ def test_names_of_predictions_stay_text():
     assert table.patient.tolist() == ["NA", "007", "7"]
     assert table.path.tolist() == ["1", "2", "3"]
     assert table.logit.tolist() == [0.5, -1, -2.5]
+
+
+@pytest.mark.parametrize("logit", ["nan", "inf", "", "high"])
+def test_predictions_that_are_no_numbers_are_damaged(logit):
+    with pytest.raises(UserError, match="the predictions are damaged"):
+        read_predictions(f"path,patient,logit\na.png,1,0.5\nb.png,2,{logit}\n")

@@ -40,3 +40,28 @@ def test_what_is_no_decision_is_refused_with_its_key():
     del content["abstention"]["low"]
     with pytest.raises(UserError, match=r"locked\.abstention\.low"):
         read_locked(content)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("temperature", "value", float("inf")),
+        ("temperature", "value", float("nan")),
+        ("temperature", "value", -1.0),
+        ("operating_point", "threshold", float("nan")),
+        ("operating_point", "threshold", 1.5),
+        ("abstention", "low", float("nan")),
+        ("abstention", "high", 0.1),
+    ],
+)
+def test_an_impossible_decision_is_refused_with_its_key(part, key, value):
+    content = LOCKED.to_json()
+    content[part][key] = value
+    with pytest.raises(UserError, match=rf"locked\.{part}.* is impossible"):
+        read_locked(content)
+
+
+@pytest.mark.parametrize("logit", [float("nan"), float("inf"), -float("inf")])
+def test_log_odds_that_are_not_finite_get_no_answer(logit):
+    with pytest.raises(ValueError, match="not finite"):
+        LOCKED.decide([0.5, logit])

@@ -122,6 +122,18 @@ def test_no_pickle_in_the_package(folder):
         (lambda folder: edit(folder, temperature=0), "model.json: temperature: "),
         (lambda folder: edit(folder, mean=[0.1, 0.2]), "model.json: mean"),
         (lambda folder: edit(folder, size="large"), "model.json: size: "),
+        (lambda folder: edit(folder, size=10**9), "model.json: size: "),
+        (lambda folder: edit(folder, std=[0.2, 0, 0.2]), r"model.json: std\.1: "),
+        (lambda folder: edit(folder, mean=[0.2, float("nan"), 0.2]), r"model.json: mean\.1: "),
+        (lambda folder: edit(folder, temperature=float("inf")), "model.json: temperature: "),
+        (lambda folder: edit(folder, threshold=float("nan")), "model.json: threshold: "),
+        (lambda folder: edit(folder, classes=["PNEUMONIA", "NORMAL"]), r"model.json: classes\.0: "),
+        (lambda folder: edit(folder, classes=["NORMAL", "\033[2JPNEUMONIA"]), r"model.json: classes\.1: "),
+        (lambda folder: edit(folder, git_revision="\033[2J"), "model.json: git_revision: "),
+        (lambda folder: edit(folder, git_revision="![](/etc/hosts)"), "model.json: git_revision: "),
+        (lambda folder: edit(folder, arch="\033[2J"), "model.json: arch: "),
+        (lambda folder: edit(folder, locked={"operating_point": 1}), "model.json: content: .*no operating point"),
+        (lambda folder: edit(folder, threshold=0.5, temperature=1.5, locked=LOCKED), "differ from those of locked"),
         (lambda folder: edit(folder, arch="squeezenet9"), "squeezenet9"),
         (lambda folder: edit(folder, arch="alexnet"), "does not fit alexnet with 2 outputs"),
         (lambda folder: edit(folder, head=1), "does not fit squeezenet1_1 with 1 outputs"),
@@ -131,8 +143,24 @@ def test_a_bad_package_is_one_line_that_names_the_file(folder, damage, message):
     damage(folder)
     with pytest.raises(UserError, match=message) as caught:
         load_classifier(folder)
-    assert "\n" not in caught.value.message
+    assert caught.value.message.isprintable()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_when_they_are_read(tmp_path, model, value):
+    arrays = to_arrays(model)
+    arrays["classifier.1.bias"] = np.full_like(arrays["classifier.1.bias"], value)
+    save_package(tmp_path / "package", arrays, INFO)
+    with pytest.raises(UserError, match=r"weights\.safetensors: classifier\.1\.bias holds numbers that are not finite"):
+        load_classifier(tmp_path / "package")
+
+
+def test_log_odds_that_overflow_are_no_answer(model):
+    large = build_model("squeezenet1_1", "none", 2, 32)
+    large.load_state_dict({name: value * 1e38 for name, value in model.state_dict().items()})
+    with pytest.raises(UserError, match="output for 3 of 3 films is no finite number"):
+        predict_logits(large, np.full((3, 32, 32), 200, np.uint8), device="cpu", precision="fp32")
 
 
 def test_weights_of_a_card_without_hash_are_still_checked(folder):

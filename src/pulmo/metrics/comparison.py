@@ -18,9 +18,13 @@ from pulmo.metrics.ranking import Floats
 def read_predictions(text: str) -> pd.DataFrame:
     """The table of reports/predictions.csv; names stay text, be they NA or 007."""
     try:
-        return pd.read_csv(io.StringIO(text), dtype={"path": str, "patient": str}, keep_default_na=False)
-    except ValueError as error:  # no table
+        table = pd.read_csv(io.StringIO(text), dtype={"path": str, "patient": str}, keep_default_na=False)
+        finite = "logit" not in table or bool(np.isfinite(table.logit.astype(float)).all())
+    except ValueError as error:  # no table, or no numbers
         raise UserError(f"the predictions are damaged ({error})", "run the experiment again") from error
+    if not finite:
+        raise UserError("the predictions are damaged (a logit is no finite number)", "run the experiment again")
+    return table
 
 
 def pair_predictions(a: pd.DataFrame, b: pd.DataFrame, kind: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,10 +3,12 @@
 Whatever turns log-odds into an answer calls `Locked`: the evaluation, its probes and pictures, external films, answers.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import TypeAdapter, ValidationError
 
@@ -42,7 +44,9 @@ class Locked:
         return self.operating_point.threshold
 
     def calibrate(self, logits: ArrayLike) -> Floats:
-        """Calibrated probabilities of PNEUMONIA from log-odds."""
+        """Calibrated probabilities of PNEUMONIA from log-odds, which must be finite: NaN would be called NORMAL."""
+        if not np.isfinite(logits).all():
+            raise ValueError("log-odds that are not finite have no answer")
         return to_probability(logits, self.temperature.value)
 
     def call(self, probabilities: ArrayLike) -> Flags:
@@ -74,14 +78,22 @@ def read_locked(content: Mapping[str, Any]) -> Locked:
     """The decision from `locked` of a model.json or evaluation.json; UserError where it holds none."""
     if not content:
         raise UserError("the package has no locked threshold", "use models/package, which `dvc repro` writes")
+    cure = "the package was edited, or made by another version of Pulmo; copy it again"
     try:
-        return _READER.validate_python(dict(content))
+        locked = _READER.validate_python(dict(content))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in ("locked", *first["loc"]))
-        raise UserError(
-            f"{key}: {first['msg']}", "the package was edited, or made by another version of Pulmo; copy it again"
-        ) from None
+        raise UserError(f"{key}: {first['msg']}", cure) from None
+    point, band = locked.operating_point, locked.abstention
+    possible = {
+        "temperature.value": 0 < locked.temperature.value < math.inf,
+        "operating_point.threshold": 0 <= point.threshold <= 1,
+        "abstention": 0 <= band.low <= band.high <= 1,
+    }
+    if wrong := [key for key, is_possible in possible.items() if not is_possible]:
+        raise UserError(f"locked.{wrong[0]} is impossible", cure)
+    return locked
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
             f"{file} is not a plain state dict (name: tensor)",
             "save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors",
         )
+    if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
+        raise UserError(f"{file}: {wrong[0]} holds numbers that are not finite", "put sound weights in its place")
     return state
 
 

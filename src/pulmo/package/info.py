@@ -10,6 +10,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
 
 CARD = "model.json"
+MAX_SIZE = 1024  # pixels, as params.yaml allows; a larger one would take the memory of the machine
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of values 0..1; torchvision's weights were trained with these
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Test-time augmentation: mirrored or not, degrees turned, zoom. The film alone, then four that balance one another.
@@ -22,31 +23,33 @@ TTA_VIEWS = (
 )
 
 Triple = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[\w .+-]*$")]  # it is printed, and goes into reports
 
 
 class PackageInfo(BaseModel):
     """What model.json says: read-only, no unknown key, no silent conversion (but JSON's lists for tuples)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = 1  # raised when the meaning of a key changes
-    arch: str  # torchvision's name
+    arch: Name  # torchvision's name
     head: Literal[1, 2]  # output neurons
-    classes: tuple[str, str] = ("NORMAL", "PNEUMONIA")
-    size: Annotated[int, Field(ge=1)]  # side of the square input in pixels
+    classes: tuple[Literal["NORMAL"], Literal["PNEUMONIA"]] = ("NORMAL", "PNEUMONIA")
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE)]  # side of the square input in pixels
     fit: Literal["squash", "crop", "pad"]  # how a film is brought to that square
     mean: Triple = IMAGENET_MEAN  # per channel, of values 0..1
-    std: Triple = IMAGENET_STD
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     tta_views: Annotated[int, Field(ge=1, le=len(TTA_VIEWS))] = 1  # copies of a film whose mean log-odds count
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # that of `locked`, for whoever reads the file alone
-    temperature: Annotated[float, Field(gt=0)] | None = None  # that of `locked` as well
+    temperature: Positive | None = None  # that of `locked` as well
     locked: dict[str, Any] = {}  # what validation decided, for `metrics.locked.read_locked`; empty until evaluate
     training: dict[str, Any] = {}  # settings of the training, best epoch, its validation metrics
     metrics: dict[str, Any] = {}  # of the evaluation: val, test, and estimates of test with their intervals
-    data_sha256: str = ""  # of the films and the split that it was trained on
-    git_revision: str = ""
-    weights_sha256: str = ""  # of weights.safetensors; filled in when the package is saved
-    onnx_sha256: str = ""  # of model.onnx; empty where the package has none
+    data_sha256: Name = ""  # of the films and the split that it was trained on
+    git_revision: Name = ""
+    weights_sha256: Name = ""  # of weights.safetensors; filled in when the package is saved
+    onnx_sha256: Name = ""  # of model.onnx; empty where the package has none
     onnx: dict[str, Any] = {}  # opset, versions and outputs of model.onnx, and how near it comes to PyTorch
 
     @model_validator(mode="after")
@@ -63,7 +66,10 @@ class PackageInfo(BaseModel):
 
 def _threshold_and_temperature(locked: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """The two numbers of a decision that stand in model.json a second time; None where it does not hold them."""
-    return locked.get("operating_point", {}).get("threshold"), locked.get("temperature", {}).get("value")
+    point, temperature = (locked.get(key) for key in ("operating_point", "temperature"))
+    if not isinstance(point, Mapping) or not isinstance(temperature, Mapping):
+        raise ValueError("locked holds no operating point or no temperature")
+    return point.get("threshold"), temperature.get("value")
 
 
 def read_info(folder: Path) -> PackageInfo:
