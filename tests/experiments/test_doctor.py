@@ -16,6 +16,7 @@ from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.experiments import doctor
 from pulmo.experiments.doctor import Finding
+from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
 from pulmo.tracking.runs import train_run
 
@@ -143,6 +144,39 @@ def test_a_relative_store_and_a_silent_server_are_told(tmp_path, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(UserError, match=r"(?s)refused\n\nhint: start its server, correct MLFLOW_TRACKING_URI"):
             doctor.check_store(Project(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://user:pa/secret@host/x",
+        "https://user:p@secret@host/x",
+        "https://secret@host/x",
+        "https://host?token=secret",
+        "postgresql//user:secret@host/x",
+    ],
+)
+def test_no_check_tells_more_of_an_address_than_scheme_and_host(address, tmp_path, monkeypatch):
+    class Talkative(Dvc):
+        def run(self, *arguments: str) -> str:
+            return f"Cache directory: ext4\nRemotes: {address}, s3\n"
+
+    shown = "postgresql//host" if address.startswith("postgresql") else "https://host"
+    text = doctor.check_cache(Project(tmp_path, Talkative(tmp_path))).text
+    assert f"remotes: {shown}" in text
+    assert "secret" not in text
+    monkeypatch.setattr(doctor, "probe_store", lambda store: 3)
+    monkeypatch.setattr(doctor, "move_artifacts", lambda store, look: 0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setattr(Project, "store", None)
+    assert doctor.check_store(Project(tmp_path)) == Finding("ok", f"{shown} takes runs, and holds 3")
+
+
+def test_a_relative_store_keeps_its_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db?key=secret")
+    found = doctor.check_store(Project(tmp_path))
+    assert "MLFLOW_TRACKING_URI=sqlite:///mlflow.db is relative" in found.text
+    assert "secret" not in found.text
 
 
 def test_a_server_that_never_answers_is_told_in_seconds_and_asked_once(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import subprocess
 from pathlib import Path
@@ -289,6 +290,30 @@ def test_a_model_that_is_no_longer_in_the_store_is_one_line(root, monkeypatch):
         UserError, match=r"(?s)^the model of 'base' is no longer in the store \(.*\)\n\nhint: promote another run$"
     ):
         call("promote", "base")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://user:pa/secret@host/x",
+        "https://user:p@secret@host/x",
+        "https://secret@host/x",
+        "https://host?token=secret",
+        "postgresql//user:secret@host/x",
+    ],
+)
+def test_what_promote_cannot_find_tells_scheme_and_host_alone(address, root, monkeypatch):
+    def fail(artifact_uri, **_):
+        raise OSError(f"no answer from {artifact_uri} with secret")
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
+    store = dataclasses.replace(open_store(root), uri=address)
+    with pytest.raises(UserError, match=r"no evaluated run of 'theirs' in \w+:?//host") as error:
+        registry.find_candidate(store, "theirs")
+    assert "secret" not in str(error.value)
+    with pytest.raises(UserError, match=r"the model at \w+:?//host cannot be had") as error:
+        registry.fetch_package(store, registry.Candidate("run", "theirs", address, "m-1"))
+    assert "secret" not in str(error.value)
 
 
 def test_a_checkout_that_was_moved_or_copied_finds_its_artifacts_again(root, monkeypatch):

@@ -170,6 +170,23 @@ def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatc
     assert "\n" not in error.value.message
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://user:pa/secret@127.0.0.1:1/b",
+        "postgresql://user:p@secret@127.0.0.1:1/b",
+        "nosuchdriver://secret@127.0.0.1:1/b",
+        "postgresql://127.0.0.1:1/b?token=secret",
+        "postgresql//user:secret@127.0.0.1:1/b",
+    ],
+)
+def test_a_database_that_cannot_be_used_keeps_its_password(address, params, tmp_path, monkeypatch):
+    monkeypatch.setattr("pulmo.experiments.sweep.time.sleep", lambda seconds: None)
+    with pytest.raises(UserError, match=r"cannot be used|is no address") as error:
+        open_study(read_sweep(sweep_file(tmp_path), params), address)
+    assert "secret" not in str(error.value)
+
+
 def test_a_trial_whose_process_is_gone_is_queued_again(tmp_path, params):
     sweep, database = read_sweep(sweep_file(tmp_path), params), f"sqlite:///{tmp_path / 'a.db'}"
     study, own = open_study(sweep, database), psutil.Process()

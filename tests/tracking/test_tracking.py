@@ -15,7 +15,7 @@ from pulmo.base.files import read_json
 from pulmo.base.git import git_state
 from pulmo.base.params import flatten
 from pulmo.tracking.runs import evaluate_run, train_run
-from pulmo.tracking.store import EXPERIMENT, open_store, store_uri
+from pulmo.tracking.store import EXPERIMENT, open_store, store_uri, unusable
 
 PARAMS = {"train": {"lr": 0.1, "augment": {"flip": 0.5}}, "evaluate": {"seed": 1}}
 HISTORY = [{"epoch": 1, "val_loss": 0.6, "val_auroc": 0.7}, {"epoch": 2, "val_loss": 0.5, "val_auroc": 0.9}]
@@ -169,6 +169,27 @@ def test_a_store_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
             train(tmp_path)
         assert "secret" not in str(error.value)
     assert time.monotonic() - started < 60, "MLflow itself tries again for minutes"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://user:pa/secret@127.0.0.1:1/b",
+        "postgresql://user:p@secret@127.0.0.1:1/b",
+        "postgresql://user:secret/pa@127.0.0.1:1/b",
+        "postgresql//user:secret@127.0.0.1:1/b",
+        "http://secret@127.0.0.1:1",
+        "http://127.0.0.1:1?token=secret",
+    ],
+)
+def test_a_store_that_cannot_be_used_tells_scheme_and_host_alone(address, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:1") as error:
+        open_store(tmp_path)
+    assert "secret" not in str(error.value)
+    assert not list(tmp_path.glob("*secret*")), "nor does a folder bear it"
+    assert "secret" not in str(unusable(address, OSError(f"cannot reach {address}, no such host: secret")))
 
 
 @pytest.mark.slow

@@ -24,14 +24,17 @@ def ui(
 ) -> None:
     """Browse the runs in MLflow, from any folder of the project: the table of runs, the best on validation first."""
     import webbrowser
+    from urllib.parse import urlsplit
 
     from pulmo.base import paths
+    from pulmo.base.addresses import show_address
     from pulmo.tracking.page import address, has_display, serve_page
     from pulmo.tracking.store import open_store
 
     store = open_store(paths.project_root())
     if store.uri.startswith("http"):
-        print(address(store, store.uri.rstrip("/")))
+        path = urlsplit(store.uri).path.rstrip("/")
+        print(address(store, show_address(store.uri) + ("" if "@" in path else path)))
         return
     with serve_page(store, port) as (server, process):
         print(f"\nruns, the best on validation first:  {address(store, server)}\nCtrl-C ends the page", flush=True)

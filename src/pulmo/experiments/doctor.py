@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.params import load_params
 from pulmo.base.process import usable_cores
 from pulmo.experiments.project import Project
-from pulmo.tracking.store import hide_password
 from pulmo.tracking.upkeep import ask_once, list_left_open, move_artifacts, probe_store
 
 _GIB = 2**30
@@ -46,7 +46,7 @@ def examine(project: Project) -> Iterator[tuple[str, Finding]]:
         except UserError as error:
             found = Finding("error", error.message, error.hint)
         except (ValueError, OSError) as error:  # a damaged file that no check foresees
-            found = Finding("error", " ".join(str(error).split()))
+            found = Finding("error", hide_secrets(" ".join(str(error).split())))
         if found.state == "error":
             failed.add(name)
         yield name, found
@@ -122,7 +122,7 @@ def check_cache(project: Project) -> Finding:
     told = {key: value for key, _, value in lines}
     place, links = told.get("Cache directory"), told.get("Cache types", "")
     cache = f"cache on {place}, links: {links}" if place else "no cache yet"
-    return Finding("ok", f"{cache}; remotes: {told.get('Remotes', 'None')}")
+    return Finding("ok", f"{cache}; remotes: {hide_secrets(told.get('Remotes', 'None'))}")
 
 
 def check_leftover(project: Project) -> Finding:
@@ -136,7 +136,7 @@ def check_store(project: Project) -> Finding:
     """Whether runs can be written."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
-        text = f"MLFLOW_TRACKING_URI={given} is relative: temporary experiments would lose their runs"
+        text = f"MLFLOW_TRACKING_URI={show_address(given)} is relative: temporary experiments would lose their runs"
         return Finding(
             "error",
             text,
@@ -150,7 +150,7 @@ def check_store(project: Project) -> Finding:
         return Finding(
             "warning", f"{moved} addresses in mlflow.db lead to where this checkout was before", "pulmo sync"
         )
-    return Finding("ok", f"{hide_password(given) or 'mlflow.db'} takes runs, and holds {runs}")
+    return Finding("ok", f"{show_address(given) or 'mlflow.db'} takes runs, and holds {runs}")
 
 
 def check_open_runs(project: Project) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from pulmo.base.addresses import hide_secrets
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 
@@ -26,8 +27,9 @@ class Dvc:
         )
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
+            reason = hide_secrets(said[-1].removeprefix("ERROR: "))
             raise UserError(
-                f"`dvc {' '.join(arguments[:2])}` failed in {self.root}: {said[-1].removeprefix('ERROR: ')}",
+                f"`dvc {' '.join(arguments[:2])}` failed in {self.root}: {reason}",
                 "cure that, or ask `pulmo doctor`",
             )
         return done.stdout
@@ -69,7 +71,9 @@ class Dvc:
         try:
             return str(dvc.api.read(path, repo=str(self.root), rev=revision))
         except (DvcException, SCMError, DataIndexDirError, OSError) as error:
-            raise UserError(" ".join(str(error).split())[:150], "`dvc pull` brings what is in no cache") from None
+            raise UserError(
+                hide_secrets(" ".join(str(error).split()))[:150], "`dvc pull` brings what is in no cache"
+            ) from None
 
     def read_queue(self) -> tuple[Tasks, int]:
         """Every task that DVC remembers, and the number of workers that answer."""
@@ -82,7 +86,9 @@ class Dvc:
                 tasks = {task["rev"]: (task["name"] or task["rev"][:7], task["status"]) for task in queue.status()}
                 return tasks, len(queue.worker_status())
         except DvcException as error:
-            raise UserError(f"DVC cannot read its queue in {self.root}: {error}", "ask `pulmo doctor`") from None
+            raise UserError(
+                f"DVC cannot read its queue in {self.root}: {hide_secrets(str(error))}", "ask `pulmo doctor`"
+            ) from None
 
     def start_workers(self, jobs: int) -> None:
         """Have DVC run what is queued, `jobs` at a time."""

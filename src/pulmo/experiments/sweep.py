@@ -21,6 +21,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from pulmo.base import paths
+from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_json
 from pulmo.base.process import process_lives
@@ -69,6 +70,8 @@ def _open_database(storage: str) -> optuna.storages.RDBStorage:
     again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3)
     sqlite = storage.startswith("sqlite")
     options = {"connect_args": {"timeout": 60, "isolation_level": None}} if sqlite else {}
+    if "://" not in storage:
+        raise UserError(f"--storage {show_address(storage)} is no address", "write scheme://host/database")
     for attempt in range(4):
         try:
             database = optuna.storages.RDBStorage(
@@ -77,7 +80,7 @@ def _open_database(storage: str) -> optuna.storages.RDBStorage:
             break
         except Exception as error:  # of whatever driver the URL names
             if attempt == 3:
-                reason = str(error).strip().splitlines()[0]
+                reason = hide_secrets(str(error).strip().splitlines()[0], storage)
                 raise UserError(f"the study's database cannot be used ({reason})", "check --storage") from None
             time.sleep(1)  # two first workers may be making the tables at once
     if sqlite:  # it has no row locks: without this two jobs may both take the trial that waits first

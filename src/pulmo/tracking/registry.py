@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
-from pulmo.tracking.store import Store, hide_password, load_mlflow, quote
+from pulmo.tracking.store import Store, load_mlflow, quote
 from pulmo.tracking.upkeep import REPLACED
 
 MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
@@ -50,7 +51,7 @@ def find_candidate(store: Store, experiment: str) -> Candidate:
     run = next((run for run in runs if REPLACED not in run.data.tags), None) or store.find_run(experiment)
     if run is None or EVALUATED not in run.data.tags:
         raise UserError(
-            f"no evaluated run of {experiment!r} in {hide_password(store.uri)}",
+            f"no evaluated run of {experiment!r} in {show_address(store.uri)}",
             "where `dvc exp show` lists it, as it does a colleague's, `pulmo sync` makes its run",
         )
     if run.outputs is None or not run.outputs.model_outputs:
@@ -74,7 +75,7 @@ def _read_candidate(store: Store, run: Any) -> Candidate:
     try:
         model = store.client.get_logged_model(run.outputs.model_outputs[-1].model_id)
     except load_mlflow().exceptions.MlflowException as error:
-        name, reason = run.info.run_name, " ".join(str(error).split())
+        name, reason = run.info.run_name, hide_secrets(" ".join(str(error).split()), store.uri)
         raise UserError(f"the model of {name!r} is no longer in the store ({reason})", "promote another run") from None
     return Candidate(run.info.run_id, run.info.run_name, model.artifact_location, model.model_id)
 
@@ -143,11 +144,11 @@ def fetch_package(store: Store, model: Candidate | Version) -> Path:
                     if not copy.exists():  # another process may have been faster
                         Path(part, "model").replace(copy)
     except Exception as error:  # every kind of store has errors of its own
-        reason = " ".join(str(error).split())[:200]
+        reason = hide_secrets(hide_secrets(" ".join(str(error).split()), store.uri), source)[:200]
         raise UserError(
-            f"the model at {source} cannot be had ({reason})", "`pulmo doctor` looks at the store"
+            f"the model at {show_address(source)} cannot be had ({reason})", "`pulmo doctor` looks at the store"
         ) from None
     card = next(iter(sorted(folder.rglob("model.json"))), None)
     if card is None:
-        raise UserError(f"{source} holds no model package", "promote another experiment")
+        raise UserError(f"{show_address(source)} holds no model package", "promote another experiment")
     return card.parent

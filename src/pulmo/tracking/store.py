@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
+from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 
 EXPERIMENT = "pulmo"
@@ -88,6 +89,8 @@ def open_store(root: Path) -> Store:
     UserError, with the cure, where the store cannot be used.
     """
     uri = store_uri(root)
+    if "//" in uri and "://" not in uri:  # MLflow would make a folder of that name, password and all
+        raise UserError(f"MLFLOW_TRACKING_URI={show_address(uri)} has no colon before //", "write scheme://host")
     served = uri.startswith("http")
     logging.disable()  # MLflow logs the traceback of each error it meets
     try:
@@ -117,7 +120,8 @@ def unusable(uri: str, error: Exception) -> UserError:
     version = re.search(r"found version (\w+)", reason)
     migrations = Path(load_mlflow().__file__).parent / "store/db_migrations/versions"
     if version and list(migrations.glob(f"{version[1]}_*")):
-        reason, cure = "an older MLflow made it", f"mlflow db upgrade {shlex.quote(uri)}"
+        named = '"$MLFLOW_TRACKING_URI"' if os.environ.get("MLFLOW_TRACKING_URI") else shlex.quote(uri)
+        reason, cure = "an older MLflow made it", f"mlflow db upgrade {named}"
     elif version:
         reason, cure = "a newer MLflow made it", "install that version, or a newer one"
     elif "readonly" in reason or "read-only" in reason.lower() or isinstance(error, PermissionError):
@@ -131,13 +135,8 @@ def unusable(uri: str, error: Exception) -> UserError:
         cure = f"mv {file} {file}.bad; pulmo sync"
     else:
         cure = "check the file, its folder and the free space"
-    message = f"the MLflow store {uri} cannot be used: {textwrap.shorten(reason, 160)}"
-    return UserError(hide_password(message), hide_password(cure))
-
-
-def hide_password(text: str) -> str:
-    """A text that may hold addresses, with *** for the passwords in them."""
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+    reason = textwrap.shorten(hide_secrets(reason, uri), 160)
+    return UserError(f"the MLflow store {show_address(uri)} cannot be used: {reason}", cure)
 
 
 def _reach(uri: str) -> None:
