@@ -115,3 +115,20 @@ def test_a_server_is_asked_by_its_rest_interface(root, monkeypatch):
     with pytest.raises(UserError, match=r"the MLflow server at http://127\.0\.0\.1:\d+ does not answer") as error:
         find_model()
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:pa/secret@127.0.0.1:1",
+        "http://user:secret/pa@127.0.0.1:1",
+        "http://user:p@secret@127.0.0.1:1",
+        "http://secret@127.0.0.1:1",
+        "http://127.0.0.1:1?token=secret",
+    ],
+)
+def test_a_server_that_does_not_answer_is_told_by_scheme_and_host_alone(address, root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(UserError, match=r"the MLflow server at http://127\.0\.0\.1:1 does not answer") as error:
+        find_model()
+    assert "secret" not in str(error.value)

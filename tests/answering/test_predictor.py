@@ -129,3 +129,10 @@ def test_an_answer_loads_nothing_heavy(package, film):
     code = "import sys, pulmo; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "onnxruntime", *heavy} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("logit", [np.nan, np.inf])
+def test_a_network_whose_output_is_not_finite_gives_no_answer(predictor, film, monkeypatch, logit):
+    monkeypatch.setattr(predictor.network, "_run", lambda names, films: [np.full(len(films), logit, np.float32)])
+    with pytest.raises(UserError, match="output for 1 of 1 films is no finite number"):
+        predictor.predict(film)

@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -17,6 +18,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from pulmo.base import paths
+from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 
 CHAMPION = "models:/pulmo@champion"
@@ -141,10 +143,10 @@ def _get(store: str, method: str, **query: str) -> Any:
         if error.code == 404:
             return None
         reason = f"{error.code} {error.reason}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = str(getattr(error, "reason", error))
     raise UserError(
-        f"the MLflow server at {address} does not answer: {reason}",
+        f"the MLflow server at {show_address(store)} does not answer: {hide_secrets(reason, store)}",
         "start it, correct MLFLOW_TRACKING_URI, or unset it",
     )
 

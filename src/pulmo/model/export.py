@@ -45,7 +45,9 @@ def export_checked(classifier: Classifier, val: pd.DataFrame, images: np.ndarray
 def compare_logits(expected: np.ndarray, answered: np.ndarray, locked: Locked) -> dict[str, Any]:
     """How far the log-odds of ONNX Runtime are from PyTorch's; RuntimeError where that is too far."""
     distance = np.abs(expected - answered)
-    changed = int((locked.decide(expected)[1] != locked.decide(answered)[1]).sum())
+    changed = len(expected)
+    if np.isfinite(answered).all():  # else there is no answer to compare
+        changed = int((locked.decide(expected)[1] != locked.decide(answered)[1]).sum())
     worst = float((distance / np.maximum(1, np.abs(expected))).max())
     if not worst <= TOLERANCE or changed:
         raise RuntimeError(

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulmo.base.errors import UserError
 from pulmo.model.device import choose_device, choose_precision
+from pulmo.package.inference import check_logits
 from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS
 
 
@@ -56,16 +56,6 @@ def predict_logits(
         logits[start : start + batch_size] = torch.stack(views).mean(dim=0).cpu().numpy()
     check_logits(logits)
     return logits
-
-
-def check_logits(logits: np.ndarray) -> None:
-    """UserError where log-odds are not finite: NaN compares as NORMAL to every threshold."""
-    if wrong := int((~np.isfinite(logits)).sum()):
-        raise UserError(
-            f"the network's output for {wrong} of {len(logits)} films is no finite number",
-            "its weights are damaged, or too large for bf16: copy the package again, or train again with "
-            "train.precision: fp32",
-        )
 
 
 def move_films(gray: Tensor, mirrored: bool, degrees: float, zoom: float) -> Tensor:

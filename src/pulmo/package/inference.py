@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pulmo.base.errors import UserError
 from pulmo.package.info import TTA_VIEWS
 from pulmo.package.views import move_films
 
@@ -37,7 +38,9 @@ class Network:
             self._run([LOGIT], move_films(images, mirrored, degrees, zoom))[0]
             for mirrored, degrees, zoom in TTA_VIEWS[: self.tta_views]
         ]
-        return np.asarray(np.mean(views, axis=0, dtype=np.float32))
+        logits = np.asarray(np.mean(views, axis=0, dtype=np.float32))
+        check_logits(logits)
+        return logits
 
     @property
     def has_heat(self) -> bool:
@@ -61,3 +64,13 @@ class Network:
         batches = [films[start : start + (BATCH if start < whole else 1)] for start in starts] or [films[:0]]
         parts: list[Any] = [self._session.run(names, {FILMS: batch}) for batch in batches]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def check_logits(logits: NDArray[Any]) -> None:
+    """UserError where log-odds are not finite: NaN compares as NORMAL to every threshold."""
+    if wrong := int((~np.isfinite(logits)).sum()):
+        raise UserError(
+            f"the network's output for {wrong} of {len(logits)} films is no finite number",
+            "its weights are damaged, or too large for bf16: copy the package again, or train again with "
+            "train.precision: fp32",
+        )
