@@ -127,6 +127,18 @@ def test_damaged_json_names_the_file(tmp_path):
         files.read_json(tmp_path / "metrics.json")
 
 
+def test_a_spreadsheet_runs_no_name_and_every_name_comes_back(tmp_path):
+    names = ["=1+1.png", "+a", "-1", "@x", "\tx", "'=x", "''-", "'quoted", "a=b", "", "007"]
+    table = pd.DataFrame({"path": names, "logit": -1.5})
+    files.write_csv(tmp_path / "x.csv", table)
+    written = pd.read_csv(tmp_path / "x.csv", dtype={"path": str}, keep_default_na=False)
+    assert not written.path.str.match(r"[=+\-@\t\r]").any()
+    assert written.path[9] == ""
+    assert written.path[8] == "a=b"
+    assert (written.logit == -1.5).all()
+    assert files.unquote(written).equals(table)
+
+
 def test_csv_keeps_every_digit(tmp_path):
     table = pd.DataFrame({"x": np.random.default_rng(0).random(100)})
     files.write_csv(tmp_path / "x.csv", table)

@@ -23,8 +23,9 @@ from pulmo.metrics.locked import Locked, LockingRules
 from pulmo.model.classifier import Classifier
 from pulmo.package.info import PackageInfo
 from pulmo.reporting.canvas import drawing
-from pulmo.reporting.card import SOURCES, Facts, to_html, write_card
+from pulmo.reporting.card import SOURCES, Facts, write_card
 from pulmo.reporting.doubts import list_doubts
+from pulmo.reporting.markdown import to_html
 from pulmo.reporting.report import Report, Section
 
 HASHES = {name: character * 64 for name, character in (("data_sha256", "d"), ("weights_sha256", "e"))}

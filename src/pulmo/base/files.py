@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:  # its import takes longer than an answer
     import pandas as pd
 
 from pulmo.base.errors import UserError
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # a spreadsheet runs such a cell, unless ' stands before it
 
 
 @contextmanager
@@ -89,9 +92,27 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table without its index; floats keep every digit, so that the same table gives the same bytes."""
+    """Write a table without its index; floats keep every digit, so that the same table gives the same bytes.
+
+    A text that a spreadsheet would run as a formula gets a ' in front, which `unquote` takes off again.
+    """
     with whole_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        quoted = _map_texts(table, lambda text: f"'{text}" if _FORMULA.match(text) else text)
+        quoted.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def unquote(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table that was read from what `write_csv` wrote, with the texts as they were."""
+    return _map_texts(table, lambda text: text[1:] if text.startswith("'") and _FORMULA.match(text) else text)
+
+
+def _map_texts(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFrame":
+    texts = {str(name): column for name, column in table.items() if column.dtype.kind not in "biufc"}
+
+    def change_cell(cell: Any) -> Any:
+        return change(cell) if isinstance(cell, str) else cell
+
+    return table.assign(**{name: column.map(change_cell).astype(column.dtype) for name, column in texts.items()})
 
 
 def sha256_file(path: Path) -> str:

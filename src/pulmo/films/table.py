@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pulmo.base.errors import UserError
+from pulmo.base.files import unquote
 from pulmo.films.labels import LABELS, SPLITS, SUBTYPES
 
 # Who can tell a patient. A study may be one of several of its patient; of the last, the film is its own patient.
@@ -88,7 +89,7 @@ def read_columns(path: Path, columns: Mapping[str, type], cure: str) -> pd.DataF
     """A CSV with exactly these columns and types, or a UserError."""
     text = {name: str for name, kind in columns.items() if kind is str}
     try:
-        table = pd.read_csv(path, dtype=text, keep_default_na=False)
+        table = unquote(pd.read_csv(path, dtype=text, keep_default_na=False))
     except (FileNotFoundError, ValueError):
         table = pd.DataFrame()
     numbers = [name for name in columns if name not in text]

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pulmo.base.errors import UserError
+from pulmo.base.files import unquote
 from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.discrimination import METRICS, discrimination
 from pulmo.metrics.estimates import estimate
@@ -24,7 +25,7 @@ def read_predictions(text: str) -> pd.DataFrame:
         raise UserError(f"the predictions are damaged ({error})", "run the experiment again") from error
     if not finite:
         raise UserError("the predictions are damaged (a logit is no finite number)", "run the experiment again")
-    return table
+    return unquote(table)
 
 
 def pair_predictions(a: pd.DataFrame, b: pd.DataFrame, kind: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -34,6 +34,7 @@ STYLE = {
     "legend.fontsize": 9,
     "legend.handlelength": 2.4,
     "savefig.dpi": 150,
+    "text.parse_math": False,  # a name may hold $
     "svg.hashsalt": "pulmo",
 }
 

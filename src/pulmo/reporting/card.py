@@ -4,11 +4,9 @@ The words stand in templates/model_card.md.jinja. No number does: each comes fro
 of the training or the leakage audit.
 """
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from pulmo.films.labels import LABELS
 from pulmo.metrics.discrimination import METRICS
 from pulmo.metrics.estimates import estimate_text, probability_text
 from pulmo.reporting.doubts import list_doubts
+from pulmo.reporting.markdown import Markdown, finalize, to_block, to_code, to_html
 from pulmo.reporting.report import ExternalReport, Report
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -81,7 +80,7 @@ def write_card(
         "history": history,
         "leakage": leakage,
         "drawn": source == "phantom",
-        "about": about,
+        "about": Markdown(about),
         "limits": limits,
         "labels": LABELS,
         "doubts": list_doubts(report, leakage),
@@ -93,7 +92,7 @@ def write_card(
     for section in report.sections:
         template = environment.from_string(section.template.read_text(encoding="utf-8"))
         text = template.render(part=section.finding, **values).strip() if section.finding else ""
-        sections.append({"title": section.title, "text": text})
+        sections.append({"title": section.title, "text": Markdown(text)})
     text = environment.get_template("model_card.md.jinja").render(sections=sections, **values)
     _write(text, folder / "model_card.md")
 
@@ -125,18 +124,23 @@ def _as_values(facts: Facts) -> dict[str, Any]:
 def _open_templates(folder: Path) -> Environment:
     """The templates and their filters; pictures are those of `folder`/plots."""
 
-    def figure(name: str, caption: str) -> str:
-        return f"![{caption}](plots/{name}.png)" if (folder / "plots" / f"{name}.png").is_file() else ""
+    def figure(name: str, caption: str) -> Markdown:
+        drawn = (folder / "plots" / f"{name}.png").is_file()
+        return Markdown(f"![{caption}](plots/{name}.png)" if drawn else "")
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,
+        autoescape=False,  # that is for HTML
+        finalize=finalize,
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "markdown": Markdown,
+        "code": to_code,
+        "block": to_block,
         "estimate": estimate_text,
         "number": lambda value: "–" if value is None else f"{value:.3f}",
         "probability": probability_text,
@@ -153,25 +157,8 @@ def _open_templates(folder: Path) -> Environment:
 def _write(text: str, file: Path) -> None:
     text = re.sub(r"\n{3,}", "\n\n", text)
     write_bytes(file, text.encode())
-    write_bytes(file.with_suffix(".html"), to_html(text, file.parent).encode())
-
-
-def to_html(text: str, folder: Path) -> str:
-    """One HTML page of the Markdown `text`, with the pictures that it links relative to `folder` inside."""
-    from markdown_it import MarkdownIt
-
-    def embed(link: re.Match[str]) -> str:
-        return f'src="data:image/png;base64,{base64.b64encode((folder / link[1]).read_bytes()).decode()}"'
-
-    title = escape(text.lstrip().splitlines()[0].lstrip("# "))
-    body = re.sub(r'src="([^":]+\.png)"', embed, MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
-    style = (TEMPLATES / "model_card.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n{body}</body>\n</html>\n"
-    )
+    drawn = [f"plots/{picture.name}" for picture in (file.parent / "plots").glob("*.png")]
+    write_bytes(file.with_suffix(".html"), to_html(text, file.parent, drawn).encode())
 
 
 def _predictive_values(curve: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pulmo.metrics.curves import roc_curve
 from pulmo.metrics.discrimination import METRICS, discriminate
 from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, VERMILLION, drawing
-from pulmo.reporting.card import to_html
+from pulmo.reporting.markdown import to_code, to_html, to_table, to_text
 from pulmo.reporting.plots import plot_interval, plot_roc, pretty
 
 _LISTED = 100  # films on the page; the JSON file has all
@@ -54,10 +54,9 @@ def write_comparison(
         picture.unlink(missing_ok=True)
     gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]
     films = [
-        [a.path[row].replace("|", "\\|"), LABELS[label[row]], *_answers(names, tables, row, "prob_pneumonia").values()]
-        for row in gaps
+        [a.path[row], LABELS[label[row]], *_answers(names, tables, row, "prob_pneumonia").values()] for row in gaps
     ]
-    page = to_html(_page(report, films, picture), file.parent)
+    page = to_html(_page(report, films, picture), file.parent, {picture.name})
     write_bytes(file.with_suffix(".html"), page.encode())
     write_json(file, report)
     return report
@@ -123,7 +122,7 @@ def format_comparison(report: dict[str, Any]) -> str:
         "",
         f"{'':18} {first:>16} {second:>16}   difference (95% interval)",
         *(
-            f"{name:18} {_number(row['a']):>16} {_number(row['b']):>16}   {estimate_text(row['difference'])}"
+            f"{pretty(name):18} {_number(row['a']):>16} {_number(row['b']):>16}   {estimate_text(row['difference'])}"
             for name, row in report["metrics"].items()
         ),
         f"{'threshold':18} {_number(a):>16} {_number(b):>16}",
@@ -165,29 +164,23 @@ def _tests(report: dict[str, Any]) -> list[str]:
 
 def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
     first, second = report["first"], report["second"]
-    rows = [
-        f"| {name} | {_number(row['a'])} | {_number(row['b'])} | {estimate_text(row['difference'])} |"
+    rows: list[list[object]] = [
+        [pretty(name), _number(row["a"]), _number(row["b"]), estimate_text(row["difference"])]
         for name, row in report["metrics"].items()
     ]
-    rows.append(f"| threshold | {' | '.join(map(_number, report['thresholds']))} | |")
+    rows.append(["threshold", *map(_number, report["thresholds"]), ""])
+    listed = [
+        [to_code(path), label, probability_text(one), probability_text(other)] for path, label, one, other in films
+    ]
     text = [
-        f"# {second} against {first}",
+        f"# {to_text(second)} against {to_text(first)}",
         f"On the {report['films']} test films of {report['patients']} patients that both answered. In parentheses: 95% "
         "intervals over resampled patients, the same patients for both. An interval that holds 0 leaves open which "
         "of the two is better. Whoever chooses by this page has used the test films to choose.",
         f"![ROC curves, differences, films]({picture.name})" if picture.exists() else "All films are of one class.",
-        "\n".join([f"| metric | {first} | {second} | difference |", "|---|---|---|---|", *rows]),
-        "\n".join(f"- {line}" for line in _tests(report)),
+        to_table(["metric", first, second, "difference"], rows),
+        "\n".join(f"- {to_text(line)}" for line in _tests(report)),
         "## Films called differently, the widest apart first",
-        "\n".join(
-            [
-                f"| film | is | probability by {first} | by {second} |",
-                "|---|---|---|---|",
-                *(
-                    f"| `{path}` | {label} | {probability_text(one)} | {probability_text(other)} |"
-                    for path, label, one, other in films
-                ),
-            ]
-        ),
+        to_table(["film", "is", f"probability by {first}", f"by {second}"], listed),
     ]
     return "\n\n".join(text) + "\n"

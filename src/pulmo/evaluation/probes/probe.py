@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pulmo.base.files import unquote
 from pulmo.base.params import EvaluateParams
 from pulmo.films.table import read_films
 from pulmo.metrics.bootstrap import Resampling
@@ -29,8 +30,8 @@ def read_data(films: Path, splits: Path, index: Path, images: np.ndarray) -> Dat
     """The tables as text, beside the images."""
     return Data(
         read_films(films),
-        pd.read_csv(splits, dtype=str, keep_default_na=False),
-        pd.read_csv(index, dtype={"path": str}, keep_default_na=False),
+        unquote(pd.read_csv(splits, dtype=str, keep_default_na=False)),
+        unquote(pd.read_csv(index, dtype={"path": str}, keep_default_na=False)),
         images,
     )
 
