@@ -41,7 +41,7 @@ def test_summary_tells_metrics_with_intervals_and_what_is_next(inside):
     text = call("summary")
     auroc = read_json(inside / "reports/evaluation.json")["test"]["metrics"]["auroc"]
     assert f"{auroc['value']:.3f}  (95% interval {auroc['low']:.3f} to {auroc['high']:.3f})" in text
-    for word in ("model_card.html", "pulmo experiments", "mlflow ui", "dvc plots show"):
+    for word in ("model_card.html", "pulmo experiments", "pulmo ui", "dvc plots show"):
         assert word in text
 
 

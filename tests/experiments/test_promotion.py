@@ -36,6 +36,7 @@ def report(auroc: float = 0.97, low: float | None = 0.93, ece: float = 0.04, sho
     family = {"val": None if shortcut is None else {"value": shortcut}, "test": {"value": 1.0}}
     return {
         "val": {
+            "films": 120,
             "metrics": {"auroc": {"value": auroc, "low": low, "high": 1.0}},
             "calibration": {"after": {"ece": {"value": ece, "chance_high": 0.03}}},
         },
@@ -87,6 +88,9 @@ def test_chance_excuses_a_calibration_error_in_few_films():
     found = report(ece=0.06)
     found["val"]["calibration"]["after"]["ece"]["chance_high"] = 0.07
     assert failed(check_gates(found, CLEAN, **BOUNDS)) == []
+    (line,) = [str(gate) for gate in check_gates(found, CLEAN, **BOUNDS) if "calibration" in gate.name]
+    assert "at most 0.070  (not 0.050: in 120 films chance alone makes up to 0.070 of a calibrated model)" in line
+    assert not any(gate.note for gate in check_gates(report(), CLEAN, **BOUNDS))
 
 
 def test_a_gate_reads_as_a_line():
@@ -136,7 +140,7 @@ def evaluated_run(root, monkeypatch, name: str, films: pd.DataFrame, found: dict
     """A run as stage evaluate leaves it, with the given predictions and report."""
     monkeypatch.setenv("DVC_EXP_NAME", name)
     package = root / "models/package"
-    make_package(package, head=1, size=48, fit="squash", temperature=1.0)
+    make_package(package, head=1, size=48, fit="squash")
     write_csv(root / "reports/predictions.csv", films)
     write_json(root / "reports/evaluation.json", found)
     write_json(root / "reports/leakage.json", CLEAN)

@@ -17,6 +17,7 @@ def promote(
     from pulmo.base.params import load_params
     from pulmo.experiments import promotion
     from pulmo.experiments.project import Project
+    from pulmo.experiments.sync import sync_store
     from pulmo.metrics.estimates import estimate_text
     from pulmo.tracking import registry
 
@@ -25,7 +26,12 @@ def promote(
             "--force and --reason TEXT go together: what is forced is recorded with its reason", "give both, or neither"
         )
     project = Project(paths.project_root())
+    if project.dvc.find_commits(experiment):
+        for line in sync_store(project):  # an experiment that DVC took from its cache has no run yet
+            print(line, flush=True)
     candidate = promotion.find_candidate(project, experiment)
+    if experiment not in (candidate.name, candidate.run_id):
+        print(f"{experiment} holds the results of the run {candidate.name}")
     verdict = promotion.judge(project, candidate, load_params(project.root / paths.PARAMS).promote.model_dump())
     print(*verdict.gates, sep="\n")
     if verdict.champion and verdict.difference:

@@ -2,11 +2,14 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pulmo.base.errors import UserError
+
+if TYPE_CHECKING:
+    from pulmo.experiments.project import Project
 
 queue = typer.Typer(no_args_is_help=True, help="Run DVC's queue of experiments.")
 
@@ -15,9 +18,11 @@ def summary() -> None:
     """Show what the last `dvc repro` came to: test metrics with their intervals, the reports, and what to try next."""
     from pulmo.base import paths
     from pulmo.base.files import read_json
+    from pulmo.experiments.workspace import KEEP, has_own_results
     from pulmo.metrics.estimates import probability_text
 
-    if not (file := paths.project_root() / paths.EVALUATION).exists():
+    root = paths.project_root()
+    if not (file := root / paths.EVALUATION).exists():
         raise UserError(f"{paths.EVALUATION} not found", "run `dvc repro` in the root of the project first")
     report = read_json(file)
     test = report["test"]
@@ -35,8 +40,10 @@ def summary() -> None:
     print("          dvc exp run -S train.lr=0.0005   run a variant as an experiment")
     print("          pulmo experiments                compare experiments, best first")
     print("          dvc plots show                   ROC, precision-recall, curves, in the browser")
-    print("          mlflow ui                        every run at http://127.0.0.1:5000")
+    print("          pulmo ui                         every run, in MLflow's page")
     print("          pulmo predict FILM               ask the model about a film")
+    if has_own_results(root):
+        print(f"Keep it:  {KEEP.strip('`')}   dvc.lock and {paths.METRICS} then tell of your results")
 
 
 def compare(
@@ -70,11 +77,20 @@ def experiments(
     from pulmo.experiments.listing import read_experiments
     from pulmo.experiments.listing_table import format_experiments
     from pulmo.experiments.project import Project
+    from pulmo.experiments.sync import list_without_run
+    from pulmo.experiments.workspace import KEEP, WORKSPACE, list_lost_outputs
 
-    listed = read_experiments(Project(paths.project_root()), commits=True)
+    project = Project(paths.project_root())
+    listed = read_experiments(project, commits=True)
     print(format_experiments(listed, sort, terminal_width()))
-    if all(item.state == "Commit" for item in listed):
+    if any(item.name == WORKSPACE for item in listed):
+        print(f"\nworkspace: results that are not committed; {KEEP} keeps them")
+        if list_lost_outputs(project.dvc):
+            print("HEAD: made elsewhere, with outputs that are in no cache here")
+    if all(item.state in ("Commit", "Workspace") for item in listed):
         print("\nno experiment yet; `dvc exp run -S train.lr=0.0005` makes one")
+    if project.has_store and (absent := list_without_run(project.store, listed)):
+        print(f"\nwithout a run in MLflow: {', '.join(absent)}; `pulmo sync` adds it")
 
 
 def sync(
@@ -102,10 +118,29 @@ def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="ex
     from pulmo.experiments.project import Project
     from pulmo.experiments.queue import run_queue
 
+    project = Project(paths.project_root())
     try:
-        run_queue(Project(paths.project_root()), jobs, lambda line: print(line, flush=True))
+        run_queue(project, jobs, lambda line: print(line, flush=True))
     except KeyboardInterrupt:
-        sys.exit("interrupted; the workers go on: `dvc queue stop --kill` ends them and what they run")
+        sys.exit(
+            "interrupted; the workers go on, and the same command watches them again; `dvc queue stop --kill` ends "
+            "them and what they run"
+        )
+    except UserError:
+        _add_runs(project)
+        raise
+    _add_runs(project)
+
+
+def _add_runs(project: "Project") -> None:
+    """Give the experiments that DVC took from its cache, or that failed early, their runs."""
+    from pulmo.experiments.sync import sync_store
+
+    try:
+        for line in sync_store(project):
+            print(line, flush=True)
+    except UserError as error:  # must not hide what became of the queue
+        print(f"the runs in MLflow are not complete: {error.message}; `pulmo sync` adds them", file=sys.stderr)
 
 
 def doctor() -> None:

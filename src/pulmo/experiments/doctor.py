@@ -20,6 +20,7 @@ from pulmo.base.git import run_git
 from pulmo.base.params import load_params
 from pulmo.base.process import usable_cores
 from pulmo.experiments.project import Project
+from pulmo.experiments.workspace import KEEP, has_own_results, list_lost_outputs
 from pulmo.tracking.upkeep import ask_once, list_left_open, move_artifacts, probe_store
 
 _GIB = 2**30
@@ -36,10 +37,13 @@ class Finding(NamedTuple):
 
 
 def examine(project: Project) -> Iterator[tuple[str, Finding]]:
-    """Every check of a project by name, as each is done; a check that itself breaks is a finding too."""
+    """Every check of a project by name, as each is done; a check that itself breaks is a finding too.
+
+    What cannot be seen because an earlier check failed is left out.
+    """
     failed: set[str] = set()
     for name, check in CHECKS.items():
-        if name == "open runs" and "store" in failed:
+        if "project" in failed or _NEEDS.get(name) in failed:
             continue
         try:
             found = check(project)
@@ -52,14 +56,22 @@ def examine(project: Project) -> Iterator[tuple[str, Finding]]:
         yield name, found
 
 
+def check_project(project: Project) -> Finding:
+    """Whether this is a checkout of Pulmo at all."""
+    missing = [name for name in ("dvc.yaml", "params.yaml", "stages", ".dvc") if not (project.root / name).exists()]
+    if missing:
+        text = f"{project.root} is not a Pulmo project: it has no {_few(missing)}"
+        return Finding("error", text, "cd into your clone of it; git clone brings one")
+    return Finding("ok", str(project.root))
+
+
 def check_git(project: Project) -> Finding:
     """DVC keeps experiments as commits, so it needs git, a repository, a commit, and the history they start from."""
     if not shutil.which("git"):
         return Finding("error", "git is not installed", "install git (apt install git, brew install git)")
     if not run_git(project.root, "rev-parse", "--show-toplevel"):
-        return Finding(
-            "error", f"{project.root} is no git repository", "clone with git; an unpacked .zip has no history"
-        )
+        cure = "git clone (an unpacked .zip has no history), or git init && git add -A && git commit -m start"
+        return Finding("error", f"{project.root} is no git repository", cure)
     if not (head := run_git(project.root, "rev-parse", "--verify", "--quiet", "--short", "HEAD")):
         return Finding("error", "the repository has no commit", "git add -A && git commit -m start")
     if run_git(project.root, "rev-parse", "--is-shallow-repository") == "true":
@@ -90,11 +102,12 @@ def check_versions(project: Project) -> Finding:
 def check_environment(project: Project) -> Finding:
     """The stages run `python` as the PATH finds it, which must be the one with the packages."""
     found = shutil.which("python")
-    if not found or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
-        return Finding(
-            "warning", f"stages would run {found}, not {sys.executable}", "source .venv/bin/activate, or use make"
-        )
-    return Finding("ok", f"stages run {found}")
+    if found and Path(found).parent.resolve() == Path(sys.executable).parent.resolve():
+        return Finding("ok", f"stages run {found}")
+    text = f"stages would run {found or 'no python at all'}, not {sys.executable}"
+    if not os.environ.get("VIRTUAL_ENV"):
+        text = f"no virtual environment is active: {text}, and `dvc repro` ends in an ImportError"
+    return Finding("warning", text, "source .venv/bin/activate, or use make")
 
 
 def check_params(project: Project) -> Finding:
@@ -114,6 +127,25 @@ def check_data(project: Project) -> Finding:
     if changed := uncommitted.get("modified"):
         return Finding("warning", f"{_few(changed)} changed by hand", "dvc checkout --force, or dvc repro")
     return Finding("ok", "every output is there and in the cache")
+
+
+def check_results(project: Project) -> Finding:
+    """The results that HEAD tells of: whether they can be had, to be compared or promoted."""
+    own = has_own_results(project.root)
+    if own and (absent := list_lost_outputs(project.dvc)):
+        return Finding(
+            "warning", f"HEAD's results were made elsewhere: {_few(absent)} in no cache here", KEEP.strip("`")
+        )
+    return Finding("ok", "the workspace has results that HEAD has not" if own else "those of HEAD")
+
+
+def check_plots(project: Project) -> Finding:
+    """The page in which `dvc plots` draws, which without a network needs scripts of its own."""
+    settings = project.root / ".dvc/config.local"
+    told = settings.is_file() and "html_template" in settings.read_text(encoding="utf-8")
+    if not (told and (project.root / ".dvc/plots.html").is_file()):
+        return Finding("warning", "`dvc plots` draws nothing without a network", "pulmo setup")
+    return Finding("ok", "`dvc plots` needs no network")
 
 
 def check_cache(project: Project) -> Finding:
@@ -189,13 +221,17 @@ def check_disk(project: Project) -> Finding:
     return Finding(state, f"{free:.1f} GiB free", cure)
 
 
+_NEEDS = {"data": "git", "results": "git", "cache": "git", "open runs": "store"}  # the check that each builds on
 CHECKS: dict[str, Callable[[Project], Finding]] = {
+    "project": check_project,
     "git": check_git,
     "versions": check_versions,
     "environment": check_environment,
     "params": check_params,
     "data": check_data,
+    "results": check_results,
     "cache": check_cache,
+    "plots": check_plots,
     "mlruns": check_leftover,
     "store": check_store,
     "open runs": check_open_runs,

@@ -75,6 +75,16 @@ class Dvc:
                 hide_secrets(" ".join(str(error).split()))[:150], "`dvc pull` brings what is in no cache"
             ) from None
 
+    def list_uncached(self, lock: str) -> list[str]:
+        """The outputs that the text of a dvc.lock names and that are not in the cache."""
+        from dvc.repo import Repo
+        from dvc.utils.serialize import parse_yaml
+
+        stages = (parse_yaml(lock, "dvc.lock") or {}).get("stages", {}).values()
+        outs = [(out["path"], out.get("md5")) for stage in stages for out in stage.get("outs", [])]
+        with Repo(str(self.root)) as repo:
+            return [path for path, md5 in outs if not (md5 and repo.cache.local.exists(md5))]
+
     def read_queue(self) -> tuple[Tasks, int]:
         """Every task that DVC remembers, and the number of workers that answer."""
         from dvc.exceptions import DvcException

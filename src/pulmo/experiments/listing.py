@@ -1,16 +1,22 @@
 """The experiments that DVC knows: of every baseline, the queued, running and failed ones included."""
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pulmo.base import paths
 from pulmo.base.git import run_git
 from pulmo.base.params import flatten
 from pulmo.experiments.dvc import failure_reason
 from pulmo.experiments.project import Project
+from pulmo.experiments.workspace import WORKSPACE, equals, has_own_results, read_lock
+
+_HAVE_RESULTS = ("Success", "Commit", "Workspace")
 
 
 @dataclass(frozen=True)
@@ -21,16 +27,18 @@ class Experiment:
     revision: str  # commit that holds it; of a queued or failed one the stash entry
     baseline: str  # full hash of the commit it varies
     created: str  # ISO 8601, local time; empty while DVC does not tell
-    state: str  # Success | Unfinished (some stages ran) | Failed | Queued | Running | Commit
+    state: str  # Success | Unfinished (some stages ran) | Failed | Queued | Running | Commit | Workspace
     params: dict[str, Any]  # flat, such as train.lr
     metrics: dict[str, float]  # flat, such as test.auroc
     error: str | None  # what went wrong, in one line
+    data: str = ""  # hash of the films and of their splits; empty where dvc.lock names none
 
 
 def read_experiments(project: Project, commits: bool = False) -> list[Experiment]:
     """Every experiment of a project, in DVC's order; UserError where DVC cannot tell.
 
-    With `commits`, also the branch tips that they start from, in the state Commit. Asks for the baselines that have
+    With `commits`, also the branch tips that they start from, in the state Commit, and before them all the workspace
+    where its results are neither those of HEAD nor of one of the experiments. Asks for the baselines that have
     experiments: `dvc exp show --all-commits` reads every commit there is, and still misses experiments that came from a
     colleague without the branch they vary.
     """
@@ -38,14 +46,29 @@ def read_experiments(project: Project, commits: bool = False) -> list[Experiment
     shown = json.loads(project.dvc.run("exp", "show", "--json", *revisions))
     found: dict[tuple[str, str], Experiment] = {}
     for baseline in shown:
-        if commits and baseline["name"] and baseline["rev"] != "workspace":
+        if commits and baseline["name"] and baseline["rev"] != WORKSPACE:
             tip = {"name": baseline["name"], "revs": [baseline], "executor": {"state": "commit"}}
             found[baseline["rev"], ""] = _read_entry(project.root, tip, baseline["rev"])
         for entry in baseline["experiments"] or []:
             experiment = _read_entry(project.root, entry, baseline["rev"])
             # A running experiment is told twice when an earlier one of its name is being replaced: the first is it.
             found.setdefault((experiment.baseline, experiment.name), experiment)
-    return list(found.values())
+    listed = list(found.values())
+    if commits and has_own_results(project.root):
+        ended = [experiment.revision for experiment in listed if experiment.state == "Success"]
+        if not any(equals(project.root, revision) for revision in ended):
+            return [_read_workspace(project.root, shown), *listed]
+    return listed
+
+
+def _read_workspace(root: Path, shown: list[dict[str, Any]]) -> Experiment:
+    (entry,) = [baseline for baseline in shown if baseline["rev"] == WORKSPACE]
+    tip = {"name": WORKSPACE, "revs": [entry], "executor": {"state": "workspace"}}
+    found = _read_entry(root, tip, run_git(root, "rev-parse", "HEAD"))
+    if not _is_whole(_read_stages(root, WORKSPACE), found.params):
+        return replace(found, state="Unfinished", metrics={}, error="`dvc repro` has not run to its end")
+    changed = datetime.fromtimestamp((root / paths.METRICS).stat().st_mtime)  # DVC tells no time of it
+    return replace(found, created=changed.isoformat())
 
 
 def _find_baselines(root: Path) -> list[str]:
@@ -68,10 +91,11 @@ def _read_entry(root: Path, entry: dict[str, Any], baseline: str) -> Experiment:
     if state == "Failed" and log and Path(log).is_file():
         error = failure_reason(Path(log).read_text(encoding="utf-8", errors="replace"))
     params = _flat(data.get("params"))
-    if state == "Success" and not (data.get("metrics") and _is_whole(root, tip["rev"], params)):
+    stages = _read_stages(root, tip["rev"]) if state in _HAVE_RESULTS else []
+    if state == "Success" and not (data.get("metrics") and _is_whole(stages, params)):
         state, error = "Unfinished", "only a part of the stages ran"
     # The metrics file that git carries is there, unchanged, in what has not come to its end: those are not its own.
-    metrics = _flat(data.get("metrics")) if state in ("Success", "Commit") else {}
+    metrics = _flat(data.get("metrics")) if state in _HAVE_RESULTS else {}
     return Experiment(
         name=entry["name"] or tip["name"] or tip["rev"][:7],
         revision=tip["rev"],
@@ -81,18 +105,29 @@ def _read_entry(root: Path, entry: dict[str, Any], baseline: str) -> Experiment:
         params=params,
         metrics={key: float(value) for key, value in metrics.items() if isinstance(value, int | float)},
         error=error,
+        data=_hash_data(stages),
     )
 
 
-def _is_whole(root: Path, revision: str, params: Mapping[str, Any]) -> bool:
+def _read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
+    from dvc.utils.serialize import parse_yaml
+
+    lock = parse_yaml(read_lock(root, revision), "dvc.lock") or {}
+    return list(lock.get("stages", {}).values())
+
+
+def _hash_data(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Hash of what is validated and tested on: the films, by their content, and the split that each is in."""
+    hashes = {out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
+    told = "".join(hashes.get(str(path), "") for path in (paths.FILMS, paths.SPLITS))
+    return hashlib.sha256(told.encode()).hexdigest() if told else ""
+
+
+def _is_whole(stages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> bool:
     """Whether each stage of an experiment ran with its params and on what the stages before it left.
 
     `dvc exp run train` leaves evaluate, and thereby the metrics, as they were in the baseline; its dvc.lock tells.
     """
-    from dvc.utils.serialize import parse_yaml
-
-    lock = parse_yaml(run_git(root, "show", f"{revision}:./dvc.lock"), "dvc.lock") or {}
-    stages = lock.get("stages", {}).values()
     left = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
     return bool(stages) and all(
         all(left.get(dep["path"], dep.get("md5")) == dep.get("md5") for dep in stage.get("deps", []))

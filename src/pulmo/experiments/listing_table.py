@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pulmo.base.errors import UserError
 from pulmo.base.tables import table_row, to_text
+from pulmo.experiments.leaderboard import name_source
 from pulmo.experiments.listing import Experiment
 
 SHOWN = ("val.auroc", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity", "test.f1")
@@ -18,13 +19,34 @@ def format_experiments(
 ) -> str:
     """A table at most `width` (60 or more) wide: best first by the metric `sort`, then what has none and why.
 
-    Long names stand on a line of their own, and metrics that a narrow table cannot hold are left out. Rows name the
-    params in which they differ from the first commit among them, or else from what most of them have; those values
-    stand below the table.
+    Experiments of other films, or of the same in other splits, stand in tables of their own: they are not ranked
+    together. Long names stand on a line of their own, and metrics that a narrow table cannot hold are left out. Rows
+    name the params in which they differ from the first commit among them, or else from what most of them have; those
+    values stand below the table.
     """
     known = {key for experiment in experiments for key in experiment.metrics}
     if known and sort not in known:
         raise UserError(f"no experiment has the metric {sort}", f"there are {', '.join(sorted(known))}")
+    now = now or datetime.now()
+    tables: list[str] = []
+    for data, group in _by_data(experiments).items():
+        title = f"\nvalidated and tested on other films ({name_source(group[0].params)}, data {data[:7]}):\n\n"
+        tables.append((title if tables else "") + _format_table(group, sort, width, now))
+    return "\n".join(tables)
+
+
+def _by_data(experiments: Sequence[Experiment]) -> dict[str, list[Experiment]]:
+    """The experiments by the hash of their data; first those of the first commit, with all that has no data yet."""
+    commits = [experiment for experiment in experiments if experiment.state == "Commit"]
+    first = next((experiment.data for experiment in [*commits, *experiments] if experiment.data), "")
+    groups: dict[str, list[Experiment]] = {first: []}
+    for experiment in experiments:
+        groups.setdefault(experiment.data or first, []).append(experiment)
+    return groups
+
+
+def _format_table(experiments: Sequence[Experiment], sort: str, width: int, now: datetime) -> str:
+    """The table of experiments of the same data."""
     reference = next((experiment for experiment in experiments if experiment.state == "Commit"), None)
     usual, changed = _differences(experiments, reference)
     labels = _labels(experiments)
@@ -41,7 +63,7 @@ def format_experiments(
         if len(label) > wide:
             rows.append([label])
             label = ""
-        age = _age(experiment.created, now or datetime.now())
+        age = _age(experiment.created, now)
         rows.append([label, age, *_cells(experiment, metrics, changed[place])])
     below = ["", f"{reference.name if reference else 'the others'}: {usual}"] if usual else []
     return to_text([*(table_row(row, widths) for row in rows), *below], width)

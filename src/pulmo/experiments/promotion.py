@@ -5,7 +5,6 @@ Nothing here looks at test: a number that decides which model is kept is no long
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pulmo.base.git import run_git
 from pulmo.base.paths import EVALUATION, PACKAGE
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
+from pulmo.experiments.workspace import WORKSPACE, find_commit
 from pulmo.metrics.comparison import compare_models, pair_predictions, read_predictions
 from pulmo.metrics.estimates import Estimate, estimate_text
 from pulmo.model.classifier import load_classifier
@@ -31,6 +31,7 @@ class Gate:
     value: float | None
     bound: float
     at_least: bool  # else at most
+    note: str = ""  # why the bound is not that of params.yaml
 
     @property
     def passed(self) -> bool:
@@ -41,7 +42,8 @@ class Gate:
     def __str__(self) -> str:
         value = "unknown" if self.value is None else f"{self.value:.3f}"
         sign = "at least" if self.at_least else "at most"
-        return f"{'passed' if self.passed else 'FAILED':6}  {self.name:44} {value:>8}  {sign} {self.bound:.3f}"
+        line = f"{'passed' if self.passed else 'FAILED':6}  {self.name:44} {value:>8}  {sign} {self.bound:.3f}"
+        return f"{line}  ({self.note})" if self.note else line
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,17 @@ def check_gates(
     return [
         Gate("AUROC, lower end of its 95% interval", auroc["low"], min_auroc, at_least=True),
         Gate("AUROC beyond the best shortcut's", margin, min_shortcut_margin, at_least=True),
-        Gate("calibration error (ECE)", ece["value"], max(max_ece, ece["chance_high"]), at_least=False),
+        _calibration_gate(ece, max_ece, val["films"]),
         Gate("patients or identical films in two splits", leaks, max_leaks, at_least=False),
     ]
+
+
+def _calibration_gate(ece: Mapping[str, float], max_ece: float, films: int) -> Gate:
+    chance, name = ece["chance_high"], "calibration error (ECE)"
+    if chance <= max_ece:
+        return Gate(name, ece["value"], max_ece, at_least=False)
+    note = f"not {max_ece:.3f}: in {films} films chance alone makes up to {chance:.3f} of a calibrated model"
+    return Gate(name, ece["value"], chance, at_least=False, note=note)
 
 
 def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Estimate:
@@ -108,10 +118,15 @@ def find_candidate(project: Project, name: str) -> registry.Candidate:
     try:
         return registry.find_candidate(project.store, name)
     except UserError:
-        with suppress(UserError):
-            if found := registry.find_evaluated(project.store, read_output(project, EVALUATION, name)):
-                return found
-        raise
+        # Two experiments may come to the same evaluation: one that has a name is never answered by another's run.
+        if project.dvc.find_commits(name) or not (name == WORKSPACE or find_commit(project.root, name)):
+            raise
+    if found := registry.find_evaluated(project.store, read_output(project, EVALUATION, name)):
+        return found
+    raise UserError(
+        f"no evaluated run of {name!r} is in the store: its results were restored, or made elsewhere",
+        "`dvc repro -f -s evaluate` makes one of what stands in the workspace",
+    )
 
 
 def judge(project: Project, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:

@@ -5,8 +5,7 @@ from pathlib import Path
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.experiments.project import Project
-
-WORKSPACE = "workspace"
+from pulmo.experiments.workspace import KEEP, WORKSPACE, find_commit, has_own_results, list_lost_outputs
 
 
 def read_output(project: Project, path: Path, revision: str) -> str:
@@ -25,6 +24,13 @@ def read_output(project: Project, path: Path, revision: str) -> str:
     except UserError as error:
         reason = error.message
     text = project.store.read_artifact(revision, path.name) if project.has_store else None
+    head = find_commit(project.root, "HEAD")
+    if text is None and head and find_commit(project.root, revision) == head and list_lost_outputs(project.dvc):
+        own = f"{KEEP} puts your own results in their place; until then they are `{WORKSPACE}`"
+        raise UserError(
+            f"{path} of {revision!r} was made elsewhere, and is in no cache at hand",
+            own if has_own_results(project.root) else "`dvc repro` makes results of your own",
+        )
     if text is None:
         raise UserError(
             f"{path} of {revision!r} is found neither by DVC ({reason}) nor in an MLflow run of that name",

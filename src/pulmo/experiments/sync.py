@@ -7,7 +7,7 @@ import math
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,20 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
                 yield from _mark_replaced(project.store, whole, runs)
             if not runs and experiment.state in ("Success", "Failed"):
                 yield _add(project, experiment, evaluated)
+
+
+def list_without_run(store: Store, experiments: Sequence[Experiment]) -> list[str]:
+    """Names of the finished experiments that have no run of their own, as DVC leaves what it takes from its cache."""
+    recorded = find_experiment_runs(store)
+    return sorted(
+        experiment.name
+        for experiment in experiments
+        if experiment.state == "Success"
+        and not any(
+            EVALUATED in run.data.tags and _agrees(run, experiment)
+            for run in recorded.get((experiment.name, experiment.baseline), [])
+        )
+    )
 
 
 def _close_dead(store: Store, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
