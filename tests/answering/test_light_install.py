@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,12 @@ def test_a_command_of_the_pipeline_says_what_to_install(tmp_path):
 @pytest.mark.slow
 def test_films_are_answered_without_the_pipeline(project, tmp_path):
     film = next((project / "data/raw").rglob("*.jpeg"))
-    done = run_light(tmp_path, "predict", "--package", str(project / "models/package"), str(film))
+    with zipfile.ZipFile(tmp_path / "films.zip", "w") as archive:
+        archive.write(film, film.name)
+    package = str(project / "models/package")
+    done = run_light(tmp_path, "predict", "--package", package, str(film), str(tmp_path / "films.zip"))
     assert done.returncode == 0, done.stderr
-    assert "prob_pneumonia" in done.stdout
+    assert done.stdout.count("prob_pneumonia") == 2
 
 
 def test_what_answers_is_not_among_the_extras():

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from pulmo.base.errors import UserError
+from pulmo.films.archives import is_archive, read_members
 from pulmo.films.names import IMAGE_SUFFIXES
 
 STDIN = "-"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ def gather_films(named: Sequence[str]) -> Iterator[Source]:
                 if (place.st_dev, place.st_ino) in seen:
                     continue
                 seen.add((place.st_dev, place.st_ino))
-            yield from _open_archive(path) if _is_archive(path) else [Source(str(path), path.read_bytes)]
+            yield from _open_archive(path) if is_archive(path) else [Source(str(path), path.read_bytes)]
 
 
 def count_films(named: Sequence[str]) -> int | None:
     """How many films there are to be at most, for a progress bar; None where only reading an archive could tell."""
     paths = [path for name in named if name != STDIN for path in _list_paths(name)]
-    return None if any(_is_archive(path) for path in paths) else len(paths) + named.count(STDIN)
+    return None if any(is_archive(path) for path in paths) else len(paths) + named.count(STDIN)
 
 
 def _list_paths(name: str) -> list[Path]:
@@ -65,13 +65,7 @@ def _is_film(path: Path) -> bool:
     return path.suffix.lower() in {"", *IMAGE_SUFFIXES} and not hidden
 
 
-def _is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
-
-
 def _open_archive(path: Path) -> Iterator[Source]:
-    from pulmo.sources.common.archives import read_members  # loads pandas
-
     try:
         for member, content in read_members(path, lambda name: _is_film(Path(name))):
             yield Source(f"{path}:{member}", partial(bytes, content))

@@ -1,1 +1,1 @@
-"""Parts that several sources share: archives, layouts of folders, tables of labels, errors of hubs."""
+"""Parts that several sources share: layouts of folders, tables of labels, errors of hubs."""

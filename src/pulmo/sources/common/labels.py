@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pulmo.base.errors import UserError
+from pulmo.films.archives import Entry, leaves_folder
 from pulmo.films.labels import CLASS_NAMES, LABELS, SPLIT_NAMES
 from pulmo.films.table import Listed
-from pulmo.sources.common.archives import Entry, leaves_folder
 from pulmo.sources.common.layout import choose_films, normal_form
 from pulmo.sources.common.tables import read_table
 

@@ -9,11 +9,11 @@ from itertools import takewhile
 from pathlib import Path
 
 from pulmo.base.errors import UserError
+from pulmo.films.archives import Entry, is_hidden, name_problem
 from pulmo.films.contents import HEAD, is_film, is_mask
 from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
 from pulmo.films.names import IMAGE_SUFFIXES
 from pulmo.films.table import Listed
-from pulmo.sources.common.archives import Entry, is_hidden, name_problem
 
 _EXPECTED = "lay them out as split/class/ or class/, with split train, val or test and class NORMAL or PNEUMONIA"
 _OR_CSV = "or name a CSV with the labels (data.folder.labels)"

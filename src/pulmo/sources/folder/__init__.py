@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
+from pulmo.films.archives import ARCHIVE_SUFFIXES, Entry, find_encoding, is_archive, list_members, unpack
 from pulmo.films.table import Listed
-from pulmo.sources.common.archives import ARCHIVE_SUFFIXES, Entry, find_encoding, is_archive, list_members, unpack
 from pulmo.sources.common.labels import Reading, read_labels, read_paths
 from pulmo.sources.common.layout import check_space, check_targets, find_films, list_folder
 

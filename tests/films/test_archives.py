@@ -14,8 +14,8 @@ from pathlib import Path
 import hubs
 import pytest
 
-from pulmo.sources.common import archives
-from pulmo.sources.common.archives import ArchiveError, is_archive, list_members, unpack
+from pulmo.films import archives
+from pulmo.films.archives import ArchiveError, is_archive, list_members, unpack
 
 FILMS = {"train/NORMAL/1.jpeg": b"one" * 500, "Lunge/PNEUMONIA/größe 胸部.png": b"two", "leer.txt": b""}
 
