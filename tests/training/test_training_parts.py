@@ -303,10 +303,29 @@ def test_a_failed_save_is_not_silent(tmp_path, monkeypatch):
         checkpoint.wait()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "state.pt").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"state\.pt is damaged\n\nhint: delete it"):
-        Checkpoint(tmp_path).load()
+def test_a_checkpoint_of_which_any_bit_changed_is_not_gone_on_from(tmp_path, capsys):
+    checkpoint, file = Checkpoint(tmp_path), tmp_path / "state.pt"
+    checkpoint.save({"weights": torch.ones(20), "history": [{"loss": 1.0}]})
+    checkpoint.wait()
+    whole = file.read_bytes()
+    assert checkpoint.load() is not None
+    assert not capsys.readouterr().out
+    flipped = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(0, len(whole), 7)]
+    for damaged in (*flipped, whole[:-1], whole + b"x", b"damaged", b""):
+        file.write_bytes(damaged)
+        assert checkpoint.load() is None
+        assert "state.pt is damaged: training starts from the first epoch" in capsys.readouterr().out
+
+
+def test_stored_outputs_that_changed_are_computed_anew(tmp_path, capsys):
+    file = tmp_path / "stored.npy"
+    first = store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False).copy()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    for damaged in (bytes(content), bytes(content[:-100]), b""):
+        file.write_bytes(damaged)
+        assert np.array_equal(store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False), first)
+        assert "stored.npy is damaged: its outputs are computed anew" in capsys.readouterr().out
 
 
 def folder_of(root, settings, data="data", films=()):

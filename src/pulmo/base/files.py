@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # its import takes longer than an answer
 from pulmo.base.errors import UserError
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # a spreadsheet runs such a cell, unless ' stands before it
+SEAL_BYTES = 32
 
 
 @contextmanager
@@ -119,6 +120,23 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Append the SHA-256 of a file's bytes to it, so that `is_sealed` sees whatever changes them later."""
+    digest = bytes.fromhex(sha256_file(path))
+    with path.open("ab") as file:
+        file.write(digest)
+
+
+def is_sealed(path: Path) -> bool:
+    """True where a file ends in the SHA-256 of all that stands before it."""
+    left, digest = path.stat().st_size - SEAL_BYTES, hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (part := file.read(min(left, 2**20))):
+            digest.update(part)
+            left -= len(part)
+        return left == 0 and file.read() == digest.digest()
 
 
 def _plain(value: Any) -> Any:

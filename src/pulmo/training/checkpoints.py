@@ -1,6 +1,7 @@
 """What a killed training goes on from: a folder per task, named after everything that determines the result."""
 
 import hashlib
+import io
 import json
 import shutil
 import time
@@ -8,14 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from pulmo.base.errors import UserError
-from pulmo.base.files import sha256_file, whole_file
+from pulmo.base.files import SEAL_BYTES, is_sealed, seal, sha256_file, whole_file
 from pulmo.training.reach import reached_code
 from pulmo.training.rows import Films
 
@@ -78,13 +77,15 @@ class Checkpoint:
         self._pending: Future[None] | None = None
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, or None where there is none."""
+        """The saved state, or None where there is none that is whole."""
         if not self.file.exists():
             return None
-        try:
-            state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, UnpicklingError) as error:
-            raise UserError(f"{self.file} is damaged", "delete it to train from the start") from error
+        if not is_sealed(self.file):
+            print(f"{self.file} is damaged: training starts from the first epoch", flush=True)
+            return None
+        content = io.BytesIO(self.file.read_bytes())
+        content.truncate(self.file.stat().st_size - SEAL_BYTES)
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -100,6 +101,7 @@ class Checkpoint:
     def _write(self, state: dict[str, Any]) -> None:
         with whole_file(self.file) as temporary:
             torch.save(state, temporary)
+            seal(temporary)  # in the file itself: of two, a kill could leave one from the epoch before
 
 
 def _snapshot(value: Any) -> Any:

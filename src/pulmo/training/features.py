@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from pulmo.base.errors import UserError
-from pulmo.base.files import whole_file
+from pulmo.base.files import is_sealed, seal, whole_file
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.model.augmentation import augment, draw_flips, has_few_variants, make_generator
 from pulmo.model.scoring import to_input
@@ -103,8 +103,11 @@ def count_variants(augmentation: AugmentParams, drawn: int, epochs: int) -> int:
 
 def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, bf16: bool) -> np.ndarray:
     """Write the frozen part's outputs of every film and variant as float16 (variants * films, ...), channels last,
-    and return them memory-mapped. A whole file of an earlier process is taken as it is.
+    and return them memory-mapped. A whole file of an earlier process is taken as it is, a damaged one made anew.
     """
+    if file.exists() and not is_sealed(file):
+        tqdm.write(f"{file} is damaged: its outputs are computed anew")
+        file.unlink()
     if not file.exists():
         films = len(feed.films)
         device = feed.films.device
@@ -121,6 +124,8 @@ def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, bf16: b
             np.lib.format.write_array_header_1_0(out, header)
             for batch in tqdm(batches, desc=f"frozen part on {device.type}", unit="batch", disable=None, leave=False):
                 out.write(_compute(feed, batch, variants, seed, bf16).tobytes())
+            out.flush()
+            seal(temporary)
     stored: np.ndarray = np.load(file, mmap_mode="r")
     return stored
 
