@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -403,6 +405,17 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
     assert kept["test"]["loss"] == {"value": 0.71, "low": 0.5, "high": 1.0}, "the second run, with its interval"
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
+
+
+def test_two_that_write_at_once_keep_every_opening_of_test(tmp_path):
+    facts = {"recipe": "ours", "protocol": "honest", "published": {}, "settings": []}
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom pulmo.experiments.leaderboard import record\n"
+        f"for _ in range(25): record(Path(sys.argv[1]), 'ours', {facts}, opened=1)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, tmp_path]) for _ in range(2)]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
+    assert read_json(tmp_path / "reports/recipes.json")["ours"]["times_test_opened"] == 50
 
 
 def test_what_ran_on_uncommitted_changes_says_so(tmp_path, recorded):

@@ -356,6 +356,16 @@ def test_a_replaced_experiment_gets_the_run_that_is_its_own(known, monkeypatch):
     assert marked() == set(ids.values())
 
 
+def test_of_two_runs_that_a_killed_evaluate_left_the_older_is_replaced(known, monkeypatch):
+    root, experiments = known
+    experiments[:] = [experiment("x", 0.8)]
+    older, newer = (evaluated(root, monkeypatch, "x", experiments[0].metrics) for _ in range(2))
+    assert list(sync.sync_store(Project(root))) == [f"replaced           x  (run {older})"]
+    (left,) = [run for run in open_store(root).find_runs() if "pulmo.replaced" not in run.data.tags]
+    assert left.info.run_id == newer
+    assert list(sync.sync_store(Project(root))) == []
+
+
 def test_a_second_sync_waits_for_the_first(known):
     root, _ = known
     second = threading.Thread(target=lambda: list(sync.sync_store(Project(root))))

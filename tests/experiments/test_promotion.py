@@ -1,6 +1,8 @@
 import dataclasses
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -147,7 +149,7 @@ def evaluated_run(root, monkeypatch, name: str, films: pd.DataFrame, found: dict
     with evaluate_run(root, {"run_id": "none", "environment": {}}, {}, {}, []) as run:
         for path in (root / "reports").iterdir():
             run.log_path(path)
-        run.tag_hash("evaluation", (root / "reports/evaluation.json").read_bytes())
+            run.tag_hash(path.stem, path.read_bytes())
         log_model(run.client, run.run_id, package, np.zeros((48, 48), np.uint8))
 
 
@@ -155,6 +157,49 @@ def call(*arguments: str) -> str:
     done = CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("evaluation.json", r"evaluation\.json of run later is not the one that was evaluated"),
+        ("leakage.json", r"leakage\.json of run later is not the one that was evaluated"),
+        ("predictions.csv", r"cannot be compared with the champion: predictions\.csv of run later is not the one"),
+    ],
+)
+def test_a_report_that_was_edited_in_the_store_promotes_nobody(root, monkeypatch, file, said):
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    evaluated_run(root, monkeypatch, "later", predictions(1.5), report())
+    call("promote", "base")
+    store = open_store(root)
+    run = registry.find_candidate(store, "later").run_id
+    store.client.log_text(run, (store.read_artifact(run, file) or "") + "\n", file)
+    with pytest.raises(UserError, match=said):
+        call("promote", "later")
+    assert registry.read_champion(open_store(root)).name == "base"
+
+
+def test_of_two_promotions_at_once_one_is_told_that_the_champion_changed(root, monkeypatch):
+    for name in ("one", "two"):
+        evaluated_run(root, monkeypatch, name, predictions(0.6), report())
+    store, read = open_store(root), registry.read_champion
+    candidates = [registry.find_candidate(store, name) for name in ("one", "two")]
+
+    def read_slowly(asked):
+        champion = read(asked)
+        time.sleep(0.5)
+        return champion
+
+    def try_to_promote(candidate) -> str:
+        try:
+            return f"version {registry.register(store, candidate, {'experiment': candidate.name}, None)}"
+        except UserError as error:
+            return error.message
+
+    monkeypatch.setattr(registry, "read_champion", read_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(try_to_promote, candidates))
+    assert said == ["the champion changed while this model was compared with it", "version 1"]
 
 
 def test_to_ask_for_a_champion_makes_no_store(root):

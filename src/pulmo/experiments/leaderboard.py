@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
 from rich.columns import Columns
 from rich.padding import Padding
 
@@ -29,12 +30,13 @@ def read_entries(root: Path) -> dict[str, dict[str, Any]]:
 
 def record(root: Path, experiment: str, facts: Mapping[str, Any], opened: int = 0) -> dict[str, Any]:
     """Add `facts` to the entry of an experiment, and `opened` to its openings of the test set; returns the entry."""
-    entries = read_entries(root)
-    before = entries.get(experiment, {})
-    # The count stands before any result does: a draw that fails leaves those before it counted.
-    entries[experiment] = {**before, **facts, "times_test_opened": before.get("times_test_opened", 0) + opened}
-    write_json(root / ENTRIES, entries)
-    write_bytes(root / LEADERBOARD, format_leaderboard(entries).encode())
+    with FileLock(root / ".dvc/tmp/pulmo-recipes.lock"):  # else of two that end at once one loses its count
+        entries = read_entries(root)
+        before = entries.get(experiment, {})
+        # The count stands before any result does: a draw that fails leaves those before it counted.
+        entries[experiment] = {**before, **facts, "times_test_opened": before.get("times_test_opened", 0) + opened}
+        write_json(root / ENTRIES, entries)
+        write_bytes(root / LEADERBOARD, format_leaderboard(entries).encode())
     return dict(entries[experiment])
 
 

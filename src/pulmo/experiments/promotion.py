@@ -142,15 +142,15 @@ def judge(project: Project, candidate: registry.Candidate, bounds: Mapping[str, 
             "promote another experiment, or leave it so",
         )
     load_classifier(registry.fetch_package(store, candidate))
-    report = store.read_artifact(candidate.run_id, "evaluation.json")
+    report = store.read_verified(candidate.run_id, "evaluation.json")
     if report is None:
         raise UserError(f"the run of {candidate.name} holds no evaluation.json", "run the experiment again")
-    leakage = store.read_artifact(candidate.run_id, "leakage.json")
+    leakage = store.read_verified(candidate.run_id, "leakage.json")
     gates = check_gates(json.loads(report), json.loads(leakage) if leakage else None, **bounds)
     if champion is None:
         return Verdict(gates, None)
-    texts = [store.read_artifact(run_id, "predictions.csv") for run_id in (champion.run_id, candidate.run_id)]
     try:
+        texts = [store.read_verified(run_id, "predictions.csv") for run_id in (champion.run_id, candidate.run_id)]
         tables = [read_predictions(text) for text in texts if text is not None]
         if len(tables) < 2:
             raise UserError("the predictions of one of them are no longer in the store", "run that experiment again")

@@ -56,7 +56,7 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
             runs = recorded.get((experiment.name, experiment.baseline), [])
             if evaluated := experiment.state == "Success":
                 whole = [run for run in runs if EVALUATED in run.data.tags]
-                runs = [run for run in whole if _agrees(run, experiment)]
+                runs = _drop_twins([run for run in whole if _agrees(run, experiment)])
                 yield from _mark_replaced(project.store, whole, runs)
             if not runs and experiment.state in ("Success", "Failed"):
                 yield _add(project, experiment, evaluated)
@@ -112,6 +112,13 @@ def _agrees(run: Any, experiment: Experiment) -> bool:
     """Whether a run is that of the experiment as it is now, and not of one that `dvc exp run -f` replaced."""
     kept = run.data.metrics
     return all(math.isclose(kept.get(key, math.nan), value) for key, value in experiment.metrics.items())
+
+
+def _drop_twins(runs: list[Any]) -> list[Any]:
+    """The runs, the last one first, less the older ones of this machine: an evaluate that is killed once its run has
+    ended, but before DVC knows, is run again and leaves two."""
+    here = [run for run in runs if run.data.tags.get(HOST) == socket.gethostname()]
+    return [run for run in runs if run not in here[1:]]
 
 
 def _add(project: Project, experiment: Experiment, evaluated: bool) -> str:

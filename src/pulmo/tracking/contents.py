@@ -81,7 +81,7 @@ class Run:
         self.log_datasets(datasets)
         for file in files:
             self.log_path(file)
-            if file.suffix == ".json":
+            if file.suffix in (".json", ".csv"):
                 self.tag_hash(file.stem, file.read_bytes())
         model = log_model(self.client, self.run_id, package, film)
         for split, names in headline.items():
@@ -107,7 +107,8 @@ class Run:
             self.client.log_artifact(self.run_id, str(path), folder)
 
     def tag_hash(self, report: str, content: bytes) -> None:
-        """Tag the SHA-256 of a report: by evaluation_sha256, `promote` finds the run of what a commit evaluated."""
+        """Tag the SHA-256 of a report: by it `promote` sees what was changed since, and by evaluation_sha256 it
+        finds the run of what a commit evaluated."""
         self.set_tags({f"{report}_sha256": hashlib.sha256(content).hexdigest()})
 
     def set_tags(self, tags: Mapping[str, object]) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
@@ -112,9 +114,14 @@ def register(store: Store, candidate: Candidate, tags: Mapping[str, str], replac
 
     UserError, with nothing changed, where `replaced` is no longer the champion.
     """
-    client, mlflow = store.client, load_mlflow()
-    if read_champion(store) != replaced:
-        raise UserError("the champion changed while this model was compared with it", "promote again")
+    with FileLock(store.root / ".champion/lock"):  # two at once would both see the champion that they replace
+        if read_champion(store) != replaced:
+            raise UserError("the champion changed while this model was compared with it", "promote again")
+        return _register(store.client, candidate, tags)
+
+
+def _register(client: Any, candidate: Candidate, tags: Mapping[str, str]) -> int:
+    mlflow = load_mlflow()
     try:
         client.create_registered_model(MODEL, description="NORMAL or PNEUMONIA from one chest X-ray")
     except mlflow.exceptions.MlflowException as error:

@@ -1,5 +1,6 @@
 """The MLflow store: its place, opened safely by any number of processes, and asked for runs."""
 
+import hashlib
 import logging
 import os
 import posixpath
@@ -59,6 +60,19 @@ class Store:
             if file in [item.path for item in self.client.list_artifacts(one.info.run_id)]:
                 return Path(self.client.download_artifacts(one.info.run_id, file)).read_text(encoding="utf-8")
         return None
+
+    def read_verified(self, run_id: str, file: str) -> str | None:
+        """Text of a report of the run of an id, None where it holds none; UserError where it is not the one whose hash
+        evaluate left with the run."""
+        run, text = self.find_run(run_id), self.read_artifact(run_id, file)
+        if run is None or text is None:
+            return None
+        if run.data.tags.get(f"{Path(file).stem}_sha256") != hashlib.sha256(text.encode()).hexdigest():
+            raise UserError(
+                f"{file} of run {run.info.run_name} is not the one that was evaluated, or left no hash",
+                "evaluate the experiment again: dvc exp run -f -s evaluate",
+            )
+        return text
 
     def create_run(self, name: str, tags: Mapping[str, object], start: int | None = None) -> str:
         """Id of a new run; `start` in milliseconds since 1970, else now."""

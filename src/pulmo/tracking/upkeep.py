@@ -166,8 +166,8 @@ def _fill(store: Store, run: Run, record: Record) -> None:
     run.log_metrics(record.metrics)
     for file, text in record.texts.items():
         store.client.log_text(run.run_id, text, file)
-        if file.endswith(".json"):
-            run.tag_hash(file.removesuffix(".json"), text.encode())
+        if file.endswith((".json", ".csv")):
+            run.tag_hash(Path(file).stem, text.encode())
     if record.package:
         log_model(store.client, run.run_id, record.package, np.zeros((64, 64), dtype=np.uint8))
     if record.evaluated:
