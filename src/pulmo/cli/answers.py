@@ -84,7 +84,8 @@ def evaluate(
     print(f"->  {out}")
 
 
-def _choose(package: Path | None) -> "Place":
+def find_place(package: Path | None) -> "Place":
+    """The model that answers: `package`, else the champion, else models/package."""
     from pulmo.answering.champion import NotAtHand, Place, find_registered
     from pulmo.base import paths
 
@@ -93,7 +94,11 @@ def _choose(package: Path | None) -> "Place":
         place = Place(package, str(package), "") if package else find_registered(root=root)
     except NotAtHand:  # MLflow, whose import takes seconds, copies it once
         place = _fetch_champion(root)
-    place = place or Place(root / paths.PACKAGE, str(paths.PACKAGE), "")
+    return place or Place(root / paths.PACKAGE, str(paths.PACKAGE), "")
+
+
+def _choose(package: Path | None) -> "Place":
+    place = find_place(package)
     name = f"champion {place.name}, version {place.version}" if place.version else place.name
     print(f"asked: {name}", file=sys.stderr)
     return place

@@ -1,0 +1,100 @@
+"""The model that serves, exchanged while it serves: a better one takes over, a broken one changes nothing."""
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from pulmo.answering.champion import Place
+from pulmo.answering.predictor import Predictor
+from pulmo.base.errors import UserError
+from pulmo.package.info import CARD
+from pulmo.package.storage import ONNX
+
+SECONDS = 2.0  # between two looks for another model
+
+
+class PredictorSource(Protocol):
+    """Gives the predictor for the next request; one that was taken stays good until its request ends."""
+
+    @property
+    def warning(self) -> str:
+        """One line on why the model is not the one that it should be; empty where it is."""
+
+    def current(self) -> Predictor:
+        """The predictor that answers now."""
+
+    def start(self) -> None:
+        """Begin to look for other models."""
+
+    def stop(self) -> None:
+        """Look no more."""
+
+
+class Follower:
+    """The model that `find` names, looked for again every two seconds in a thread of its own."""
+
+    def __init__(self, find: Callable[[], Place], seconds: float = SECONDS) -> None:
+        """UserError where there is no model to begin with."""
+        self._find = find
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self._place = find()
+        self._seen = _mark(self._place)
+        self._predictor = _load(self._place)
+        self.warning = ""
+
+    def current(self) -> Predictor:
+        """The predictor that answers now."""
+        return self._predictor
+
+    def look(self) -> None:
+        """Take the model that is named now, where it is another and answers."""
+        name = "the named model"
+        try:
+            place = self._find()
+            mark = _mark(place)
+            if mark == self._seen:
+                return
+            name = f"{place.name} {place.version}".strip()
+            predictor = _load(place)
+        except Exception as error:  # whatever is wrong with a new model, the old one goes on
+            self._warn(name, error)
+            return
+        self._predictor, self._seen, self.warning = predictor, mark, ""
+        print(f"serves: {predictor.model.name}, version {predictor.model.version}", file=sys.stderr, flush=True)
+
+    def start(self) -> None:
+        """Begin to look for other models."""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            self.look()
+
+    def _warn(self, name: str, error: Exception) -> None:
+        """Say it in full to the operator, once, and without the server's paths to everybody who asks."""
+        model = self._predictor.model
+        warning = f"{name} cannot be loaded, {model.name}, version {model.version}, goes on serving"
+        if warning != self.warning:
+            reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            print(f"warning: {warning}: {reason}", file=sys.stderr, flush=True)
+        self.warning = warning
+
+
+def _mark(place: Place) -> object:
+    """A value that differs where the place, or what lies there, does."""
+    states = [(place.folder / name).stat() for name in (CARD, ONNX) if (place.folder / name).exists()]
+    return place, [(state.st_mtime_ns, state.st_ino, state.st_size) for state in states]
+
+
+def _load(place: Place) -> Predictor:
+    predictor = Predictor.load_folder(place.folder, place.name, place.version)
+    predictor.network.score(np.zeros((1, predictor.info.size, predictor.info.size), np.uint8))  # fails here, if at all
+    return predictor

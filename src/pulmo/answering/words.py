@@ -1,0 +1,32 @@
+"""An answer in words, and what the decision behind it is worth."""
+
+from pulmo.answering.answer import Answer, Interval
+from pulmo.metrics.estimates import probability_text
+
+
+def decision_text(answer: Answer) -> str:
+    """The decision as a person would say it."""
+    if answer.not_a_chest_film:
+        return f"No chest film: {answer.not_a_chest_film}"
+    if answer.unsure:
+        probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
+        return f"Leave it to a person: {probability} is too near the threshold {threshold} to tell"
+    return "Called PNEUMONIA" if answer.label == "PNEUMONIA" else "Called NORMAL"
+
+
+def worth_text(answer: Answer) -> str:
+    """What the threshold is worth, of 100 test films of each kind, with 95% intervals; empty where it is not known."""
+    finds, spares = answer.sensitivity, answer.specificity
+    if finds.value is None or spares.value is None:
+        return ""
+    calls = Interval(1 - spares.value, *(None if end is None else 1 - end for end in (spares.high, spares.low)))
+    return (
+        f"Measured on test films: of 100 with pneumonia it finds {_of_hundred(finds)}, "
+        f"of 100 without it calls {_of_hundred(calls)} ill"
+    )
+
+
+def _of_hundred(rate: Interval) -> str:
+    assert rate.value is not None
+    between = "" if rate.low is None or rate.high is None else f" ({100 * rate.low:.0f} to {100 * rate.high:.0f})"
+    return f"{100 * rate.value:.0f}{between}"

@@ -1,0 +1,69 @@
+"""The command that puts the model behind a page and a REST interface."""
+
+import ipaddress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pulmo.base.errors import UserError
+
+if TYPE_CHECKING:
+    from pulmo.answering.champion import Place
+
+
+def serve(
+    package: Annotated[
+        Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
+    ] = None,
+    host: Annotated[str, typer.Option(help="address to listen at; any but this machine's own needs a token")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    token: Annotated[
+        str, typer.Option(envvar="PULMO_TOKEN", show_default=False, help="what each request about films must bear")
+    ] = "",
+    name: Annotated[list[str] | None, typer.Option(help="host name that the server goes by; may be repeated")] = None,
+) -> None:
+    """Answer films in a web page and by REST. Not a medical device.
+
+    Nothing uploaded is kept, written to disk or logged. The model follows the champion while it serves.
+    """
+    if not token and not _is_loopback(host):
+        raise UserError(
+            f"--host {host}: other machines could ask without a token",
+            "set PULMO_TOKEN, or give --token, or listen at 127.0.0.1",
+        )
+    for library in ("fastapi", "python_multipart", "uvicorn"):
+        if not find_spec(library):
+            raise UserError(f"{library} is not installed", "pip install 'pulmo[serve]'")
+    import uvicorn
+
+    from pulmo.answering.follow import Follower
+    from pulmo.answering.server import make_app
+
+    follower = Follower(lambda: _find(package))
+    app = make_app(follower, token, names=frozenset(name or []))
+    model = follower.current().model
+    print(f"serves: {model.name}, version {model.version}")
+    print(f"page and REST: http://{f'[{host}]' if ':' in host else host}:{port}\nCtrl-C ends it", flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+
+
+def _find(package: Path | None) -> "Place":
+    """The model that answers, under a name that tells clients nothing of this machine's folders."""
+    from pulmo.cli.answers import find_place
+
+    place = find_place(package)
+    return place if place.version else replace(place, name=place.folder.resolve().name)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

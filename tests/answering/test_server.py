@@ -1,0 +1,237 @@
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+from small_package import make_package
+from typer.testing import CliRunner
+
+from pulmo import Predictor, cli
+from pulmo.answering import words
+from pulmo.answering.answer import Interval
+from pulmo.answering.champion import Place
+from pulmo.answering.follow import Follower
+from pulmo.answering.gate import Limits
+from pulmo.answering.server import make_app
+from pulmo.base.errors import UserError
+
+LOCAL = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    return make_package(tmp_path_factory.mktemp("model") / "package")
+
+
+@pytest.fixture(scope="module")
+def film() -> bytes:
+    return png(np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8))
+
+
+def png(gray: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(gray).save(content, "PNG")
+    return content.getvalue()
+
+
+def client(package: Path, **options) -> TestClient:
+    return TestClient(make_app(Follower(lambda: Place(package, "small", "7")), **options), base_url=LOCAL)
+
+
+def send(client: TestClient, *films: bytes, query: str = "", **headers: str) -> httpx.Response:
+    parts = [("films", (f"film{place}.png", content)) for place, content in enumerate(films)]
+    return client.post(f"/v1/predict{query}", files=parts, headers=headers)
+
+
+def check_problem(response: httpx.Response, status: int, text: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
+    assert text in response.json()["detail"]
+    assert "Traceback" not in response.text
+    assert "/" not in response.json()["detail"].replace("multipart/form-data", "")
+
+
+def test_each_film_is_answered_or_has_its_problem(package, film):
+    response = send(client(package), film, b"no film", film)
+    first, second, third = response.json()["films"]
+    expected = Predictor.load_folder(package, "small", "7").predict(film)
+    assert first["answer"] == third["answer"] == json.loads(json.dumps(expected.to_dict()))
+    assert first["answer"]["model"]["version"] == "7"
+    assert [row["film"] for row in (first, second, third)] == ["film0.png", "film1.png", "film2.png"]
+    assert "answer" not in second
+    assert second["problem"]["status"] == 422
+    assert second["problem"]["detail"].startswith("not an image")
+
+
+def test_pictures_come_when_they_are_asked_for(tmp_path, film):
+    asked = client(make_package(tmp_path / "package", arch="resnet18"))
+    assert "heatmap_png" not in send(asked, film).json()["films"][0]
+    row = send(asked, film, query="?heatmap=1&film=1").json()["films"][0]
+    shown = {key: Image.open(io.BytesIO(base64.b64decode(row[key]))) for key in ("film_png", "heatmap_png")}
+    assert [(picture.mode, picture.size) for picture in shown.values()] == [("L", (60, 40)), ("RGB", (60, 40))]
+    assert np.array_equal(np.asarray(shown["film_png"]), np.asarray(Image.open(io.BytesIO(film))))
+
+
+def test_the_decision_is_said_in_words(package, film):
+    answer = Predictor.load(package).predict(film)
+    told = {"label": "PNEUMONIA", "unsure": False, "not_a_chest_film": None, "prob_pneumonia": 0.52}
+    answer = type(answer)(**{**answer.__dict__, **told})
+    change = {"unsure": {"unsure": True}, "other": {"not_a_chest_film": "a leg", "unsure": True}}
+    changed = {key: type(answer)(**{**answer.__dict__, **value}) for key, value in change.items()}
+    assert words.decision_text(answer) == "Called PNEUMONIA"
+    assert words.decision_text(changed["unsure"]).startswith("Leave it to a person: 0.520 is too near the threshold")
+    assert words.decision_text(changed["other"]) == "No chest film: a leg"
+    rates = {"sensitivity": Interval(0.98, 0.96, 0.99), "specificity": Interval(0.88, 0.8, 0.95)}
+    assert words.worth_text(type(answer)(**{**answer.__dict__, **rates})) == (
+        "Measured on test films: of 100 with pneumonia it finds 98 (96 to 99), of 100 without it calls 12 (5 to 20) ill"
+    )
+    unknown = type(answer)(**{**answer.__dict__, "sensitivity": Interval(None, None, None)})
+    assert words.worth_text(unknown) == ""
+
+
+def test_what_is_too_much_is_refused(package, film):
+    small = client(package, limits=Limits(films=2, request_bytes=20_000, all_bytes=30_000))
+    assert send(small, film, film).status_code == 200
+    check_problem(send(small, film, film, film), 413, "2 films")
+    check_problem(send(small, b"x" * 30_000), 413, "a request may have")
+    check_problem(small.post("/v1/predict", content=iter([b"x" * 15_000] * 2), headers=FORM), 413, "may have")
+    check_problem(send(client(package, limits=Limits(requests=0)), film), 429, "under way")
+    check_problem(send(client(package, limits=Limits(all_bytes=100)), film), 429, "under way")
+    check_problem(small.post("/v1/predict", json={"films": []}), 415, "multipart")
+    check_problem(small.post("/v1/predict", content=b"junk", headers=FORM), 400, "")
+    check_problem(small.get("/nowhere"), 404, "Not Found")
+    check_problem(send(small, film, query="?heatmap=perhaps"), 422, "heatmap")
+
+
+FORM = {"content-type": "multipart/form-data; boundary=b"}
+
+
+def test_names_and_pages_of_others_are_refused(package):
+    asked = client(package, names=frozenset({"films.example"}))
+    for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "films.example"):
+        assert asked.get("/healthz", headers={"host": host}).status_code == 200
+        assert asked.get("/v1/model", headers={"host": host, "origin": f"http://{host}"}).status_code == 200
+    check_problem(asked.get("/v1/model", headers={"host": "evil.example"}), 421, "name")
+    for origin in ("http://evil.example", "null", ""):
+        check_problem(asked.get("/v1/model", headers={"origin": origin}), 403, "pages of other servers")
+
+
+def test_a_token_is_asked_for_before_anything_is_read(package, film):
+    asked = client(package, token="secret")
+    for headers in ({}, {"authorization": "Bearer other"}, {"authorization": "secret"}):
+        check_problem(send(asked, film, **headers), 401, "token")
+    check_problem(asked.get("/v1/model"), 401, "token")
+    assert send(asked, film, authorization="Bearer secret").status_code == 200
+    assert [asked.get(path).status_code for path in ("/", "/healthz", "/readyz")] == [200] * 3
+
+
+def test_other_machines_need_a_token(package):
+    done = CliRunner().invoke(
+        cli.app, ["serve", "--package", str(package), "--host", "0.0.0.0"], env={"PULMO_TOKEN": ""}
+    )
+    assert isinstance(done.exception, UserError)
+    assert "without a token" in done.exception.message
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_runs_its_own_script_alone(package):
+    response = client(package).get("/")
+    assert "Not a medical device" in response.text
+    assert not re.findall(r"(?:https?:)?//[a-z]|@import|\bsrc=|\bon[a-z]+=\"|style=", response.text)
+    policy = response.headers["content-security-policy"]
+    for tag in ("script", "style"):
+        content = re.search(rf"<{tag}>(.*?)</{tag}>", response.text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_uploads_stay_in_memory(package, monkeypatch):
+    import tempfile
+
+    def refuse(*_, **__):
+        raise AssertionError("a file was made")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    big = png(np.random.default_rng(0).integers(0, 256, (1500, 1500), dtype=np.uint8))
+    assert len(big) > 2**20
+    assert "answer" in send(client(package), big).json()["films"][0]
+
+
+def test_the_interface_describes_itself(package):
+    document = client(package).get("/openapi.json").json()
+    described = document["paths"]["/v1/predict"]["post"]
+    example = described["responses"]["200"]["content"]["application/json"]["example"]
+    assert {"answer", "decision", "worth"} <= set(example["films"][0])
+    assert "multipart/form-data" in described["requestBody"]["content"]
+
+
+def test_a_model_that_moved_answers_next_and_a_broken_one_changes_nothing(tmp_path, film):
+    first, second = (make_package(tmp_path / name, threshold=0.5) for name in ("one", "two"))
+    broken = shutil.copytree(first, tmp_path / "broken")
+    (broken / "model.onnx").write_bytes(b"broken")
+    champion = [Place(first, "exp", "1")]
+    follower = Follower(lambda: champion[0])
+    asked = TestClient(make_app(follower), base_url=LOCAL)
+    old = follower.current()
+
+    champion[0] = Place(broken, "exp", "2")
+    follower.look()
+    answered = asked.get("/readyz").json()
+    assert answered == {"status": "warning", "warning": "exp 2 cannot be loaded, exp, version 1, goes on serving"}
+    assert send(asked, film).json()["films"][0]["answer"]["model"]["version"] == "1"
+
+    champion[0] = Place(second, "exp", "3")
+    follower.look()
+    assert asked.get("/readyz").json() == {"status": "ready"}
+    assert asked.get("/v1/model").json()["model"]["version"] == "3"
+    assert send(asked, film).json()["films"][0]["answer"]["model"]["version"] == "3"
+    assert old.predict(film).model.version == "1", "a request under way ends with the model it began with"
+
+
+@pytest.fixture
+def address(package):
+    """A server that listens, looks for models all the time and gives a request one second."""
+    follower = Follower(lambda: Place(package, "small", "7"), seconds=0.05)
+    app = make_app(follower, limits=Limits(seconds=1))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()
+    server.should_exit = True
+    thread.join()
+
+
+def test_slow_requests_end_and_many_at_once_are_answered(address, film):
+    import socket
+
+    url = f"http://{address[0]}:{address[1]}"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nContent-Type: {FORM['content-type']}"
+    with socket.create_connection(address) as slow:
+        slow.sendall(f"{head}\r\n\r\n--b".encode())
+        answers: list[httpx.Response] = []
+        asking = [
+            threading.Thread(target=lambda: answers.append(httpx.post(f"{url}/v1/predict", files={"films": film})))
+            for _ in range(8)
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+        assert len({answer.json()["films"][0]["answer"]["prob_pneumonia"] for answer in answers}) == 1
+        slow.settimeout(10)
+        assert b"408 Request Timeout" in slow.recv(4096)
