@@ -1,6 +1,8 @@
 """Stage evaluate: the trained package on val and test -> models/package (decision locked) and the reports."""
 
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 
 import pandas as pd
 
@@ -30,6 +32,7 @@ from pulmo.model.weights import to_arrays
 from pulmo.package.storage import save_package
 from pulmo.reporting import figures
 from pulmo.reporting.card import Facts, write_card
+from pulmo.reporting.origin import reproduce_command
 from pulmo.tracking.runs import evaluate_run
 
 FILES = (paths.PLOTS, paths.EVALUATION, paths.PREDICTIONS, paths.LEAKAGE, paths.CARD, paths.CARD_HTML)
@@ -69,7 +72,9 @@ def main() -> None:
         info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known, network)
         write_csv(paths.PREDICTIONS, films[PREDICTED])
         write_json(paths.EVALUATION, report.to_json())
-        facts = Facts(info.model_dump(mode="json"), asked.bootstrap, f"git checkout {info.git_revision} && dvc repro")
+        command = reproduce_command(Path.cwd(), info.git_revision, record)
+        today = f"{datetime.now():%Y-%m-%d}"
+        facts = Facts(info.model_dump(mode="json"), asked.bootstrap, command, run.name, today)
         write_card(report, facts, epochs, leakage, read_json(paths.SOURCE)["source"], paths.REPORTS)
         write_json(paths.METRICS, headline(report.to_json()))
         datasets = {

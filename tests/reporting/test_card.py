@@ -49,6 +49,7 @@ INFO = {
     },
 } | HASHES
 HISTORY = [{"epoch": 1, "seconds": 30.0}, {"epoch": 2, "seconds": 41.0}]
+CALLED = ("called PNEUMONIA", "called NORMAL")
 COUNTS = {
     "films": 120,
     "patients": 60,
@@ -236,6 +237,24 @@ def test_test_films_of_one_class_are_said_to_be_so(report, tmp_path):
     assert "Patients in the smaller class of test: only 0" in markdown
 
 
+def test_the_card_says_at_the_top_what_it_is_about(report, tmp_path):
+    write_card(report, Facts(INFO, 100, "x", "fast_er", "2026-03-01"), HISTORY, LEAKAGE, "kaggle", tmp_path)
+    head = (tmp_path / "model_card.html").read_text().partition("In short")[0]
+    assert "Experiment <strong>fast_er</strong>, evaluated on 2026-03-01 with Pulmo" in head
+    assert "<code>fffffff</code>" in head
+
+
+def test_what_is_wide_scrolls_in_itself(tmp_path):
+    for name, inches in (("wide", 9), ("narrow", 4)):
+        with drawing(tmp_path / f"{name}.png", inches, 1):
+            pass
+    text = "# T\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n![](wide.png)\n\n![](narrow.png)\n"
+    page = to_html(text, tmp_path, ["wide.png", "narrow.png"])
+    assert page.count('<div class="scroll"><table>') == page.count("</table></div>") == 1
+    assert '<span class="scroll"><img class="wide" alt="" width="864"' in page
+    assert '<p><img alt="" width="384"' in page
+
+
 def test_the_title_of_a_page_is_text():
     page = to_html("# External test on </title><script>\n\nText\n", Path())
     assert "<title>External test on &lt;/title&gt;&lt;script&gt;</title>" in page
@@ -259,6 +278,8 @@ def blameless(report):
         ("shortcuts", "explains"): "little",
         ("test", "calibration", "after", "ece"): {"value": 0.01, "chance_high": 0.02},
         ("explanation", "lungs", "shares", "all", "excess", "low"): 0.1,
+        **{("explanation", "lungs", "shares", name, "excess", "high"): 0.2 for name in ("all", *CALLED)},
+        ("test", "calibration", "after", "log_loss", "value"): 0.0,
         ("explanation", "randomisation", "passes"): True,
         ("test", "metrics", "sensitivity", "patients"): 100,
         ("test", "metrics", "specificity", "patients"): 100,
@@ -283,6 +304,13 @@ def blameless(report):
         (("test", "subgroups", 0, "gap", "sensitivity", "high"), -0.01, "Sensitivity on test is lower"),
         (("robustness", "changes", 1, "severities", 1, "flipped", "value"), 0.2, "blur (20%)"),
         (("explanation", "lungs", "shares", "all", "excess", "low"), -0.01, "is not shown"),
+        (("explanation", "lungs", "shares", "all", "excess", "high"), -0.01, "beyond chance (test films, all)"),
+        (("explanation", "lungs", "shares", CALLED[0], "excess", "high"), -0.01, "(test films, called PNEUMONIA)"),
+        (
+            ("test", "calibration", "after", "log_loss", "value"),
+            9.0,
+            "makes probabilities worse on test: log loss 9.000",
+        ),
         (("explanation", "randomisation", "passes"), False, "do not read them"),
         (("test", "metrics", "specificity", "patients"), 99, "only 99, so"),
     ],

@@ -2,11 +2,15 @@ import re
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from pulmo.metrics.calibration import Temperature
 from pulmo.metrics.curves import decision_curve, precision_recall_curve, prevalence_curve, risk_coverage, roc_curve
+from pulmo.metrics.decisions import Abstention, OperatingPoint
 from pulmo.metrics.discrimination import discriminate
+from pulmo.metrics.locked import Locked
 from pulmo.reporting import figures, galleries, plots
 from pulmo.reporting.canvas import drawing
 from pulmo.reporting.galleries import Films, HeatMaps
@@ -140,6 +144,31 @@ def test_every_figure_shows_its_numbers(drawings, name, tmp_path):
     assert picture.shape[1] > 300
     assert picture.std() > 5
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["figure.svg"]
+
+
+def test_bins_are_pooled_to_fifths_by_their_films():
+    rows = [
+        {"from": 0.0, "to": 0.1, "films": 30, "probability": 0.05, "observed": 0.1, "low": 0.0, "high": 0.2},
+        {"from": 0.1, "to": 0.2, "films": 10, "probability": 0.15, "observed": 0.5, "low": 0.3, "high": 0.9},
+        {"from": 0.9, "to": 1.0, "films": 5, "probability": 0.95, "observed": 1.0, "low": None, "high": None},
+    ]
+    pooled = plots.pool_bins(rows)
+    assert pooled.index.tolist() == [0, 4]
+    assert pooled.films.tolist() == [40, 5]
+    first, last = (pooled.loc[fifth].tolist()[1:] for fifth in (0, 4))
+    assert first == pytest.approx([0.075, 0.2, 0.2 - np.hypot(0.075, 0.05), 0.2 + np.hypot(0.075, 0.1)])
+    assert last == pytest.approx([0.95, 1, 1, 1])
+
+
+def test_every_missed_pneumonia_is_shown(tmp_path):
+    films = pd.DataFrame({"subtype": ["viral", "normal", "bacterial"], "label": [1, 0, 1], "row": [0, 1, 2]})
+    locked = Locked(Temperature(1.0), OperatingPoint("fixed", 0.5, 0.5, 0.5), Abstention(0.02, 0.5, 0.5, reached=True))
+    images = np.zeros((3, 40, 40), dtype=np.uint8)
+    for name, probabilities in (("none", [0.9, 0.8, 0.6]), ("two", [0.1, 0.8, 0.2])):
+        (tmp_path / name).mkdir()
+        figures.draw_predictions(films.assign(prob_pneumonia=probabilities), images, locked, tmp_path / name, 0)
+    assert not (tmp_path / "none" / "missed.png").exists()
+    assert cv2.imread(str(tmp_path / "two" / "missed.png")).shape[1] == int(2 * 1.55 * 150)
 
 
 def test_the_same_numbers_give_the_same_bytes(drawings, tmp_path):

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def evaluate_folder(
         write_csv(out / "predictions.csv", table[PREDICTED])
         content = {"locked": locked.to_json(), "source": provenance, "external": report.to_json()}
         write_json(out / "evaluation.json", content)
-        facts = Facts(classifier.info.model_dump(mode="json"), resampling.resamples, command)
+        info, today = classifier.info.model_dump(mode="json"), f"{datetime.now():%Y-%m-%d}"
+        facts = Facts(info, resampling.resamples, command, date=today)
         write_external_report(report, facts, provenance, films.name, out)
     return report
 

@@ -15,9 +15,9 @@ BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, GRAY = "#E69F00", "#56B4E9", "#7F7F7F"
 LINES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"))
 DOTTED = (0, (1, 2))
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 10.5,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "figure.titlesize": 11,
@@ -31,7 +31,7 @@ STYLE = {
     "hatch.linewidth": 0.6,
     "lines.linewidth": 1.8,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 9.5,
     "legend.handlelength": 2.4,
     "savefig.dpi": 150,
     "text.parse_math": False,  # a name may hold $

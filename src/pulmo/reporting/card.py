@@ -7,6 +7,7 @@ of the training or the leakage audit.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Facts:
     info: Mapping[str, Any]  # the package's model.json
     resamples: int  # behind every interval
     command: str  # makes it all again
+    experiment: str = ""
+    date: str = ""  # of the evaluation
 
 
 def write_card(
@@ -118,7 +121,14 @@ def write_external_report(
 
 
 def _as_values(facts: Facts) -> dict[str, Any]:
-    return {"info": facts.info, "resamples": facts.resamples, "command": facts.command}
+    return {
+        "info": facts.info,
+        "resamples": facts.resamples,
+        "command": facts.command,
+        "experiment": facts.experiment,
+        "date": facts.date,
+        "version": version("pulmo"),
+    }
 
 
 def _open_templates(folder: Path) -> Environment:

@@ -50,6 +50,12 @@ def _doubt_performance(report: Report) -> Iterator[str]:
 
 
 def _doubt_calibration(test: SplitReport) -> Iterator[str]:
+    before, after = (test.calibration[name]["log_loss"] for name in ("before", "after"))
+    if after["value"] is not None and before["value"] is not None and after["value"] > before["value"]:
+        yield (
+            f"The temperature that validation chose makes probabilities worse on test: log loss {estimate_text(after)} "
+            f"with it, {estimate_text(before)} without."
+        )
     ece = test.calibration["after"]["ece"]
     if ece["value"] > ece["chance_high"]:
         yield (

@@ -39,17 +39,17 @@ def draw_splits(splits: Splits, threshold: float, folder: Path) -> None:
     """Draw what is reported of sets of films; where a figure has room for one set, of the first."""
     name, first = next(iter(splits.items()))
     _draw_discrimination(splits, folder)
-    with drawing(folder / "confusion.png", 4.4, 4.2) as (ax,):
+    with drawing(folder / "confusion.png", 4.5, 4.3) as (ax,):
         plots.plot_confusion(ax, first.confusion, f"{name}, threshold {probability_text(threshold)}")
     bins = {"before": first.calibration["before"]["bins"], "after": first.calibration["after"]["bins"]}
-    with drawing(folder / "reliability.png", 5.2, 6.0, rows=2, sharex=True, height_ratios=[3, 1]) as axes:
-        plots.plot_reliability(axes, bins, f"Reliability on {name}, before and after temperature")
-    with drawing(folder / "decision_curve.png", 5.4, 4.6) as (ax,):
+    with drawing(folder / "reliability.png", 4.6, 5.4, rows=2, sharex=True, height_ratios=[3, 1]) as axes:
+        plots.plot_reliability(axes, bins, f"Reliability on {name}")
+    with drawing(folder / "decision_curve.png", 4.6, 4.2) as (ax,):
         plots.plot_decision_curve(ax, first.curves.decision, threshold, first.prevalence)
-    with drawing(folder / "risk_coverage.png", 5.4, 4.6) as (ax,):
+    with drawing(folder / "risk_coverage.png", 4.6, 4.2) as (ax,):
         curves = {name: part.curves.risk_coverage for name, part in splits.items()}
         plots.plot_risk_coverage(ax, curves, _points(splits, "selective", "coverage", "error"))
-    with drawing(folder / "prevalence.png", 5.4, 4.6) as (ax,):
+    with drawing(folder / "prevalence.png", 4.6, 4.2) as (ax,):
         plots.plot_prevalence(ax, first.curves.prevalence, first.prevalence)
     if rows := [(f"{row['name']} (n = {row['films']})", row) for row in first.subgroups]:
         overall = {key: first.metrics[key]["value"] for key in ("sensitivity", "specificity", "auroc")}
@@ -62,10 +62,10 @@ def _draw_discrimination(splits: Splits, folder: Path) -> None:
     recall = {name: part.curves.precision_recall for name, part in splits.items() if part.curves.precision_recall}
     if not roc:
         return
-    with drawing(folder / "roc.png", 5.2, 5.2) as (ax,):
+    with drawing(folder / "roc.png", 4.6, 4.7) as (ax,):
         aurocs = {name: part.metrics["auroc"] for name, part in splits.items()}
         plots.plot_roc(ax, roc, aurocs, _points(splits, "metrics", "specificity", "sensitivity"))
-    with drawing(folder / "precision_recall.png", 5.2, 5.2) as (ax,):
+    with drawing(folder / "precision_recall.png", 4.6, 4.7) as (ax,):
         auprcs = {name: part.metrics["auprc"] for name, part in splits.items()}
         chance = {name: part.prevalence for name, part in splits.items()}
         plots.plot_precision_recall(ax, recall, auprcs, chance, _points(splits, "metrics", "sensitivity", "ppv"))
@@ -88,17 +88,17 @@ def draw_forest(
     title: str,
 ) -> None:
     """A row per subgroup (label, estimates by name), a panel per name of `references`, where a dashed line stands."""
-    width, height = 2.4 + 2.6 * len(references), 1.3 + 0.34 * len(rows)
+    width, height = 2.3 + 2.3 * len(references), 1.3 + 0.34 * len(rows)
     with drawing(path, width, height, columns=len(references), sharey=True) as axes:
         plots.plot_forest(axes, rows, list(references), references)
         axes[0].figure.suptitle(title)
 
 
 def draw_robustness(path: Path, changes: Mapping[str, Sequence[plots.Level]], clean: Estimate) -> None:
-    """A panel per change of the image, five in a row."""
-    columns = min(5, len(changes))
+    """A panel per change of the image, four in a row."""
+    columns = min(4, len(changes))
     rows = -(-len(changes) // columns)
-    with drawing(path, 2.5 * columns + 0.4, 2.3 * rows + 0.5, rows, columns, sharey=True) as axes:
+    with drawing(path, 2.3 * columns, 2.2 * rows + 0.5, rows, columns, sharey=True) as axes:
         plots.plot_robustness(axes, changes, clean)
 
 
@@ -109,7 +109,7 @@ def draw_training(history: pd.DataFrame, folder: Path) -> None:
 
 
 def draw_predictions(films: pd.DataFrame, images: np.ndarray, locked: Locked, folder: Path, seed: int) -> None:
-    """A grid of films with what they are and what the model says, wrong answers framed.
+    """A grid of films with what they are and what the model says, wrong answers framed, and one of missed PNEUMONIA.
 
     `films` has columns subtype, label (0 or 1) and prob_pneumonia, and the film's row of `images` in column row. Half
     of the grid shows the wrong answers that the model is surest of, as far as there are any; the rest are right answers
@@ -121,13 +121,25 @@ def draw_predictions(films: pd.DataFrame, images: np.ndarray, locked: Locked, fo
     rest = films[~wrong]
     drawn = rest.sample(min(SHOWN - len(surest), len(rest)), random_state=seed).index
     shown = films.loc[[*surest, *drawn]]
-    captions = [
-        f"{kind}\nprobability {probability_text(probability, 2)}"
-        for kind, probability in zip(_kinds(shown), shown.prob_pneumonia, strict=True)
-    ]
-    grid = Films([images[row] for row in shown.row], captions, wrong[shown.index].tolist())
+    grid = Films([images[row] for row in shown.row], _captions(shown), wrong[shown.index].tolist())
     title = "Films, what they are and their probability of PNEUMONIA; framed: wrong answers, the surest first"
     draw_grid(folder / "predictions.png", grid, title)
+    missed = films[wrong & (films.label == 1)]
+    draw_missed(missed.loc[sure[missed.index].nlargest(SHOWN).index], images, folder)
+
+
+def draw_missed(films: pd.DataFrame, images: np.ndarray, folder: Path) -> None:
+    """missed.png: these PNEUMONIA films that the model calls NORMAL; no picture where there is none."""
+    if len(films):
+        grid = Films([images[row] for row in films.row], _captions(films))
+        draw_grid(folder / "missed.png", grid, "Missed PNEUMONIA, the surest first, with its probability")
+
+
+def _captions(films: pd.DataFrame) -> list[str]:
+    return [
+        f"{kind}\nprobability {probability_text(probability, 2)}"
+        for kind, probability in zip(_kinds(films), films.prob_pneumonia, strict=True)
+    ]
 
 
 def draw_samples(samples: Samples, folder: Path) -> None:
@@ -148,16 +160,16 @@ def draw_grid(path: Path, films: Films, title: str, columns: int = 6) -> None:
     """Films in rows of `columns`."""
     columns = max(1, min(columns, len(films.images)))
     rows = max(1, -(-len(films.images) // columns))
-    with drawing(path, 1.75 * columns, 2.15 * rows + 0.35, rows, columns) as axes:
+    with drawing(path, 1.55 * columns, 2.05 * rows + 0.35, rows, columns) as axes:
         galleries.plot_films(axes, films)
         axes[0].figure.suptitle(title)
 
 
-def draw_heat_maps(path: Path, maps: HeatMaps, title: str, columns: int = 4) -> None:
+def draw_heat_maps(path: Path, maps: HeatMaps, title: str, columns: int = 3) -> None:
     """Films beside the same under their heat maps, `columns` pairs in a row."""
     columns = max(1, min(columns, len(maps.images)))
     rows = max(1, -(-len(maps.images) // columns))
-    with drawing(path, 3.4 * columns, 2.1 * rows + 0.35, rows, 2 * columns) as axes:
+    with drawing(path, 3.1 * columns, 2.05 * rows + 0.35, rows, 2 * columns) as axes:
         galleries.plot_heat_maps(axes, maps)
         axes[0].figure.suptitle(title)
 

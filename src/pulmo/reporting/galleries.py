@@ -97,6 +97,6 @@ def plot_heat_maps(axes: Sequence[Any], maps: HeatMaps) -> None:
 def _plot_film(ax: Any, image: NDArray[Any], caption: str) -> None:
     ax.imshow(image, cmap="gray", vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[])
-    ax.set_xlabel(caption, fontsize=8.5, loc="left")
+    ax.set_xlabel(caption, fontsize=9, loc="left")
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)

@@ -11,7 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-STYLE = Path(__file__).parent / "templates" / "model_card.css"
+from pulmo.reporting.canvas import STYLE
+
+_SHEET = Path(__file__).parent / "templates" / "model_card.css"
+_WIDE = 600  # pixels of CSS from which a picture is scrolled on a phone instead of shrunk
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~$&#])")
 
 
@@ -59,18 +62,23 @@ def to_html(text: str, folder: Path, pictures: Collection[str] = ()) -> str:
         caption = escape(renderer.renderInlineAsText(tokens[index].children, options, env))
         if (link := tokens[index].attrs["src"]) not in pictures:
             return caption
-        content = base64.b64encode((folder / link).read_bytes()).decode()
-        return f'<img src="data:image/png;base64,{content}" alt="{caption}">'
+        content = (folder / link).read_bytes()
+        width = int.from_bytes(content[16:20], "big") * 96 // STYLE["savefig.dpi"]  # where a PNG says it; CSS inches
+        embedded = base64.b64encode(content).decode()
+        look = f'alt="{caption}" width="{width}" src="data:image/png;base64,{embedded}"'
+        return f"<img {look}>" if width < _WIDE else f'<span class="scroll"><img class="wide" {look}></span>'
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", show)
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     body = parser.render(text)
     heading = re.search(r"<h1>(.*?)</h1>", body)
     title = re.sub(r"<[^>]*>", "", heading[1]) if heading else "Pulmo"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
+        f"<title>{title}</title>\n<style>\n{_SHEET.read_text(encoding='utf-8')}</style>\n</head>\n"
         f"<body>\n{body}</body>\n</html>\n"
     )
 

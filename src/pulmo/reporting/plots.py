@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
@@ -15,6 +16,7 @@ from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, LINES, VERMILLION
 
 Curves = Mapping[str, Mapping[str, Any]]
+FIFTHS = 5
 Points = Mapping[str, tuple[float, float]]
 Pairs = Sequence[tuple[float, float]]
 
@@ -50,7 +52,7 @@ def plot_precision_recall(
         chance, right = prevalences[name], index % 2 == 0
         ax.axhline(chance, color=colour, linestyle=style, linewidth=0.8, alpha=0.7)
         text, side = f"chance, {name}: {chance:.3f}", "right" if right else "left"
-        ax.text(0.98 if right else 0.01, chance + 0.01, text, ha=side, fontsize=8, color=colour)
+        ax.text(0.98 if right else 0.01, chance + 0.01, text, ha=side, fontsize=9, color=colour)
     _mark(ax, curves, points, "operating point")
     ax.set(xlim=(0, 1.01), ylim=(0, 1.01), xlabel="recall (sensitivity)", ylabel="precision (PPV)")
     ax.set(aspect="equal", title="Precision and recall")
@@ -73,24 +75,39 @@ def plot_confusion(ax: Any, counts: Mapping[str, int], title: str) -> None:
 
 
 def plot_reliability(axes: Sequence[Any], bins: Mapping[str, Sequence[Bin]], title: str) -> None:
-    """Observed share of PNEUMONIA against mean probability with 95% intervals, and how many films each bin holds;
-    one line per name (before, after the temperature), bins as in `calibration.reliability_bins`. Two axes."""
+    """Observed share of PNEUMONIA against mean probability, with a 95% band, and how many films there are; one line per
+    name (before, after the temperature) through fifths of the probability, pooled from the bins of
+    `calibration.reliability_bins`. Two axes."""
     upper, lower = axes
-    keys = ("probability", "observed", "low", "high")
     upper.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=DOTTED, label="perfect")
     for index, (name, rows, colour, style) in enumerate(_styled(bins)):
-        x, y, low, high = (np.array([row[key] for row in rows], dtype=float) for key in keys)
-        look = {"color": colour, "linestyle": style, "marker": "os"[index % 2], "markersize": 5, "linewidth": 1.3}
-        upper.errorbar(x, y, np.clip([y - low, high - y], 0, None), elinewidth=1, capsize=2, label=name, **look)
-        width = (rows[0]["to"] - rows[0]["from"]) / (len(bins) + 0.5)
-        left = [row["from"] + width * index for row in rows]
-        look = {"color": colour, "hatch": ["", "///"][index % 2], "edgecolor": "white", "linewidth": 0.3}
-        lower.bar(left, [row["films"] for row in rows], width, align="edge", **look)
+        fifths = pool_bins(rows)
+        x, y, low, high = fifths[["probability", "observed", "low", "high"]].to_numpy(dtype=float).T
+        upper.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+        upper.plot(x, y, style, color=colour, marker="os"[index % 2], markersize=5, label=name)
+        left = fifths.index.to_numpy() / FIFTHS + 0.02 + 0.08 * index
+        hatch = {"hatch": ["", "///"][index % 2], "edgecolor": "white", "linewidth": 0.3}
+        lower.bar(left, fifths.films, 0.08, align="edge", color=colour, **hatch)
     upper.set(xlim=(0, 1.005), ylim=(-0.02, 1.02), ylabel="observed share of PNEUMONIA", title=title)
-    upper.legend(loc="upper left")
+    upper.legend(loc="upper left", title="with 95% bands")
     lower.set(xlabel="probability of PNEUMONIA", ylabel="films (log)", yscale="symlog")
     lower.set_ylim(bottom=0)
     lower.yaxis.set_major_formatter(ScalarFormatter())
+
+
+def pool_bins(bins: Sequence[Bin]) -> pd.DataFrame:
+    """Bins pooled to fifths of the probability: films, and means over films of `probability` and `observed`, the latter
+    with `low` and `high`, whose distances from it are those of the bins added in squares (Zou and Donner 2008)."""
+    table = pd.DataFrame(bins)
+    fifth = (FIFTHS * (table["from"] + table["to"]) / 2).astype(int)
+    share = table.films / table.films.groupby(fifth).transform("sum")
+    pooled = pd.DataFrame({"films": table.films.groupby(fifth).sum()})
+    for name in ("probability", "observed"):
+        pooled[name] = (share * table[name]).groupby(fifth).sum()
+    for name, sign in (("low", -1), ("high", 1)):
+        distance = (table[name].astype(float) - table.observed).fillna(0)  # without interval where all resamples agree
+        pooled[name] = pooled.observed + sign * np.sqrt(((share * distance) ** 2).groupby(fifth).sum())
+    return pooled
 
 
 def plot_decision_curve(ax: Any, curve: Mapping[str, Sequence[float]], threshold: float, prevalence: float) -> None:
@@ -166,7 +183,7 @@ def plot_robustness(axes: Sequence[Any], changes: Mapping[str, Sequence[Level]],
             ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             ax.plot(x, value, style, color=colour, markersize=3.5, linewidth=1.2 if key == "flipped" else 1.8)
         ax.set(title=name, ylim=(0, 1.03), xticks=x)
-        ax.set_xticklabels(["clean", *(str(level.strength) for level in levels)], fontsize=7.5, rotation=45)
+        ax.set_xticklabels(["clean", *(str(level.strength) for level in levels)], fontsize=9, rotation=45)
     for empty in axes[len(changes) :]:
         empty.set_axis_off()
     auroc, flips = "AUROC (95% band)", "share of decisions flipped (95% band)"

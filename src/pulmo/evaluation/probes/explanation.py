@@ -33,7 +33,7 @@ from pulmo.reporting.galleries import HeatMaps
 STEPS = {"last layer": 0.0, "last quarter": 0.25, "last half": 0.5, "last three quarters": 0.75, "all layers": 1.0}
 ALIKE = 0.5  # mean rank correlation above which the maps of a network without knowledge count as the same maps
 SHUFFLED_FILMS = 24
-TITLE = "Grad-CAM: what speaks for the decision made; under each film, what it is and its probability of PNEUMONIA"
+TITLE = "Grad-CAM: what speaks for the decision made"
 HeatOf = Callable[[nn.Module, np.ndarray], np.ndarray]  # a network's maps of some rows of the films
 
 
@@ -91,14 +91,7 @@ class Explanation:
 
     def doubts(self) -> list[str]:
         """That it looks beside the lungs, and that its maps do not depend on what it learnt."""
-        doubts = []
-        if self.lungs and (low := self.lungs.shares["all"].excess["low"]) is not None and low <= 0:
-            share = self.lungs.shares["all"]
-            doubts.append(
-                "That it looks at the lungs more than chance would is not shown: "
-                f"{estimate_text(share.heat)} of the heat lies in them, and they are {share.area['value']:.3f} of the "
-                f"film, a difference of {estimate_text(share.excess)}."
-            )
+        doubts = _doubt_lungs(self.lungs.shares) if self.lungs else []
         if self.randomisation and not self.randomisation.passes:
             doubts.append("Its heat maps hardly change when the network forgets what it learnt: do not read them.")
         return doubts
@@ -177,6 +170,29 @@ def _locate_heat(sample: _Sample, images: np.ndarray, resampling: Resampling) ->
         for name, mask in masks.items()
     }
     return Lungs(HOW, shares)
+
+
+def _doubt_lungs(shares: dict[str, HeatShare]) -> list[str]:
+    """That the heat lies off the lungs beyond chance, in all films or in those of one answer, or else that it is not
+    shown to lie on them."""
+
+    def describe(share: HeatShare) -> str:
+        return (
+            f"{estimate_text(share.heat)} of the heat lies in them, and they are {share.area['value']:.3f} of the "
+            f"film, a difference of {estimate_text(share.excess)}"
+        )
+
+    off = {
+        name: share for name, share in shares.items() if share.excess["high"] is not None and share.excess["high"] < 0
+    }
+    doubts = [
+        f"Its heat lies off the lungs beyond chance (test films, {name}): {describe(share)}."
+        for name, share in off.items()
+    ]
+    low = shares["all"].excess["low"]
+    if "all" not in off and low is not None and low <= 0:
+        doubts.append(f"That it looks at the lungs more than chance would is not shown: {describe(shares['all'])}.")
+    return doubts
 
 
 def _randomise(sample: _Sample, heat_of: HeatOf, network: nn.Module, resampling: Resampling) -> Randomisation:

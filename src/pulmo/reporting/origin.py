@@ -1,0 +1,42 @@
+"""Where a result comes from, as the commands that make it again."""
+
+import json
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pulmo.base.git import run_git
+from pulmo.base.params import flatten
+from pulmo.base.yaml import read_yaml
+
+
+def reproduce_command(checkout: Path, revision: str, params: Mapping[str, Any]) -> str:
+    """The commands that bring back the commit and run the pipeline, with the params that differ from it."""
+    changed = differing_params(_committed_params(checkout, revision) or params, params)
+    settings = "".join(f" -S {shlex.quote(f'{name}={value}')}" for name, (_, value) in changed.items())
+    return f"git checkout {revision} && " + (f"dvc exp run{settings}" if settings else "dvc repro")
+
+
+def differing_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Both values, as DVC's -S takes them, of every param that differs; a dash where one side does not have it."""
+    a, b = (
+        json.loads(json.dumps(flatten(params), default=str)) for params in (first, second)
+    )  # tuples are lists there
+
+    def show(values: Mapping[str, Any], name: str) -> str:
+        value = values.get(name, "–")
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return {name: (show(a, name), show(b, name)) for name in {**a, **b} if a.get(name) != b.get(name)}
+
+
+def _committed_params(checkout: Path, revision: str) -> dict[str, Any]:
+    """params.yaml of the commit; nothing where git does not have it."""
+    if not (text := run_git(checkout, "show", f"{revision}:params.yaml")):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "params.yaml"
+        path.write_text(text, encoding="utf-8")
+        return read_yaml(path)
