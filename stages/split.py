@@ -11,18 +11,7 @@ from pulmo.films.table import read_films
 def main() -> None:
     params = load_params(paths.PARAMS).split
     films = read_films(paths.FILMS)
-    splits = split_films(
-        films,
-        pool=params.from_,
-        val=params.val,
-        group_by=params.group_by,
-        val_fraction=params.val_fraction,
-        test_fraction=params.test_fraction,
-        drop_duplicates=params.drop_duplicates,
-        train_films=params.train_films,
-        test_films=params.test_films,
-        seed=params.seed,
-    )
+    splits = split_films(films, params)
     leakage = describe_leakage(films, splits, params.seed)
     write_json(paths.LEAKAGE, leakage)
     write_csv(paths.SPLITS, splits)

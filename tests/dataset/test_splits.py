@@ -7,8 +7,14 @@ from small_project import run_stage, write_params
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_csv
-from pulmo.dataset.splits import COLUMNS, describe_leakage, merge_duplicates, split_films
+from pulmo.base.params import SplitParams
+from pulmo.dataset import splits as splitting
+from pulmo.dataset.splits import COLUMNS, describe_leakage, merge_duplicates
 from pulmo.films.table import Film
+
+
+def split_films(films: pd.DataFrame, **params: object) -> pd.DataFrame:
+    return splitting.split_films(films, SplitParams(**params))
 
 
 def table(patients: int = 120, seed: int = 0) -> pd.DataFrame:
@@ -111,11 +117,11 @@ def test_source_leak_is_an_error_when_grouping_by_patient():
 
 def test_all_re_splits_by_the_given_fractions():
     films = table(600)
-    splits = split_films(films, pool="all", group_by="image", val_fraction=0.2, test_fraction=0.1)
+    splits = split_films(films, from_="all", group_by="image", val_fraction=0.2, test_fraction=0.1)
     shares = splits.split.value_counts(normalize=True)
     assert shares["test"] == pytest.approx(0.1, abs=0.002)
     assert shares["val"] == pytest.approx(0.2, abs=0.002)
-    grouped = split_films(films, pool="all", val_fraction=0.2, test_fraction=0.1)
+    grouped = split_films(films, from_="all", val_fraction=0.2, test_fraction=0.1)
     assert (grouped.groupby("patient").split.nunique() == 1).all()
 
 
@@ -180,7 +186,7 @@ def test_label_conflicts_are_reported():
     first, second = films.index[films.label == "NORMAL"][0], films.index[films.label == "PNEUMONIA"][0]
     films.loc[[first, second], "pixel_sha256"] = "same"
     films.loc[[first, second], "source_split"] = "train"
-    report = describe_leakage(films, split_films(films, pool="all"))
+    report = describe_leakage(films, split_films(films, from_="all"))
     assert report["label_conflicts"] == sorted(films.path[[first, second]])
 
 
@@ -199,7 +205,7 @@ def test_label_conflicts_are_reported():
         (lambda films: films[films.label == "NORMAL"], {}, "train would hold no PNEUMONIA .*lower split.val_fraction"),
         (
             lambda films: films.assign(patient="ward 3"),
-            {"pool": "all"},
+            {"from_": "all"},
             "val would hold no .*0 films.* 1 patients in all",
         ),
         (lambda films: films, {"val_fraction": 0.001}, "split val would hold no .*raise split.val_fraction"),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pulmo.evaluation.probes.renderings import render_films, swap_spectra
+from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.decisions import choose_operating_point
 
 
@@ -61,7 +62,7 @@ def test_the_threshold_is_best_on_the_mean_of_the_renderings():
     clean = label * 2 - 1 + rng.normal(0, 0.5, 80)
     scores = np.concatenate([clean + shift * (1 - label) for shift in towards_pneumonia])
     labels, patients = np.tile(label, 3), np.tile(np.arange(80).astype(str), 3)
-    point = choose_operating_point(labels, scores, patients, "youden_rendered", resamples=100)
+    point = choose_operating_point(labels, scores, patients, "youden_rendered", resampling=Resampling(100))
     renderings = scores.reshape(3, 80)
 
     def mean_index(threshold):
@@ -69,6 +70,6 @@ def test_the_threshold_is_best_on_the_mean_of_the_renderings():
 
     best = max(mean_index(threshold) for threshold in np.unique(scores))
     assert mean_index(point.threshold) == pytest.approx(best)
-    plain = choose_operating_point(label, clean, patients[:80], "youden", resamples=100)
+    plain = choose_operating_point(label, clean, patients[:80], "youden", resampling=Resampling(100))
     assert point.threshold > plain.threshold
     assert point.low <= point.threshold <= point.high

@@ -10,6 +10,7 @@ from pydicom.uid import generate_uid
 from small_project import ROOT, run_stage, write_params
 
 from pulmo.base.files import read_json
+from pulmo.base.params import SplitParams
 from pulmo.dataset.splits import describe_leakage, leakage_text, split_films
 from pulmo.films.names import read_published
 from pulmo.films.patients import Evidence, tell_patients
@@ -211,7 +212,7 @@ def described(folder: Path, raw: Path):
 def test_cases_of_patients(cases, tmp_path, capsys):
     for name, unknown in (("one-study", 80), ("follow-ups", 0), ("one-wiped-id", 40)):
         films = described(cases / name, tmp_path / name)
-        splits = split_films(films, pool="all")
+        splits = split_films(films, SplitParams(from_="all"))
         leakage = describe_leakage(films, splits)
         assert leakage["patients_across_splits"] == []
         assert leakage["films_of_unknown_patients"] == unknown

@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_curve
 
 from pulmo.base.errors import UserError
+from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.calibration import to_probability
 from pulmo.metrics.decisions import (
     choose_abstention,
@@ -20,7 +21,7 @@ def films(n=400, seed=0):
 
 
 def choose(labels, scores, patients, policy, **settings):
-    return choose_operating_point(labels, scores, patients, policy, resamples=200, **settings)
+    return choose_operating_point(labels, scores, patients, policy, resampling=Resampling(200), **settings)
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.95, 0.999])

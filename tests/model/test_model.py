@@ -10,7 +10,7 @@ from torchvision import models
 from pulmo.base.errors import UserError
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.model.networks import build_model
-from pulmo.model.scoring import (
+from pulmo.model.scoring import Preparation, (
     IMAGENET_MEAN,
     IMAGENET_STD,
     TTA_VIEWS,
@@ -256,7 +256,7 @@ def test_views_of_a_film_are_scored_together_as_they_are_alone():
     model, images = build_model("resnet18", "none", 2, 32).eval(), draw_images(5)
 
     def score(films, views=1):
-        return predict_logits(model, films, 2, "cpu", "fp32", tta_views=views)
+        return predict_logits(model, films, 2, "cpu", "fp32", Preparation(tta_views=views))
 
     assert TTA_VIEWS[0] == (False, 0, 1), "the first view is the film as it is"
     alone = np.stack([score(move_films(torch.from_numpy(images), *view).numpy()) for view in TTA_VIEWS])

@@ -9,7 +9,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.model.classifier import load_classifier
 from pulmo.model.networks import build_model
-from pulmo.model.scoring import predict_logits
+from pulmo.model.scoring import Preparation, predict_logits
 from pulmo.model.weights import to_arrays
 from pulmo.package.info import CARD, PackageInfo, read_info
 from pulmo.package.storage import FILMS, WEIGHTS, save_package
@@ -51,9 +51,11 @@ def test_a_loaded_package_predicts_what_the_saved_model_did(folder, model):
 def test_a_package_scores_as_its_card_says(folder, model):
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
     edit(folder, mean=[0.3, 0.4, 0.5], tta_views=3)
-    expected = predict_logits(model, images, 64, "cpu", "fp32", mean=(0.3, 0.4, 0.5), tta_views=3)
+    expected = predict_logits(model, images, 64, "cpu", "fp32", Preparation((0.3, 0.4, 0.5), tta_views=3))
     assert np.array_equal(load_classifier(folder).score(images, device="cpu", precision="fp32"), expected)
-    assert not np.allclose(expected, predict_logits(model, images, 64, "cpu", "fp32", mean=(0.3, 0.4, 0.5)), atol=1e-4)
+    assert not np.allclose(
+        expected, predict_logits(model, images, 64, "cpu", "fp32", Preparation((0.3, 0.4, 0.5))), atol=1e-4
+    )
 
 
 def test_the_card_round_trips(tmp_path, model):

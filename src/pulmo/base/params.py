@@ -75,15 +75,17 @@ class DataParams(Section):
 
 
 class SplitParams(Section):
-    from_: Literal["source", "all"] = Field(alias="from")
-    val: Literal["carve", "source"]
-    group_by: Literal["patient", "image"]
-    val_fraction: Fraction
-    test_fraction: Fraction
-    drop_duplicates: bool
-    train_films: Count
-    test_films: Count
-    seed: Seed
+    """Who trains and who tests. The defaults serve those who split from Python; params.yaml has every key."""
+
+    from_: Literal["source", "all"] = Field("source", alias="from")
+    val: Literal["carve", "source"] = "carve"
+    group_by: Literal["patient", "image"] = "patient"
+    val_fraction: Fraction = 0.15
+    test_fraction: Fraction = 0.1
+    drop_duplicates: bool = False
+    train_films: Count = 0
+    test_films: Count = 0
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

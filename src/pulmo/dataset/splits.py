@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pulmo.base.errors import UserError
+from pulmo.base.params import SplitParams
 from pulmo.films.labels import LABELS, SPLITS
 from pulmo.films.table import SPLIT_COLUMNS, UNKNOWN_PATIENT
 
@@ -43,50 +44,38 @@ def merge_duplicates(films: pd.DataFrame) -> pd.Series:
     return pd.Series([root(f"patient {patient}") for patient in films.patient], index=films.index, name="group")
 
 
-def split_films(
-    films: pd.DataFrame,
-    *,
-    pool: str = "source",
-    val: str = "carve",
-    group_by: str = "patient",
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.1,
-    drop_duplicates: bool = False,
-    train_films: int = 0,
-    test_films: int = 0,
-    seed: int = 42,
-) -> pd.DataFrame:
-    """Assign every film that is used to train, val or test; the meaning of each argument stands in params.yaml.
+def split_films(films: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
+    """Assign every film that is used to train, val or test; the meaning of each param stands in params.yaml.
 
     Grouped carving keeps patients and exact duplicates together and stratifies by subtype; `group_by="image"` draws
     single films (stratified) and so repeats the leak of the published protocols. Returns columns COLUMNS, sorted by
     path. Raises UserError when a split would lack a class, or a patient of the source stands in two splits.
     """
     films = films.assign(group=merge_duplicates(films))
-    if drop_duplicates:
+    if params.drop_duplicates:
         films = films[(films.pixel_sha256 == "") | ~films.pixel_sha256.duplicated()]
-    rng = np.random.default_rng(seed)
-    grouped = group_by == "patient"
+    rng = np.random.default_rng(params.seed)
+    grouped = params.group_by == "patient"
 
-    if pool == "all":
-        test = _carve(films, test_fraction, grouped, rng)
+    if params.from_ == "all":
+        test = _carve(films, params.test_fraction, grouped, rng)
         rest = films.drop(test.index)
-        val_share = val_fraction / (1 - test_fraction)
+        val_share = params.val_fraction / (1 - params.test_fraction)
     else:
-        _require_source_splits(films, val)
+        _require_source_splits(films, params.val)
         test = films[films.source_split == "test"]
         rest = films.drop(test.index)
-        val_share = val_fraction
-    rest = _balanced(rest, train_films, rng, "split.train_films") if val == "carve" else rest
-    test = _balanced(test, test_films, rng, "split.test_films")
-    held_out = _carve(rest, val_share, grouped, rng) if val == "carve" else rest[rest.source_split == "val"]
+        val_share = params.val_fraction
+    rest = _balanced(rest, params.train_films, rng, "split.train_films") if params.val == "carve" else rest
+    test = _balanced(test, params.test_films, rng, "split.test_films")
+    held_out = _carve(rest, val_share, grouped, rng) if params.val == "carve" else rest[rest.source_split == "val"]
     train = rest.drop(held_out.index)
-    if val == "source":
-        train = _balanced(train, train_films, rng, "split.train_films")
+    if params.val == "source":
+        train = _balanced(train, params.train_films, rng, "split.train_films")
 
     parts = [part.assign(split=name) for name, part in zip(SPLITS, (train, held_out, test), strict=True)]
     table = pd.concat(parts).sort_values("path", ignore_index=True)
-    _check(table, grouped and pool == "all")
+    _check(table, grouped and params.from_ == "all")
     if grouped:
         _refuse_leaks(table)
     return table[COLUMNS]

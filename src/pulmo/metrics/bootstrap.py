@@ -23,6 +23,9 @@ class Resampling(NamedTuple):
     seed: int = 0
 
 
+RESAMPLING = Resampling()
+
+
 def check_films(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tuple[Flags, Floats, NDArray[np.int64]]:
     """Labels as booleans, scores as floats, patient keys as numbers from 0; ValueError for what cannot be evaluated."""
     label, score, group = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(groups)

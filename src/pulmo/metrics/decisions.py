@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pulmo.base.errors import UserError
-from pulmo.metrics.bootstrap import bootstrap, check_films
+from pulmo.metrics.bootstrap import RESAMPLING, Resampling, bootstrap, check_films
 from pulmo.metrics.discrimination import rates
 from pulmo.metrics.estimates import Estimate, estimate_proportion
 from pulmo.metrics.ranking import Flags, Floats, ranks
@@ -42,8 +42,7 @@ def choose_operating_point(
     policy: str,
     min_sensitivity: float = 0.95,
     threshold: float = 0.5,
-    resamples: int = 2000,
-    seed: int = 0,
+    resampling: Resampling = RESAMPLING,
 ) -> OperatingPoint:
     """The highest threshold with at least `min_sensitivity`, or the best Youden index or F1, or `threshold` as given.
 
@@ -65,28 +64,37 @@ def choose_operating_point(
             "change the section split of params.yaml so that val has both classes",
         )
     order, starts = ranks(score)
-    positive = label[order]
-    upper = score[order][starts]
-    lower = np.append(upper[1:], upper[-1])
-    middle = (upper + lower) / 2
-    candidates = np.where(middle > lower, middle, upper)  # neighbouring floats have nothing between them
+    positive, candidates = label[order], _cuts(score[order][starts])
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         weights = weights[:, order]
         true = np.add.reduceat(weights * positive, starts, axis=1).cumsum(axis=1)
         false = np.add.reduceat(weights * ~positive, starts, axis=1).cumsum(axis=1)
-        positives, negatives = true[:, -1:], false[:, -1:]
         if policy == "min_sensitivity":
-            good = (true >= min_sensitivity * positives - 1e-9).astype(float)
-        elif policy in ("youden", "youden_rendered"):
-            good = np.round(true / positives - false / negatives, 12)  # ties must not hang on the last bit
+            good = (true >= min_sensitivity * true[:, -1:] - 1e-9).astype(float)
         else:
-            good = np.round(2 * true / (positives + true + false), 12)
+            good = _goodness(policy, true, false)
         return {"threshold": candidates[good.argmax(axis=1)]}
 
-    value, replicates = bootstrap(statistic, label, patient, resamples, seed)
+    value, replicates = bootstrap(statistic, label, patient, *resampling)
     low, high = np.percentile(replicates["threshold"], [2.5, 97.5])
     return OperatingPoint(policy, float(value["threshold"]), float(low), float(high))
+
+
+def _cuts(upper: Floats) -> Floats:
+    """Thresholds midway between neighbouring distinct scores, from the highest down, and the lowest score itself."""
+    lower = np.append(upper[1:], upper[-1])
+    middle = (upper + lower) / 2
+    return np.where(middle > lower, middle, upper)  # neighbouring floats have nothing between them
+
+
+def _goodness(policy: str, true: Floats, false: Floats) -> Floats:
+    """The Youden index or F1 of counts of true and false positives (resamples, thresholds), rounded: ties must not hang
+    on the last bit."""
+    positives, negatives = true[:, -1:], false[:, -1:]
+    if policy == "f1":
+        return np.round(2 * true / (positives + true + false), 12)
+    return np.round(true / positives - false / negatives, 12)
 
 
 def is_called(probabilities: ArrayLike, threshold: float) -> Flags:

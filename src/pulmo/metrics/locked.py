@@ -121,7 +121,7 @@ def lock(val: "pd.DataFrame", rendered: "pd.DataFrame | None", rules: LockingRul
         rules.policy,
         rules.min_sensitivity,
         rules.threshold,
-        *resampling,
+        resampling,
     )
     probability = to_probability(val.logit, temperature.value)
     band = choose_abstention(val.label, probability, point.threshold, rules.target_error)

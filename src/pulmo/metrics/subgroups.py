@@ -48,9 +48,7 @@ def evaluate_subgroups(
             return {name: {"value": None, "films": 0, "patients": 0} for name in ("sensitivity", "specificity")}
         values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
         about = {"sensitivity": part & label, "specificity": part & ~label}
-        return {
-            name: estimate_proportion(float(values[name]), replicates[name], patient[about[name]]) for name in about
-        }
+        return {key: estimate_proportion(float(values[key]), replicates[key], patient[about[key]]) for key in about}
 
     rows: list[Subgroup] = []
     for name, chosen in masks.items():
@@ -61,10 +59,8 @@ def evaluate_subgroups(
         own = discriminate(label[mask], score[mask], decided[mask], patient[mask], resamples, seed)[0]
         auroc, others = own["auroc"], decide(~mask)
         if len(classes) == 1:
-            wider = mask | (label != classes[0])
-            auroc = discriminate(label[wider], score[wider], decided[wider], patient[wider], resamples, seed)[0][
-                "auroc"
-            ]
+            wide = mask | (label != classes[0])
+            auroc = discriminate(label[wide], score[wide], decided[wide], patient[wide], resamples, seed)[0]["auroc"]
         rows.append(
             {
                 "name": name,

@@ -9,7 +9,7 @@ from torch import nn
 
 from pulmo.base.errors import UserError
 from pulmo.model.networks import build_model
-from pulmo.model.scoring import predict_logits
+from pulmo.model.scoring import Preparation, predict_logits
 from pulmo.model.weights import read_state
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import WEIGHTS, read_known, verify_package
@@ -31,7 +31,9 @@ class Classifier:
     ) -> np.ndarray:
         """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S) in the size and fit of `info`."""
         info = self.info
-        return predict_logits(self.network, images, batch_size, device, precision, info.mean, info.std, info.tta_views)
+        return predict_logits(
+            self.network, images, batch_size, device, precision, Preparation(info.mean, info.std, info.tta_views)
+        )
 
 
 def load_classifier(folder: Path) -> Classifier:

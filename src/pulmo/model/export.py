@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pulmo.metrics.locked import Locked
 from pulmo.model.classifier import Classifier
 from pulmo.model.feature_map import find_stages, last_feature_map
-from pulmo.model.scoring import logit_pneumonia, predict_logits, to_input
+from pulmo.model.scoring import Preparation, logit_pneumonia, predict_logits, to_input
 from pulmo.package.inference import FILMS, HEAT, LOGIT, STAGE, Network
 from pulmo.package.storage import OnnxFile
 
@@ -37,7 +37,7 @@ def export_checked(classifier: Classifier, val: pd.DataFrame, images: np.ndarray
     films = np.asarray(images[np.sort(val.row.to_numpy()[nearest])])
     exported, info = export_network(classifier, films[:TRIED]), classifier.info
     network = copy.deepcopy(classifier.network)
-    expected = predict_logits(network, films, 64, "cpu", "fp32", info.mean, info.std, info.tta_views)
+    expected = predict_logits(network, films, 64, "cpu", "fp32", Preparation(info.mean, info.std, info.tta_views))
     answered = Network(exported.content, info.tta_views).score(films)
     return OnnxFile(exported.content, dict(exported.facts) | compare_logits(expected, answered, locked))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,17 @@ from torch import Tensor, nn
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.package.inference import check_logits
 from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS
+
+
+class Preparation(NamedTuple):
+    """What is done to gray films before the network sees them."""
+
+    mean: Sequence[float] = IMAGENET_MEAN  # per channel, of values 0..1
+    std: Sequence[float] = IMAGENET_STD
+    tta_views: int = 1  # copies of a film, the first of TTA_VIEWS, whose mean log-odds count
+
+
+AS_IMAGENET = Preparation()
 
 
 def to_input(gray: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
@@ -34,13 +46,11 @@ def predict_logits(
     batch_size: int = 64,
     device: str = "auto",
     precision: str = "auto",
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    tta_views: int = 1,
+    preparation: Preparation = AS_IMAGENET,
 ) -> np.ndarray:
     """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S), which may be memory-mapped.
 
-    The mean over the first `tta_views` of `TTA_VIEWS`. The model is moved to the device and left in eval mode.
+    The mean over the views of the `preparation`. The model is moved to the device and left in eval mode.
     """
     place = choose_device(device)
     bf16 = choose_precision(precision, place) == "bf16"
@@ -49,8 +59,8 @@ def predict_logits(
     for start in range(0, len(images), batch_size):
         gray = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)
         views = []
-        for mirrored, degrees, zoom in TTA_VIEWS[:tta_views]:
-            inputs = to_input(move_films(gray, mirrored, degrees, zoom), mean, std)
+        for mirrored, degrees, zoom in TTA_VIEWS[: preparation.tta_views]:
+            inputs = to_input(move_films(gray, mirrored, degrees, zoom), preparation.mean, preparation.std)
             with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
                 views.append(logit_pneumonia(model(inputs)))
         logits[start : start + batch_size] = torch.stack(views).mean(dim=0).cpu().numpy()
