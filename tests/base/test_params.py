@@ -154,3 +154,19 @@ def test_a_file_that_is_no_mapping(text, message, tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match="run from the root of the project"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_what_an_experiment_set_in_the_workspace_can_be_taken_back(tmp_path, monkeypatch):
+    for name in ("DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "params.yaml").write_text(TEXT.replace("lr: 0.001", "lr: -1"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name, told in (("", False), ("tried", True)):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        with pytest.raises(UserError, match=r"train\.lr") as error:
+            load_params(Path("params.yaml"))
+        assert ("`git checkout params.yaml` takes back what -S set" in error.value.hint) == told
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path.parent))  # in a temporary copy there is nothing to take back
+    with pytest.raises(UserError) as error:
+        load_params(Path("params.yaml"))
+    assert "git checkout" not in error.value.hint

@@ -65,6 +65,16 @@ def test_a_stopped_stage_cleans_up(number, code, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_ctrl_c_says_how_to_go_on(capsys):
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_stage(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted; run the same command to go on\n"
+
+
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc",
     reason="macOS and musl have no mallopt, and keep_memory does nothing there; runs on every Linux with glibc",

@@ -80,6 +80,34 @@ def test_another_python_in_the_path_is_told(tmp_path, monkeypatch):
     assert doctor.check_environment(Project(tmp_path)).cure.startswith("source .venv")
 
 
+def test_what_is_no_project_and_a_missing_environment_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    ((name, found),) = doctor.examine(Project(tmp_path))
+    assert (name, found.state) == ("project", "error")
+    assert "is not a Pulmo project: it has no .dvc, dvc.yaml and 2 more" in found.text
+    assert doctor.check_project(Project(ROOT)).state == "ok"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no virtual environment is active: stages would run no python at all" in (
+        doctor.check_environment(Project(tmp_path)).text
+    )
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    assert doctor.check_environment(Project(tmp_path)).text.startswith("stages would run")
+
+
+def test_what_needs_git_is_not_looked_at_without_it(tmp_path, monkeypatch):
+    broken = {"git": doctor.check_git, "data": doctor.check_data, "results": doctor.check_results}
+    monkeypatch.setattr(doctor, "CHECKS", broken)
+    assert [name for name, _ in doctor.examine(Project(tmp_path))] == ["git"]
+
+
+def test_plots_without_their_page_are_told(tmp_path):
+    assert doctor.check_plots(Project(tmp_path)).cure == "pulmo setup"
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/plots.html").write_text("")
+    (tmp_path / ".dvc/config.local").write_text("[plots]\n    html_template = plots.html\n")
+    assert doctor.check_plots(Project(tmp_path)).state == "ok"
+
+
 def test_an_older_mlflows_folder_is_an_error(tmp_path):
     assert doctor.check_leftover(Project(tmp_path)).state == "ok"
     (tmp_path / "mlruns" / "0").mkdir(parents=True)

@@ -3,6 +3,7 @@
 Every key is explained where people edit it, in params.yaml; here stand the types, ranges and impossible pairs.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pulmo.base.errors import UserError
+from pulmo.base.paths import project_root
 from pulmo.base.yaml import read_yaml
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -199,7 +201,14 @@ class Params(Section):
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate params.yaml; anything wrong is a UserError that names the key and the cure."""
     cure = "copy it from the params.yaml of the repository"
-    params = read_section(path, Params, cure)
+    try:
+        params = read_section(path, Params, cure)
+    except UserError as error:
+        if not (os.environ.get("DVC_EXP_NAME") and path.parent.resolve() == project_root()):
+            raise
+        # `dvc exp run -S` leaves what it set, unless it runs in a temporary copy
+        taken_back = f"`git checkout {path}` takes back what -S set"
+        raise UserError(error.message, f"{error.hint}; {taken_back}" if error.hint else taken_back) from None
     if missing := [f"key {key} is missing" for key in _left_to_defaults(params)]:
         raise UserError(f"{path}: " + "; ".join(missing), cure)
     return params

@@ -34,6 +34,7 @@ def run_stage(main: Callable[[], None]) -> None:
     except OSError as error:
         sys.exit(f"error: {from_disk(error)}")
     except KeyboardInterrupt:
+        print("interrupted; run the same command to go on", file=sys.stderr)
         sys.exit(130)
 
 
