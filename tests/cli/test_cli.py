@@ -332,6 +332,13 @@ def test_films_of_different_sources_are_never_in_one_table():
     assert lines == [["### kaggle"], [""], head, rows[0], [""], ["### phantom"], [""], head, rows[1]]
 
 
+def test_other_films_of_the_same_source_have_a_table_of_their_own():
+    old, first, second = (entry(name, "random", {}, 0.9) | {"source": "folder x.zip"} for name in "abc")
+    entries = {"a": old, "b": first | {"films_md5": "1" * 32}, "c": second | {"films_md5": "2" * 32}}
+    titles = [line for line in leaderboard.format_leaderboard(entries).splitlines() if line.startswith("###")]
+    assert titles == [f"### folder x.zip, films {films}" for films in ("not recorded", "1" * 7, "2" * 7)]
+
+
 @pytest.mark.parametrize("width", [60, 100])
 def test_the_leaderboard_is_folded_to_the_terminal_and_loses_nothing(width):
     entries = read_json(ROOT / "reports/recipes.json")

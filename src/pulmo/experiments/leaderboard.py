@@ -85,13 +85,20 @@ def _ended(entries: Mapping[str, Entry]) -> dict[str, Entry]:
 
 
 def _tables(entries: Mapping[str, Entry]) -> list[tuple[str, list[list[str]]]]:
-    """The rows for each source of films, with a title where there are several."""
-    ended = _ended(entries).values()
-    sources = sorted({recorded_source(entry) for entry in ended})
+    """The rows for each source of films, and for each content that it had, with a title where there are several."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in _ended(entries).values():
+        groups.setdefault((recorded_source(entry), entry.get("films_md5", "")), []).append(entry)
+    sources = [source for source, _ in groups]
     return [
-        (source if len(sources) > 1 else "", _rows([entry for entry in ended if recorded_source(entry) == source]))
-        for source in sources
+        (_title(source, films, sources) if len(groups) > 1 else "", _rows(group))
+        for (source, films), group in sorted(groups.items())
     ]
+
+
+def _title(source: str, films: str, sources: Sequence[str]) -> str:
+    """The source, and where it had other films at other times a part of their hash."""
+    return source if sources.count(source) == 1 else f"{source}, films {films[:7] or 'not recorded'}"
 
 
 def _rows(entries: Sequence[Entry]) -> list[list[str]]:

@@ -109,6 +109,12 @@ def _read_entry(root: Path, entry: dict[str, Any], baseline: str) -> Experiment:
     )
 
 
+def hash_films(root: Path, revision: str) -> str:
+    """DVC's hash of the table of films at a commit, in which their content is; empty where dvc.lock names none."""
+    outs = [out for stage in _read_stages(root, revision) for out in stage.get("outs", [])]
+    return next((str(out.get("md5", "")) for out in outs if out["path"] == str(paths.FILMS)), "")
+
+
 def _read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
     from dvc.utils.serialize import parse_yaml
 

@@ -23,6 +23,7 @@ from pulmo.base.params import Positive, Section, flatten, read_section
 from pulmo.base.yaml import read_yaml
 from pulmo.experiments.dvc import to_arguments
 from pulmo.experiments.leaderboard import HONEST, SHOWN, Metric, name_source, read_entries, record, recorded_source
+from pulmo.experiments.listing import hash_films
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import check_history, read_output
 
@@ -187,6 +188,7 @@ def _read_results(project: Project, commits: Sequence[str]) -> dict[str, Any]:
         "val_auroc": _summarize([report["val"]["metrics"]["auroc"] for report in reports]),
         "weights": model["training"]["weights"],
         "data_sha256": model["data_sha256"],
+        "films_md5": hash_films(project.root, commits[0]),
         "git_revision": model["git_revision"],
     }
 
