@@ -10,10 +10,11 @@ from torchvision import models
 from pulmo.base.errors import UserError
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.model.networks import build_model
-from pulmo.model.scoring import Preparation, (
+from pulmo.model.scoring import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     TTA_VIEWS,
+    Preparation,
     logit_pneumonia,
     move_films,
     predict_logits,

@@ -31,9 +31,8 @@ class Classifier:
     ) -> np.ndarray:
         """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S) in the size and fit of `info`."""
         info = self.info
-        return predict_logits(
-            self.network, images, batch_size, device, precision, Preparation(info.mean, info.std, info.tta_views)
-        )
+        preparation = Preparation(info.mean, info.std, info.tta_views)
+        return predict_logits(self.network, images, batch_size, device, precision, preparation)
 
 
 def load_classifier(folder: Path) -> Classifier:
