@@ -1,5 +1,9 @@
 """The one exception for mistakes of the user. Everything else that is raised is a bug and keeps its traceback."""
 
+import sqlite3
+
+_DISK = ("disk is full", "disk I/O error", "readonly database", "unable to open database")
+
 
 class UserError(Exception):
     """Something that the user can put right. The message states one fact and names the file, film or key."""
@@ -18,3 +22,18 @@ def from_disk(error: OSError) -> UserError:
     """What the system says of a file or a disk, as a mistake that can be put right."""
     named = f"{error.filename}: " if error.filename else ""
     return UserError(f"{named}{error.strerror or error}", "check free space and permissions, then run again")
+
+
+def from_database(error: BaseException) -> UserError | None:
+    """What SQLite says of a full or unwritable disk, as a mistake that can be put right; None for any other error.
+
+    MLflow and Optuna wrap it in errors of their own.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, sqlite3.OperationalError) and any(sign in str(cause) for sign in _DISK):
+            return UserError(
+                f"the database cannot be written: {cause}", "check free space and permissions, then run again"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -11,7 +11,7 @@ from types import FrameType
 
 import psutil
 
-from pulmo.base.errors import UserError, from_disk
+from pulmo.base.errors import UserError, from_database, from_disk
 
 # Beside the outs, in the checkout that DVC runs in; no out itself, for it would differ in every run.
 _SECONDS = Path("reports/.seconds")
@@ -36,6 +36,10 @@ def run_stage(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; run the same command to go on", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if full := from_database(error):
+            sys.exit(f"error: {full}")
+        raise
 
 
 def keep_memory() -> None:

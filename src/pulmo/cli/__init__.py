@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import typer
 
-from pulmo.base.errors import UserError, from_disk
+from pulmo.base.errors import UserError, from_database, from_disk
 from pulmo.cli import answers, champions, checkout, overview, publications, search, serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -33,3 +33,7 @@ def main() -> None:
         lacking = f"this command belongs to the pipeline, which is not installed here ({error.name} is missing)"
         cure = "pip install 'pulmo[pipeline]'"
         sys.exit(f"error: {UserError(lacking, cure)}")
+    except Exception as error:
+        if full := from_database(error):
+            sys.exit(f"error: {full}")
+        raise

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
+from pulmo.base.names import check_reference
 from pulmo.base.paths import EVALUATION, PACKAGE
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
@@ -115,6 +116,7 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
 def find_candidate(project: Project, name: str) -> registry.Candidate:
     """The last evaluated run of an experiment, by its name or the run's id; of a commit or `workspace`, as `dvc repro`
     or `dvc exp apply` leaves it, the run of the evaluation that stands there. UserError where there is none."""
+    check_reference(name)
     try:
         return registry.find_candidate(project.store, name)
     except UserError:

@@ -19,6 +19,7 @@ from pydantic import RootModel
 from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
+from pulmo.base.names import check_name
 from pulmo.base.params import Positive, Section, flatten, read_section
 from pulmo.base.yaml import read_yaml
 from pulmo.experiments.dvc import to_arguments
@@ -74,6 +75,7 @@ class Recipe:
 
 def read_recipe(folder: Path, name: str, honest: bool) -> Recipe:
     """The recipe as published, or under the honest protocol; UserError that names file and key."""
+    check_name(name, "recipe")
     if name not in list_recipes(folder):
         raise UserError(f"no recipe {name!r} in {folder}", f"there are {', '.join(list_recipes(folder))}")
     file = folder / f"{name}.yaml"

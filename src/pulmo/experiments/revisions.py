@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
+from pulmo.base.names import check_reference
 from pulmo.experiments.project import Project
 from pulmo.experiments.workspace import KEEP, WORKSPACE, find_commit, has_own_results, list_lost_outputs
 
@@ -14,6 +15,7 @@ def read_output(project: Project, path: Path, revision: str) -> str:
     `revision` is `workspace`, a DVC experiment, anything git resolves, or the name or id of an MLflow run; UserError
     where it is none of them or its output is in no cache at hand.
     """
+    check_reference(revision)  # DVC takes no name for the workspace
     if revision == WORKSPACE:
         file = project.root / path
         if not file.is_file():

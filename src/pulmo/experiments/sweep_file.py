@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from pulmo.base.errors import UserError
+from pulmo.base.names import NAME
 from pulmo.base.params import Count, Positive, Section, flatten, read_section
 from pulmo.base.yaml import read_yaml
 
@@ -28,7 +29,7 @@ class PruneParams(Section):
 class Sweep(Section):
     """A sweep as its YAML file tells it; every key is explained in sweeps/small.yaml."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     trials: Count = 0
     hours: Annotated[float, Field(ge=0)] = 0.0
     jobs: Positive = 1
