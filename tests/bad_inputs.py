@@ -25,6 +25,8 @@ TABLES = {
     "the film table": ("test_manifest.py", "no_film_table or bad_table"),
     "images": ("test_images.py", "not slow"),
     "splits": ("test_splits.py", "bad_input or leak_is"),
+    "model packages": ("test_package.py", "bad_package or not_finite"),
+    "names": ("test_names.py", "no_name or nothing_can"),
     "stages, with files spoiled and disks failing": ("test_stages.py", "clear_line"),
 }
 
