@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -413,6 +414,23 @@ def test_a_comparison_is_a_page_that_needs_no_network(pair, tmp_path):
     assert "<td>threshold</td>" in page
     with pytest.raises(UserError, match="cannot be compared with itself"):
         write_comparison(tmp_path / "comparison.json", ("sure", "sure"), pair, (0.5, 0.5))
+
+
+def test_a_comparison_names_params_and_shows_films_that_differ(pair, tmp_path):
+    params = ({"train": {"lr": 0.001, "epochs": 8}}, {"train": {"lr": 0.0005, "epochs": 8}})
+    images = {path: np.full((20, 20), 90, dtype=np.uint8) for path in pair[0].path}
+    for _ in range(2):
+        write_comparison(tmp_path / "comparison.json", ("sure", "unsure"), pair, (0.5, 0.25), params, images)
+    page = (tmp_path / "comparison.html").read_text()
+    assert re.search(r"train\.lr</code></td>\s*<td><code>0\.001</code></td>\s*<td><code>0\.0005", page)
+    assert "train.epochs" not in page
+    assert page.count('src="data:image/png;base64,') == 2
+    assert "<td>AUROC</td>" in page
+    write_comparison(tmp_path / "comparison.json", ("sure", "unsure"), pair, (0.5, 0.25), (params[0], params[0]))
+    page = (tmp_path / "comparison.html").read_text()
+    assert "all are the same" in page
+    assert page.count('src="data:image/png;base64,') == 1
+    assert not (tmp_path / "comparison_films.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,8 +65,35 @@ def compare(
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
     one, other = (json.loads(read_output(project, paths.EVALUATION, name)) for name in (first, second))
     thresholds = tuple(report["locked"]["operating_point"]["threshold"] for report in (one, other))
-    print(format_comparison(write_comparison(project.root / paths.COMPARISON, (first, second), pair, thresholds)))
+    params = _read_params(project, first, second)
+    target, names = project.root / paths.COMPARISON, (first, second)
+    print(format_comparison(write_comparison(target, names, pair, thresholds, params, _read_images(project.root))))
     print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
+
+
+def _read_params(project: "Project", first: str, second: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The params of both; None where one of them is a run of MLflow alone."""
+    from pulmo.base import paths
+    from pulmo.experiments.revisions import read_output
+    from pulmo.reporting.origin import parse_params
+
+    try:
+        one, other = (parse_params(read_output(project, paths.PARAMS, name)) for name in (first, second))
+    except UserError:
+        return None
+    return one, other
+
+
+def _read_images(root: Path) -> dict[str, Any]:
+    """The preprocessed films of the workspace by path, as far as they are there."""
+    from pulmo.base import paths
+    from pulmo.dataset.rows import open_images, read_index
+
+    try:
+        images = open_images(root / paths.IMAGES)
+        return {path: images[row] for row, path in enumerate(read_index(root / paths.INDEX).path)}
+    except UserError:
+        return {}
 
 
 def experiments(

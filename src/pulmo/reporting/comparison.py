@@ -17,10 +17,14 @@ from pulmo.metrics.curves import roc_curve
 from pulmo.metrics.discrimination import METRICS, discriminate
 from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, VERMILLION, drawing
+from pulmo.reporting.figures import draw_grid
+from pulmo.reporting.galleries import Films
 from pulmo.reporting.markdown import to_code, to_html, to_table, to_text
+from pulmo.reporting.origin import differing_params
 from pulmo.reporting.plots import plot_interval, plot_roc, pretty
 
 _LISTED = 100  # films on the page; the JSON file has all
+_THUMBNAILS = 18
 
 
 def write_comparison(
@@ -28,10 +32,16 @@ def write_comparison(
     names: tuple[str, str],
     tables: tuple[pd.DataFrame, pd.DataFrame],
     thresholds: tuple[float, float],
+    params: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Compare two paired prediction tables (`comparison.pair_predictions`), write `file` (.json) and beside it a figure
     (.png) and a page (.html), and return the report: that of `compare_models`, with the thresholds on prob_pneumonia
-    that each model calls by, and the films called differently as {path, label, name: called}."""
+    that each model calls by, and the films called differently as {path, label, name: called}.
+
+    With the `params` of both, the page names those that differ; of the films called differently it shows those that
+    `images` holds by path (gray, uint8).
+    """
     if names[0] == names[1]:
         raise UserError(f"{names[0]} cannot be compared with itself", "`pulmo experiments` lists the others")
     a, b = tables
@@ -56,10 +66,25 @@ def write_comparison(
     films = [
         [a.path[row], LABELS[label[row]], *_answers(names, tables, row, "prob_pneumonia").values()] for row in gaps
     ]
-    page = to_html(_page(report, films, picture), file.parent, {picture.name})
+    thumbnails = file.with_name(f"{file.stem}_films.png")
+    thumbnails.unlink(missing_ok=True)
+    if shown := [film for film in films if film[0] in (images or {})][:_THUMBNAILS]:
+        draw_films(thumbnails, names, shown, images or {})
+    differing = None if params is None else differing_params(*params)
+    page = to_html(_page(report, films, differing, (picture, thumbnails)), file.parent, {picture.name, thumbnails.name})
     write_bytes(file.with_suffix(".html"), page.encode())
     write_json(file, report)
     return report
+
+
+def draw_films(
+    path: Path, names: tuple[str, str], films: Sequence[Sequence[Any]], images: Mapping[str, np.ndarray]
+) -> None:
+    """Thumbnails of films given as (path, label, probability by the first, by the second)."""
+    captions = [f"{label}\n{probability_text(one, 2)} | {probability_text(other, 2)}" for _, label, one, other in films]
+    first, second = _shorten(names)
+    title = f"Called differently; probability of PNEUMONIA by {first} | by {second}"
+    draw_grid(path, Films([images[film[0]] for film in films], captions), title)
 
 
 class Model(NamedTuple):
@@ -77,7 +102,8 @@ def draw_comparison(path: Path, models: Sequence[Model], differences: Mapping[st
     for name, films, called, _ in models:
         curves[name] = roc_curve(films.label, films.logit, films.patient)
         aurocs[name] = discriminate(films.label, films.logit, called, films.patient)[0]["auroc"]
-    with drawing(path, 14.5, 4.9, columns=3) as (roc, forest, scatter):
+    with drawing(path, 9.3, 9.2, rows=2, columns=2) as (roc, scatter, forest, empty):
+        empty.set_axis_off()
         plot_roc(roc, curves, aurocs, {})
         plot_differences(forest, differences, f"{models[1].name}\nless {models[0].name} (95% interval)")
         plot_agreement(scatter, *models)
@@ -109,7 +135,7 @@ def plot_agreement(ax: Any, first: Model, second: Model) -> None:
     ax.scatter(x[differ], y[differ], 60, label=f"called differently: {differ.sum()}", **look)
     ax.set(xlabel=f"probability of PNEUMONIA, {first.name}", ylabel=f"the same, {second.name}", title="Films")
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, columnspacing=1, handlelength=1.4)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, columnspacing=1, handlelength=1.4)
 
 
 def format_comparison(report: dict[str, Any]) -> str:
@@ -162,7 +188,14 @@ def _tests(report: dict[str, Any]) -> list[str]:
     return [*lines, "the tests take every film as independent; the intervals count patients"]
 
 
-def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
+def _page(
+    report: dict[str, Any],
+    films: list[list[Any]],
+    params: Mapping[str, tuple[str, str]] | None,
+    pictures: tuple[Path, Path],
+) -> str:
+    """The page; `params` is None where they are not known, `pictures` are the figure and the thumbnails."""
+    figure, thumbnails = pictures
     first, second = report["first"], report["second"]
     rows: list[list[object]] = [
         [pretty(name), _number(row["a"]), _number(row["b"]), estimate_text(row["difference"])]
@@ -177,10 +210,19 @@ def _page(report: dict[str, Any], films: list[list[Any]], picture: Path) -> str:
         f"On the {report['films']} test films of {report['patients']} patients that both answered. In parentheses: 95% "
         "intervals over resampled patients, the same patients for both. An interval that holds 0 leaves open which "
         "of the two is better. Whoever chooses by this page has used the test films to choose.",
-        f"![ROC curves, differences, films]({picture.name})" if picture.exists() else "All films are of one class.",
+        f"![ROC curves, differences, films]({figure.name})" if figure.exists() else "All films are of one class.",
         to_table(["metric", first, second, "difference"], rows),
         "\n".join(f"- {to_text(line)}" for line in _tests(report)),
+        *_describe_params(first, second, params),
         "## Films called differently, the widest apart first",
+        f"![The films called differently]({thumbnails.name})" if thumbnails.exists() else "",
         to_table(["film", "is", f"probability by {first}", f"by {second}"], listed),
     ]
     return "\n\n".join(text) + "\n"
+
+
+def _describe_params(first: str, second: str, params: Mapping[str, tuple[str, str]] | None) -> list[str]:
+    if params is None:
+        return []
+    rows = [[to_code(name), to_code(one), to_code(other)] for name, (one, other) in params.items()]
+    return ["## Params that differ", to_table(["param", first, second], rows) if rows else "None: all are the same."]

@@ -34,8 +34,12 @@ def differing_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dic
 
 def _committed_params(checkout: Path, revision: str) -> dict[str, Any]:
     """params.yaml of the commit; nothing where git does not have it."""
-    if not (text := run_git(checkout, "show", f"{revision}:params.yaml")):
-        return {}
+    text = run_git(checkout, "show", f"{revision}:params.yaml")
+    return parse_params(text) if text else {}
+
+
+def parse_params(text: str) -> dict[str, Any]:
+    """The content of a params.yaml."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
         path.write_text(text, encoding="utf-8")
