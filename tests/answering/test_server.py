@@ -170,6 +170,18 @@ def test_uploads_stay_in_memory(package, monkeypatch):
     assert "answer" in send(client(package), big).json()["films"][0]
 
 
+def test_prometheus_reads_counts_and_the_model(package, film):
+    asked = client(package)
+    label = send(asked, film, b"no film", b"none").json()["films"][0]["answer"]
+    outcome = "unsure" if label["unsure"] else label["label"].lower()
+    lines = asked.get("/metrics").text.splitlines()
+    assert f'pulmo_films_total{{outcome="{outcome}"}} 1.0' in lines
+    assert 'pulmo_films_total{outcome="problem"} 2.0' in lines
+    assert "pulmo_predict_seconds_count 1.0" in lines
+    assert "pulmo_model_warning 0.0" in lines
+    assert any(line.startswith('pulmo_model{name="small"') and line.endswith(" 1.0") for line in lines)
+
+
 def test_the_interface_describes_itself(package):
     document = client(package).get("/openapi.json").json()
     described = document["paths"]["/v1/predict"]["post"]
@@ -192,6 +204,10 @@ def test_a_model_that_moved_answers_next_and_a_broken_one_changes_nothing(tmp_pa
     answered = asked.get("/readyz").json()
     assert answered == {"status": "warning", "warning": "exp 2 cannot be loaded, exp, version 1, goes on serving"}
     assert send(asked, film).json()["films"][0]["answer"]["model"]["version"] == "1"
+
+    champion[0] = Place(first, "exp", "1")
+    follower.look()
+    assert asked.get("/readyz").json() == {"status": "ready"}, "the champion went back to the model that serves"
 
     champion[0] = Place(second, "exp", "3")
     follower.look()

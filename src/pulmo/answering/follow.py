@@ -57,6 +57,7 @@ class Follower:
             place = self._find()
             mark = _mark(place)
             if mark == self._seen:
+                self.warning = ""
                 return
             name = f"{place.name} {place.version}".strip()
             predictor = _load(place)

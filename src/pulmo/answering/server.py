@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -24,6 +24,7 @@ from pulmo.answering.answer import Answer
 from pulmo.answering.follow import PredictorSource
 from pulmo.answering.gate import PROBLEM, Gate, Limits, to_problem
 from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
+from pulmo.answering.metrics import Metrics
 from pulmo.answering.openapi import PREDICT
 from pulmo.answering.predictor import Predictor, read_fitted
 from pulmo.answering.words import decision_text, worth_text
@@ -67,7 +68,14 @@ def _predict(
     film: Annotated[bool, Query(description="add each film itself, as base64 of a PNG")] = False,
 ) -> dict[str, Any]:
     """Answer films: for each, in their order, an `answer` or a `problem`. Not a medical device."""
-    predictor: Predictor = request.app.state.source.current()
+    metrics: Metrics = request.app.state.metrics
+    with metrics.timed():
+        results = _answer(request.app.state.source.current(), films, heatmap, film)
+    metrics.count(results)
+    return {"films": results, "not_a_medical_device": True}
+
+
+def _answer(predictor: Predictor, films: list[Film], heatmap: bool, film: bool) -> list[dict[str, Any]]:
     fitted = [_fit(predictor, content) for _, content in films]
     answers = iter(predictor.answer([item for item in fitted if isinstance(item, FittedFilm)]))
     results: list[dict[str, Any]] = []
@@ -79,7 +87,7 @@ def _predict(
         pictures = _draw(predictor, content, item, answer, heatmap, film)
         said = {"decision": decision_text(answer), "worth": worth_text(answer)}
         results.append({"film": name, **said, "answer": answer.to_dict(), **pictures})
-    return {"films": results, "not_a_medical_device": True}
+    return results
 
 
 def _fit(predictor: Predictor, content: bytes) -> FittedFilm | dict[str, Any]:
@@ -146,6 +154,11 @@ def _readyz(request: Request) -> dict[str, str]:
     return {"status": "warning", "warning": warning} if warning else {"status": "ready"}
 
 
+def _metrics(request: Request) -> PlainTextResponse:
+    """Counts and times, as Prometheus reads them."""
+    return PlainTextResponse(request.app.state.metrics.text())
+
+
 def make_app(
     source: PredictorSource, token: str = "", limits: Limits | None = None, names: frozenset[str] = frozenset()
 ) -> FastAPI:
@@ -163,12 +176,13 @@ def make_app(
         source.stop()
 
     app = FastAPI(title="Pulmo", description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.source, app.state.limits = source, limits
+    app.state.source, app.state.limits, app.state.metrics = source, limits, Metrics(source)
     page = PAGE.read_text(encoding="utf-8")
     app.add_middleware(Gate, token=token, names=names, limits=limits, headers=_security_headers(page))
     app.get("/", include_in_schema=False)(lambda: HTMLResponse(page))
     app.get("/healthz")(_healthz)
     app.get("/readyz")(_readyz)
+    app.get("/metrics", response_class=PlainTextResponse)(_metrics)
     app.get("/v1/model")(_model)
     app.post("/v1/predict", openapi_extra=PREDICT)(_predict)
     app.add_exception_handler(HTTPException, _tell_refusal)  # type: ignore[arg-type]

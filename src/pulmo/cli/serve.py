@@ -36,7 +36,7 @@ def serve(
             f"--host {host}: other machines could ask without a token",
             "set PULMO_TOKEN, or give --token, or listen at 127.0.0.1",
         )
-    for library in ("fastapi", "python_multipart", "uvicorn"):
+    for library in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
         if not find_spec(library):
             raise UserError(f"{library} is not installed", "pip install 'pulmo[serve]'")
     import uvicorn
