@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from threading import Semaphore
 from typing import Annotated, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from pulmo.answering.openapi import PREDICT
 from pulmo.answering.predictor import Predictor, read_fitted
 from pulmo.answering.words import decision_text, worth_text
 from pulmo.base.errors import UserError
+from pulmo.base.process import usable_cores
 from pulmo.images.decode import decode_gray
 from pulmo.images.film import FittedFilm
 from pulmo.images.limits import MemoryShortage
@@ -69,7 +71,7 @@ def _predict(
 ) -> dict[str, Any]:
     """Answer films: for each, in their order, an `answer` or a `problem`. Not a medical device."""
     metrics: Metrics = request.app.state.metrics
-    with metrics.timed():
+    with metrics.timed(), request.app.state.turns:
         results = _answer(request.app.state.source.current(), films, heatmap, film)
     metrics.count(results)
     return {"films": results, "not_a_medical_device": True}
@@ -177,6 +179,7 @@ def make_app(
 
     app = FastAPI(title="Pulmo", description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.source, app.state.limits, app.state.metrics = source, limits, Metrics(source)
+    app.state.turns = Semaphore(usable_cores())  # more at once only get in each other's way, and take memory
     page = PAGE.read_text(encoding="utf-8")
     app.add_middleware(Gate, token=token, names=names, limits=limits, headers=_security_headers(page))
     app.get("/", include_in_schema=False)(lambda: HTMLResponse(page))
