@@ -17,6 +17,7 @@ def test_the_command_names_the_params_that_differ_from_the_commit(tmp_path):
     revision = git("rev-parse", "HEAD")
     same = {"train": {"lr": 0.001, "epochs": 8.0, "sizes": (1, 2), "weights": "none"}}
     assert reproduce_command(tmp_path, revision, same) == f"git checkout {revision} && dvc repro"
+    assert reproduce_command(tmp_path, revision, {"later": 1} | same).endswith("&& dvc repro")
     other = {"train": same["train"] | {"lr": 0.0005, "weights": "a b; rm"}}
     command = f"git checkout {revision} && dvc exp run -S train.lr=0.0005 -S 'train.weights=a b; rm'"
     assert reproduce_command(tmp_path, revision, other) == command

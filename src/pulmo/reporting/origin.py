@@ -13,8 +13,11 @@ from pulmo.base.yaml import read_yaml
 
 
 def reproduce_command(checkout: Path, revision: str, params: Mapping[str, Any]) -> str:
-    """The commands that bring back the commit and run the pipeline, with the params that differ from it."""
-    changed = differing_params(_committed_params(checkout, revision) or params, params)
+    """The commands that bring back the commit and run the pipeline, with the params that differ from it, as far as its
+    params.yaml knows them."""
+    committed = flatten(_committed_params(checkout, revision))
+    known = {name: value for name, value in flatten(params).items() if name in committed}
+    changed = differing_params({name: committed[name] for name in known}, known)
     settings = "".join(f" -S {shlex.quote(f'{name}={value}')}" for name, (_, value) in changed.items())
     return f"git checkout {revision} && " + (f"dvc exp run{settings}" if settings else "dvc repro")
 
