@@ -30,7 +30,9 @@ def read_commands() -> list[tuple[str, list[str]]]:
             commands[-1][1].append(line.strip().partition("...")[0].strip())
         elif line.strip():  # prose ends a block; examples of other languages have no `$`
             commands.append(("", []))
-    return [(command, [line for line in shown if line]) for command, shown in commands if command]
+    # `curl` asks a server that is started beside it, as the tests of `pulmo serve` do.
+    commands = [entry for entry in commands if entry[0] and not entry[0].startswith("curl ")]
+    return [(command, [line for line in shown if line]) for command, shown in commands]
 
 
 def as_pattern(line: str) -> str:
@@ -42,6 +44,9 @@ def as_pattern(line: str) -> str:
         .replace(r"\ to\ ", " to ")
         .replace(rf"{NUMBER} to {NUMBER}", rf"{NUMBER}(?:–| to ){NUMBER}")
     )
+    interval = rf"\({NUMBER}(?:–| to ){NUMBER}\)"
+    # None stands where every resample came to the same.
+    pattern = pattern.replace(rf"\ {interval}", f"(?: {interval})?")
     return pattern.replace("PNEUMONIA", "(?:NORMAL|PNEUMONIA)").replace(r"p\ =", "p [<=]")
 
 
