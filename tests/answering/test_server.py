@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
@@ -145,6 +146,14 @@ def test_other_machines_need_a_token(package):
     assert "without a token" in done.exception.message
 
 
+def test_a_port_in_use_is_named(package):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(cli.app, ["serve", "--package", str(package), "--port", port])
+    assert isinstance(done.exception, UserError)
+    assert f"port {port}: Address already in use" in done.exception.message
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_runs_its_own_script_alone(package):
     response = client(package).get("/")
     assert "Not a medical device" in response.text
@@ -233,8 +242,6 @@ def address(package):
 
 
 def test_slow_requests_end_and_many_at_once_are_answered(address, film):
-    import socket
-
     url = f"http://{address[0]}:{address[1]}"
     head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nContent-Type: {FORM['content-type']}"
     with socket.create_connection(address) as slow:

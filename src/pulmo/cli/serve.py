@@ -1,6 +1,8 @@
 """The command that puts the model behind a page and a REST interface."""
 
 import ipaddress
+import os
+import socket
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,12 +46,22 @@ def serve(
     from pulmo.answering.follow import Follower
     from pulmo.answering.server import make_app
 
+    listener = _listen(host, port)
     follower = Follower(lambda: _find(package))
     app = make_app(follower, token, names=frozenset(name or []))
     model = follower.current().model
     print(f"serves: {model.name}, version {model.version}")
-    print(f"page and REST: http://{f'[{host}]' if ':' in host else host}:{port}\nCtrl-C ends it", flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+    address = f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    print(f"page and REST: http://{address}\nCtrl-C ends it", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise UserError(f"cannot listen at {host}, port {port}: {reason}", "--host and --port name another") from None
 
 
 def _find(package: Path | None) -> "Place":
