@@ -11,6 +11,7 @@ from pulmo.base.files import read_json, whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage, take_seconds
 from pulmo.dataset.rows import describe_films, open_images, read_rows
+from pulmo.evaluation.familiarity import mark_unlike
 from pulmo.evaluation.inspection import run_probes, sample_films, score_films, view_films
 from pulmo.evaluation.probes.probe import Subject, read_data
 from pulmo.evaluation.probes.renderings import score_renderings
@@ -56,6 +57,8 @@ def main() -> None:
         films = decide_films(films, report.locked)
         threshold = probability_text(report.locked.threshold)
         print(f"{len(films)} films scored, threshold {threshold} locked on validation")
+        network = export_checked(trained, films[films.split == "val"], data.images, report.locked)
+        films, familiarity = mark_unlike(films, train, data.images, network)
         subject = Subject(trained, report.locked, data, films, rendered, asked)
         report = replace(report, sections=run_probes(subject))
         with whole_folder(paths.PLOTS) as folder:
@@ -67,9 +70,8 @@ def main() -> None:
         with whole_folder(paths.CURVES) as folder:
             figures.write_plot_tables(report, films, leakage, folder)
         info = describe_package(trained.info, report)
-        network = export_checked(trained, films[films.split == "val"], data.images, report.locked)
         known = known_films(data.films, data.splits)
-        info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known, network)
+        info = save_package(paths.PACKAGE, to_arrays(trained.network), info, known, network, familiarity)
         write_csv(paths.PREDICTIONS, films[PREDICTED])
         write_json(paths.EVALUATION, report.to_json())
         command = reproduce_command(Path.cwd(), info.git_revision, record)

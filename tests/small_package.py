@@ -10,6 +10,7 @@ from pulmo.model.classifier import Classifier
 from pulmo.model.export import export_network
 from pulmo.model.networks import build_model
 from pulmo.model.weights import to_arrays
+from pulmo.package.familiarity import Familiarity
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
 
@@ -21,7 +22,7 @@ LOCKED = {
 ESTIMATES = {name: {"value": 0.9, "low": 0.8, "high": 0.95} for name in ("sensitivity", "specificity")}
 
 
-def make_package(folder: Path, **changes: Any) -> Path:
+def make_package(folder: Path, familiarity: Familiarity | None = None, **changes: Any) -> Path:
     """Write a package of SqueezeNet for 64 pixels into `folder`; `changes` are to keys of model.json."""
     told = {"arch": "squeezenet1_1", "head": 2, "size": 64, "fit": "pad", "threshold": 0.5, "temperature": 0.5}
     made = {"locked": LOCKED, "metrics": {"estimates": ESTIMATES}, "git_revision": "abc" * 13}
@@ -29,5 +30,5 @@ def make_package(folder: Path, **changes: Any) -> Path:
     torch.manual_seed(0)
     network = build_model(info.arch, "none", info.head, info.size).eval()
     exported = export_network(Classifier(network, info), np.zeros((1, info.size, info.size), np.uint8))
-    save_package(folder, to_arrays(network), info, network=exported)
+    save_package(folder, to_arrays(network), info, network=exported, familiarity=familiarity)
     return folder

@@ -38,10 +38,18 @@ class Answer:
     sensitivity: Interval  # of that threshold, on test
     specificity: Interval
     unsure: bool  # within the abstention band: leave it to a person
-    not_a_chest_film: str | None  # the reason, where it is none; None where it passed, or was not tried
+    not_a_chest_film: str | None  # the reason, where header or colour say that it is none; None where it passed
+    unlike_training: bool  # its features lie far from those of the train films: do not rely on the answer
     note: str  # one line, where the film is not shown as its file asks; else empty
     logit: float  # log-odds of PNEUMONIA before calibration
     model: ModelId
+
+    @property
+    def refusal(self) -> str:
+        """Why the answer is not to be relied on at all; empty where nothing speaks against it."""
+        if self.not_a_chest_film:
+            return f"no chest film: {self.not_a_chest_film}"
+        return "unlike the films that the model learnt from" if self.unlike_training else ""
 
     def to_dict(self) -> dict[str, Any]:
         """As nested dictionaries of plain values, for JSON."""
@@ -60,8 +68,8 @@ class Decider:
             _read_interval(estimates.get(name, {})) for name in ("sensitivity", "specificity")
         )
 
-    def answer(self, logit: float, note: str = "") -> Answer:
-        """The answer that follows from a log-odds; `note` is about the film."""
+    def answer(self, logit: float, note: str = "", not_chest: str = "", unlike: bool = False) -> Answer:
+        """The answer that follows from a log-odds; the rest is about the film."""
         probability, called = self.locked.decide(np.array([logit], dtype=np.float64))
         return Answer(
             label=self.classes[int(called[0])],
@@ -70,7 +78,8 @@ class Decider:
             sensitivity=self.sensitivity,
             specificity=self.specificity,
             unsure=not self.locked.is_sure(probability)[0],
-            not_a_chest_film=None,
+            not_a_chest_film=not_chest or None,
+            unlike_training=unlike,
             note=note,
             logit=float(logit),
             model=self.model,

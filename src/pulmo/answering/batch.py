@@ -20,12 +20,13 @@ from pulmo.package.inference import BATCH
 
 @dataclass(frozen=True)
 class Row:
-    """The answer for a film, or the reason why there is none."""
+    """The answer for a film, or the reason why there is none: it could not be read, or was refused."""
 
     film: str
     answer: Answer | None
     error: str = ""
     heatmap: Path | None = None  # the picture that was written
+    refused: Answer | None = None  # what would have been said of a film that is refused
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class _Decoded:
     content: bytes = b""  # where a heat map is to be drawn
 
 
-def answer_films(predictor: Predictor, films: Iterable[Source], heatmaps: Path | None = None) -> Iterator[Row]:
+def answer_films(
+    predictor: Predictor, films: Iterable[Source], heatmaps: Path | None = None, anyway: bool = False
+) -> Iterator[Row]:
     """A row for each film, in their order; with `heatmaps`, a folder, a picture of each answered film is written there.
+
+    A film that is no chest film, or unlike those that the model learnt from, is refused, unless it is to be answered
+    `anyway`.
 
     UserError, before any film is read, where the network has no heat map to give.
     """
@@ -56,11 +62,11 @@ def answer_films(predictor: Predictor, films: Iterable[Source], heatmaps: Path |
             if len(waiting) >= cores + BATCH:
                 group.append(waiting.popleft().result())
             if len(group) == BATCH:
-                yield from _answer(predictor, group, heatmaps, names)
+                yield from _answer(predictor, group, heatmaps, names, anyway)
                 group = []
         group += [future.result() for future in waiting]
         for start in range(0, len(group), BATCH):
-            yield from _answer(predictor, group[start : start + BATCH], heatmaps, names)
+            yield from _answer(predictor, group[start : start + BATCH], heatmaps, names, anyway)
 
 
 def _decode(predictor: Predictor, source: Source, keep: bool) -> _Decoded:
@@ -73,13 +79,18 @@ def _decode(predictor: Predictor, source: Source, keep: bool) -> _Decoded:
         return _Decoded(source.name, None, error.strerror or str(error))
 
 
-def _answer(predictor: Predictor, group: list[_Decoded], heatmaps: Path | None, names: set[str]) -> Iterator[Row]:
+def _answer(
+    predictor: Predictor, group: list[_Decoded], heatmaps: Path | None, names: set[str], anyway: bool
+) -> Iterator[Row]:
     answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film]))
     for decoded in group:
         if decoded.film is None:
             yield Row(decoded.name, None, decoded.error)
             continue
         answer = next(answers)
+        if answer.refusal and not anyway:
+            yield Row(decoded.name, None, f"refused: {answer.refusal}", refused=answer)
+            continue
         drawn = _write_heat(predictor, decoded, answer.label, heatmaps, names) if heatmaps else None
         yield Row(decoded.name, answer, heatmap=drawn)
 

@@ -18,6 +18,7 @@ _EXAMPLE = {
                 "specificity": {"value": 0.882, "low": 0.8, "high": 0.95},
                 "unsure": False,
                 "not_a_chest_film": None,
+                "unlike_training": False,
                 "note": "",
                 "logit": 1.07,
                 "model": {"name": "faster", "version": "1", "sha256": "38ad8985…"},

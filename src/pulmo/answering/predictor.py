@@ -15,9 +15,11 @@ from pulmo.base.errors import UserError
 from pulmo.images.decode import read_film
 from pulmo.images.film import FittedFilm, Gray, ImageError, check_picture
 from pulmo.images.gray import fit_picture, stretch
+from pulmo.images.subject import judge_picture
+from pulmo.package.familiarity import Familiarity
 from pulmo.package.inference import Network
 from pulmo.package.info import PackageInfo
-from pulmo.package.storage import read_onnx
+from pulmo.package.storage import read_familiarity, read_onnx
 
 # A film: the path of a file, its content, gray pixels (height, width) as uint8 or uint16, or a DICOM data set
 # (pydicom.Dataset). A text is a path.
@@ -27,8 +29,12 @@ Film = str | Path | bytes | NDArray[Any] | Any
 class Predictor:
     """A model package ready to answer; safe to use from many threads."""
 
-    def __init__(self, info: PackageInfo, network: Network, model: ModelId) -> None:
+    def __init__(
+        self, info: PackageInfo, network: Network, model: ModelId, familiarity: Familiarity | None = None
+    ) -> None:
+        """Without `familiarity` no film is found to be unlike those that the model learnt from."""
         self.info = info
+        self.familiarity = familiarity
         self.network = network
         self.model = model
         self._decider = Decider(info, model)
@@ -50,7 +56,7 @@ class Predictor:
         """From the folder of a package, with the name and version that its answers are to bear."""
         info, content = read_onnx(folder)
         model = ModelId(name or folder.as_posix(), version or info.git_revision[:12], info.weights_sha256)
-        return cls(info, Network(content, info.tta_views, threads), model)
+        return cls(info, Network(content, info.tta_views, threads), model, read_familiarity(folder, info))
 
     @overload
     def predict(self, films: list[Any] | tuple[Any, ...]) -> list[Answer]: ...
@@ -78,8 +84,12 @@ class Predictor:
         """The answers for films that `read` gave."""
         if not films:
             return []
-        logits = self.network.score(np.stack([film.pixels for film in films]))
-        return [self._decider.answer(float(logit), film.note) for logit, film in zip(logits, films, strict=True)]
+        logits, stages = self.network.score_and_read(np.stack([film.pixels for film in films]))
+        unlike = self.familiarity.is_unlike(stages) if self.familiarity else np.zeros(len(films), bool)
+        return [
+            self._decider.answer(float(logit), film.note, film.not_chest, bool(far))
+            for logit, film, far in zip(logits, films, unlike, strict=True)
+        ]
 
 
 def read_fitted(film: Film, size: int, fit: str) -> FittedFilm:
@@ -91,7 +101,7 @@ def read_fitted(film: Film, size: int, fit: str) -> FittedFilm:
     if isinstance(film, np.ndarray):
         image = Image.fromarray(_to_gray(film))
         check_picture(image)
-        return FittedFilm(fit_picture(image, size, fit))
+        return FittedFilm(fit_picture(image, size, fit), not_chest=judge_picture(image))
     if hasattr(film, "save_as") and hasattr(film, "PhotometricInterpretation"):
         return read_film(_to_bytes(film), size, fit)
     raise UserError(

@@ -6,8 +6,8 @@ from pulmo.metrics.estimates import probability_text
 
 def decision_text(answer: Answer) -> str:
     """The decision as a person would say it."""
-    if answer.not_a_chest_film:
-        return f"No chest film: {answer.not_a_chest_film}"
+    if refusal := answer.refusal:
+        return refusal[0].upper() + refusal[1:]
     if answer.unsure:
         probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
         return f"Leave it to a person: {probability} is too near the threshold {threshold} to tell"

@@ -27,10 +27,14 @@ def predict(
     heatmap: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="draw where on each film the answer comes from")
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="answer, and mark, films that are refused otherwise")
+    ] = False,
 ) -> None:
     """Say NORMAL or PNEUMONIA of films, and how sure that is. Not a medical device.
 
-    Exit code 1 where a film could not be read; the others are answered.
+    Refused are films that are no chest films by their header, size or colour, and films unlike those that the model
+    learnt from. Exit code 1 where a film could not be read or was refused; the others are answered.
     """
     from pulmo.images.guard import prepare
 
@@ -48,7 +52,7 @@ def predict(
     unread, last = 0, None
     if as_csv:
         print(output.csv_header())
-    rows = batch.answer_films(predictor, gather.gather_films(films), heatmap)
+    rows = batch.answer_films(predictor, gather.gather_films(films), heatmap, anyway)
     for row in tqdm(rows, total=gather.count_films(films), desc="answer", unit="film", disable=None):
         tqdm.write(output.WRITERS[form](row), file=sys.stdout)
         if row.answer is None:

@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 
 from pulmo.base.params import AugmentParams
-from pulmo.evaluation.probes import explanation, renderings, robustness, shortcuts
+from pulmo.evaluation.probes import explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
 from pulmo.model.augmentation import augment, make_generator
 from pulmo.model.classifier import Classifier
 from pulmo.reporting.figures import Samples
 from pulmo.reporting.report import Section
 
-PROBES: tuple[Probe, ...] = (renderings.PROBE, shortcuts.PROBE, robustness.PROBE, explanation.PROBE)
+PROBES: tuple[Probe, ...] = (renderings.PROBE, refusals.PROBE, shortcuts.PROBE, robustness.PROBE, explanation.PROBE)
 
 
 def run_probes(subject: Subject) -> list[Section]:

@@ -17,6 +17,7 @@ from pulmo.images.gray import fit_picture, stretch
 from pulmo.images.guard import decode_guarded, is_foreign
 from pulmo.images.header import find_header
 from pulmo.images.limits import MemoryShortage, hold_pixels
+from pulmo.images.subject import judge_picture
 
 JPEG_MARGIN = 1.5  # a JPEG decoded at half size keeps at least so many pixels per pixel of the target, each way
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -51,7 +52,7 @@ def read_film(content: bytes | Path, size: int, fit: str) -> FittedFilm:
     """As `read_image`, with a note where the film is not shown as its display attributes say."""
     film = decode_film(content, size)
     check_picture(film.image)
-    return FittedFilm(fit_picture(film.image, size, fit), film.note)
+    return FittedFilm(fit_picture(film.image, size, fit), film.note, film.not_chest)
 
 
 def decode_film(content: bytes | Path, size_hint: int | None) -> DecodedFilm:
@@ -107,7 +108,9 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
         if len(image.info.get("exif", b"")) > _EXIF:
             del image.info["exif"]
         with hold_pixels(width * height):
-            return DecodedFilm(_show_picture(content, image), width, height, mode)
+            shown = _show_picture(content, image)
+            coloured = content if image.format in ("JPEG", "MPO") and mode != "L" else b""
+            return DecodedFilm(shown, width, height, mode, not_chest=judge_picture(image, coloured))
 
 
 def _show_picture(content: bytes, image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from pulmo.images.film import DecodedFilm, Gray, ImageError, check_size
 from pulmo.images.gray import stretch, to_luma
 from pulmo.images.header import DEFLATED, Header
 from pulmo.images.stored import read_stored
+from pulmo.images.subject import judge_header, judge_picture
 
 # What PatientID holds where a program wiped it; it would make one patient of a whole hospital.
 _NO_ID = re.compile(r"[0x*?._\s-]*|anon(ymous|ymi[sz]ed)?|none|unknown|n/?a", re.IGNORECASE)
@@ -32,8 +33,10 @@ def decode_dicom(content: bytes, header: Header) -> DecodedFilm:
     if frames > 1:
         raise ImageError(f"the DICOM file holds {frames} frames", "store one film per file")
     gray, note = _show(film, mode)
+    image = Image.fromarray(gray)
+    not_chest = judge_header(film) or judge_picture(image)
     patient, study = (str(film.get(name) or "").strip() for name in ("PatientID", "StudyInstanceUID"))
-    return DecodedFilm(Image.fromarray(gray), width, height, mode, hash_patient(patient), study, note)
+    return DecodedFilm(image, width, height, mode, hash_patient(patient), study, note, not_chest)
 
 
 def _read_dataset(content: bytes, header: Header) -> Any:

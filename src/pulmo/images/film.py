@@ -32,11 +32,13 @@ class DecodedFilm(NamedTuple):
     patient: str = ""
     study: str = ""
     note: str = ""  # one line about display attributes that could not be used
+    not_chest: str = ""  # the sign beside the picture by which it is no frontal chest film, if any
 
 
 class FittedFilm(NamedTuple):
     pixels: Gray  # (size, size), what the network sees
     note: str = ""
+    not_chest: str = ""  # as in DecodedFilm
 
 
 def check_size(width: int, height: int) -> None:

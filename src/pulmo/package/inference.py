@@ -30,17 +30,16 @@ class Network:
         content = str(file) if isinstance(file, Path) else file
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self.outputs = [output.name for output in self._session.get_outputs()]
+        self._stages = [name for name in self.outputs if name.startswith(STAGE)]
         self.tta_views = tta_views
 
     def score(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S): the mean over the package's views."""
-        views = [
-            self._run([LOGIT], move_films(images, mirrored, degrees, zoom))[0]
-            for mirrored, degrees, zoom in TTA_VIEWS[: self.tta_views]
-        ]
-        logits = np.asarray(np.mean(views, axis=0, dtype=np.float32))
-        check_logits(logits)
-        return logits
+        return self._score(images, [])[0]
+
+    def score_and_read(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+        """What `score` and `read_stages` return, computed together."""
+        return self._score(images, self._stages)
 
     @property
     def has_heat(self) -> bool:
@@ -55,8 +54,17 @@ class Network:
     def read_stages(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Mean feature maps (N, channels) at several depths, shallow first, of the films as they are; an empty list
         where the network has no feature maps."""
-        names = [name for name in self.outputs if name.startswith(STAGE)]
-        return self._run(names, images.astype(np.float32)) if names else []
+        return self._run(self._stages, images.astype(np.float32)) if self._stages else []
+
+    def _score(
+        self, images: NDArray[np.uint8], others: list[str]
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+        """Log-odds, and other outputs for the films as they are, which is the first view."""
+        first, *rest = self._run([LOGIT, *others], move_films(images, *TTA_VIEWS[0]))
+        views = [first, *(self._run([LOGIT], move_films(images, *view))[0] for view in TTA_VIEWS[1 : self.tta_views])]
+        logits = np.asarray(np.mean(views, axis=0, dtype=np.float32))
+        check_logits(logits)
+        return logits, rest
 
     def _run(self, names: list[str], films: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         whole = len(films) - len(films) % BATCH

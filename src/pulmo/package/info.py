@@ -50,6 +50,7 @@ class PackageInfo(BaseModel):
     git_revision: Name = ""
     weights_sha256: Name = ""  # of weights.safetensors; filled in when the package is saved
     onnx_sha256: Name = ""  # of model.onnx; empty where the package has none
+    familiarity_sha256: str = ""  # of familiarity.npz; empty where the package has none
     onnx: dict[str, Any] = {}  # opset, versions and outputs of model.onnx, and how near it comes to PyTorch
 
     @model_validator(mode="after")

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file, whole_folder, write_bytes, write_json
+from pulmo.package.familiarity import Familiarity
 from pulmo.package.info import CARD, PackageInfo, read_info
 
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
+FAMILIARITY = "familiarity.npz"
 FILMS = "films.csv"  # columns pixel_sha256, split
 _COLUMNS = ["pixel_sha256", "split"]
 
@@ -37,11 +39,13 @@ def save_package(
     info: PackageInfo,
     films: Mapping[str, str] | None = None,
     network: OnnxFile | None = None,
+    familiarity: Familiarity | None = None,
 ) -> PackageInfo:
     """Write the package, whole or not at all, in place of an earlier one; returns `info` with the files' hashes.
 
     `state`: the network's arrays by name. `films`: split (train, val, test) by the pixel hash of each film that the
-    model was made with. `network`: the same network for answers without PyTorch.
+    model was made with. `network`: the same network for answers without PyTorch. `familiarity`: tells films unlike
+    those that it learnt from.
     """
     from safetensors.numpy import save
 
@@ -52,6 +56,9 @@ def save_package(
             write_bytes(temporary / ONNX, network.content)
             described = {"onnx_sha256": sha256_file(temporary / ONNX), "onnx": dict(network.facts)}
             info = info.model_copy(update=described)
+        if familiarity:
+            write_bytes(temporary / FAMILIARITY, familiarity.to_bytes())
+            info = info.model_copy(update={"familiarity_sha256": sha256_file(temporary / FAMILIARITY)})
         write_json(temporary / CARD, info.model_dump(mode="json"))
         if films:
             rows = "".join(f"{digest},{split}\n" for digest, split in sorted(films.items()))
@@ -87,6 +94,20 @@ def read_onnx(folder: Path) -> tuple[PackageInfo, bytes]:
     if sha256(content).hexdigest() != info.onnx_sha256:
         raise UserError(f"{file} is damaged or not the one that {CARD} describes", "copy the package again")
     return info, content
+
+
+def read_familiarity(folder: Path, info: PackageInfo) -> Familiarity | None:
+    """What tells films unlike those that the model learnt from; None where the package has nothing to tell it by.
+    UserError where the file is not the one that `info` describes."""
+    if not info.familiarity_sha256:
+        return None  # a package of an earlier version, or a network without feature maps
+    file = folder / FAMILIARITY
+    if not file.is_file():
+        raise UserError(f"{file} not found: the package is incomplete", "copy it again")
+    content = file.read_bytes()
+    if sha256(content).hexdigest() != info.familiarity_sha256:
+        raise UserError(f"{file} is damaged or not the one that {CARD} describes", "copy the package again")
+    return Familiarity.from_bytes(content)
 
 
 def read_known(folder: Path) -> dict[str, str]:

@@ -68,6 +68,7 @@ def _answer_schema() -> Any:
         "specificity": interval,
         "unsure": "boolean",
         "not_a_chest_film": "string",
+        "unlike_training": "boolean",
         "note": "string",
         "logit": "double",
         "model": model,

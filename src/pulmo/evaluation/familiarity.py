@@ -1,0 +1,52 @@
+"""What the films that a model learnt from look like to its own network, fitted on train, limited on validation."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from pulmo.package.familiarity import Familiarity
+from pulmo.package.inference import Network
+from pulmo.package.storage import OnnxFile
+
+PASSING = 0.99  # share of the validation films within the limit
+_PART = 256  # films in memory at a time
+
+
+def fit_familiarity(network: Network, images: np.ndarray, train: ArrayLike, val: ArrayLike) -> Familiarity | None:
+    """From the rows of two splits in images uint8 (N, S, S); None where the network has no feature maps.
+
+    Means and precisions of the train films by Ledoit and Wolf's shrinkage, which holds where films are fewer than
+    channels.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    stages = read_features(network, images, train)
+    if not stages:
+        return None
+    fits = [LedoitWolf().fit(stage.astype(np.float64)) for stage in stages]
+    means = [fit.location_.astype(np.float32) for fit in fits]
+    precisions = [fit.precision_.astype(np.float32) for fit in fits]
+    distances = Familiarity(means, precisions, np.inf).measure(read_features(network, images, val))
+    return Familiarity(means, precisions, float(np.quantile(distances, PASSING, method="higher")))
+
+
+def read_features(network: Network, images: np.ndarray, rows: ArrayLike) -> list[np.ndarray]:
+    """The network's features (N, channels) at each depth of the images in `rows`."""
+    rows = np.asarray(rows)
+    parts = [network.read_stages(images[rows[start : start + _PART]]) for start in range(0, len(rows), _PART)]
+    return [np.concatenate(stage) for stage in zip(*parts, strict=True)]
+
+
+def mark_unlike(
+    films: pd.DataFrame, train: pd.DataFrame, images: np.ndarray, network: OnnxFile
+) -> tuple[pd.DataFrame, Familiarity | None]:
+    """`films`, val and test, with the column unlike: whether each lies beyond the limit, and what tells so.
+
+    The tables have the column row (of the images). Without feature maps `films` are returned as they are.
+    """
+    session = Network(network.content)
+    val = films[films.split == "val"]
+    familiarity = fit_familiarity(session, images, train.row, val.row)
+    if familiarity is None:
+        return films, None
+    return films.assign(unlike=familiarity.is_unlike(read_features(session, images, films.row))), familiarity

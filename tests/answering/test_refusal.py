@@ -1,0 +1,92 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_package import make_package
+from typer.testing import CliRunner
+
+from pulmo import Predictor, cli
+from pulmo.evaluation.familiarity import fit_familiarity
+from pulmo.package.inference import Network
+from pulmo.package.storage import ONNX
+
+SIDE = 64
+
+
+def draw(count: int, seed: int) -> np.ndarray:
+    """Round shadows, which play the films of home."""
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    middles = np.random.default_rng(seed).uniform(0.3, 0.7, (count, 2))
+    return np.stack([220 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 0.1) for a, b in middles]).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    network = Network((make_package(folder / "plain") / ONNX).read_bytes())
+    known = fit_familiarity(network, draw(140, 0), range(100), range(100, 140))
+    return make_package(folder / "package", known)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    Image.fromarray(draw(1, 0)[0]).save(folder / "home.png")
+    Image.fromarray(noise[..., 0]).save(folder / "noise.png")
+    Image.fromarray(noise).save(folder / "photograph.png")
+    return folder
+
+
+def ask(package: Path, *arguments: object, code: int):
+    command = ["predict", "--package", str(package), *(str(argument) for argument in arguments)]
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_foreign_films_are_refused_with_their_reason_and_the_others_answered(package, films):
+    done = ask(package, "--json", films, code=1)
+    home, noise, photograph = (json.loads(line) for line in done.stdout.splitlines())
+    assert home["label"] in ("NORMAL", "PNEUMONIA")
+    assert (home["not_a_chest_film"], home["unlike_training"], home["error"]) == (None, False, None)
+    assert "label" not in noise
+    assert (noise["not_a_chest_film"], noise["unlike_training"]) == (None, True)
+    assert noise["error"] == "refused: unlike the films that the model learnt from"
+    assert photograph["not_a_chest_film"] == "a picture in colour"
+    assert photograph["error"] == "refused: no chest film: a picture in colour"
+    assert f"error: {films / 'noise.png'}: refused" in done.stderr
+
+
+def test_an_answer_may_be_forced_and_is_marked(package, films):
+    done = ask(package, "--anyway", "--csv", films, code=0)
+    home, noise, photograph = csv.DictReader(io.StringIO(done.stdout))
+    assert [row["unlike_training"] for row in (home, noise, photograph)][:2] == ["false", "true"]
+    assert photograph["not_a_chest_film"] == "a picture in colour"
+    assert all(row["label"] and not row["error"] for row in (home, noise, photograph))
+    lines = ask(package, "--anyway", films / "home.png", films / "noise.png", code=0).stdout.splitlines()
+    assert "unlike" not in lines[0]
+    assert "(unlike the films that the model learnt from)" in lines[1]
+
+
+def test_no_heat_map_is_drawn_of_a_refused_film(package, films, tmp_path):
+    ask(package, "--heatmap", tmp_path / "maps", films, code=1)
+    assert [file.name for file in (tmp_path / "maps").iterdir()] == ["home.png"]
+
+
+def test_the_answer_itself_says_so_in_python(package, films):
+    predictor = Predictor.load(package)
+    home, noise, photograph = predictor.predict([films / f"{name}.png" for name in ("home", "noise", "photograph")])
+    assert (home.refusal, home.unlike_training) == ("", False)
+    assert noise.refusal == "unlike the films that the model learnt from"
+    assert photograph.refusal == "no chest film: a picture in colour"
+
+
+def test_a_package_that_knows_no_distance_still_refuses_colour(films, tmp_path):
+    plain = make_package(tmp_path / "package")
+    noise, photograph = Predictor.load(plain).predict([films / "noise.png", films / "photograph.png"])
+    assert (noise.refusal, photograph.refusal) == ("", "no chest film: a picture in colour")
