@@ -12,6 +12,7 @@ from pulmo.metrics.estimates import Estimate, estimate_proportion
 from pulmo.metrics.ranking import Flags, Floats, ranks
 
 POLICIES = ("min_sensitivity", "youden", "youden_rendered", "f1", "fixed")
+_BELOW = 1e-3  # of the lowest score: more than two runtimes differ by
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def choose_operating_point(
     with every rendering of every film, that index is the mean of the index over the renderings.
 
     Candidates lie midway between neighbouring distinct scores, so that rounding in another runtime flips no film; of
-    equally good ones the highest is taken. The lowest candidate is the lowest score: everything is called PNEUMONIA.
+    equally good ones the highest is taken. The lowest candidate lies a thousandth below the lowest score: everything is
+    called PNEUMONIA.
     """
     label, score, patient = check_films(labels, scores, groups)
     if policy not in POLICIES:
@@ -82,8 +84,8 @@ def choose_operating_point(
 
 
 def _cuts(upper: Floats) -> Floats:
-    """Thresholds midway between neighbouring distinct scores, from the highest down, and the lowest score itself."""
-    lower = np.append(upper[1:], upper[-1])
+    """Thresholds midway between neighbouring distinct scores, from the highest down, and one just below the lowest."""
+    lower = np.append(upper[1:], upper[-1] - 2 * _BELOW * abs(upper[-1]))
     middle = (upper + lower) / 2
     return np.where(middle > lower, middle, upper)  # neighbouring floats have nothing between them
 
