@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def refusal(self) -> str:
-        """Why the answer is not to be relied on at all; empty where nothing speaks against it."""
+        """The reason why the answer is not to be relied on at all; empty where nothing speaks against it."""
         if self.not_a_chest_film:
             return f"no chest film: {self.not_a_chest_film}"
         return "unlike the films that the model learnt from" if self.unlike_training else ""

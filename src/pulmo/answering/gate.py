@@ -1,4 +1,4 @@
-"""What a request must satisfy before any of its content is read, and what every response says to browsers."""
+"""Checks that a request must pass before its content is read, and headers of every response that protect browsers."""
 
 import asyncio
 import hmac

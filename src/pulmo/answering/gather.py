@@ -46,7 +46,7 @@ def gather_films(named: Sequence[str]) -> Iterator[Source]:
 
 
 def count_films(named: Sequence[str]) -> int | None:
-    """How many films there are to be at most, for a progress bar; None where only reading an archive could tell."""
+    """The largest possible number of films, for a progress bar; None where only reading an archive could tell."""
     paths = [path for name in named if name != STDIN for path in _list_paths(name)]
     return None if any(is_archive(path) for path in paths) else len(paths) + named.count(STDIN)
 

@@ -1,4 +1,4 @@
-"""Where on a film the network sees what speaks for its answer, drawn on the film as it came."""
+"""The places on a film that speak for the network's answer, drawn on the film as it came."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of `POST /v1/predict`, with an example."""
+"""The part of the OpenAPI document on `POST /v1/predict`, with an example."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ def decision_text(answer: Answer) -> str:
 
 
 def worth_text(answer: Answer) -> str:
-    """What the threshold is worth, of 100 test films of each kind, with 95% intervals; empty where it is not known."""
+    """The worth of the threshold, of 100 test films of each kind, with 95% intervals; empty where it is not known."""
     finds, spares = answer.sensitivity, answer.specificity
     if finds.value is None or spares.value is None:
         return ""

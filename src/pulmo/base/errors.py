@@ -19,13 +19,13 @@ class UserError(Exception):
 
 
 def from_disk(error: OSError) -> UserError:
-    """What the system says of a file or a disk, as a mistake that can be put right."""
+    """The system's error about a file or a disk, as a mistake that can be put right."""
     named = f"{error.filename}: " if error.filename else ""
     return UserError(f"{named}{error.strerror or error}", "check free space and permissions, then run again")
 
 
 def from_database(error: BaseException) -> UserError | None:
-    """What SQLite says of a full or unwritable disk, as a mistake that can be put right; None for any other error.
+    """SQLite's error about a full or unwritable disk, as a mistake that can be put right; None for any other error.
 
     MLflow and Optuna wrap it in errors of their own.
     """

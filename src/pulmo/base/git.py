@@ -14,5 +14,5 @@ def git_state(folder: Path) -> tuple[str, bool]:
 
 
 def run_git(folder: Path, *arguments: str) -> str:
-    """What a git command prints, without the last line break; nothing where it fails."""
+    """The output of a git command, without the last line break; empty where it fails."""
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True).stdout.rstrip("\n")

@@ -15,7 +15,7 @@ def check_name(name: str, kind: str) -> str:
 
 
 def check_reference(text: str) -> str:
-    """What names an experiment, commit or run; UserError for what none of them can be called."""
+    """Return `text` where it can name an experiment, commit or run; UserError where it can name none of them."""
     if not text.strip() or not text.isprintable() or text.startswith("-") or {"'", '"'} <= set(text) or "\\" in text:
         raise UserError(f"{text!r} names no experiment, commit or run", "`pulmo experiments` lists them")
     return text

@@ -77,7 +77,7 @@ class DataParams(Section):
 
 
 class SplitParams(Section):
-    """Who trains and who tests. The defaults serve those who split from Python; params.yaml has every key."""
+    """The split into train, val and test. The defaults serve those who split from Python; params.yaml has every key."""
 
     from_: Literal["source", "all"] = Field("source", alias="from")
     val: Literal["carve", "source"] = "carve"
@@ -106,7 +106,7 @@ class PreprocessParams(Section):
 
 
 class AugmentParams(Section):
-    """How far each random change of a film may go; 0 switches it off."""
+    """The limit of each random change of a film; 0 switches it off."""
 
     flip: Share = 0.0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0

@@ -1,4 +1,4 @@
-"""Where the pipeline keeps its files, relative to the working directory of the stage."""
+"""The paths of the pipeline's files, relative to the working directory of the stage."""
 
 import os
 from pathlib import Path

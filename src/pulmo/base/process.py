@@ -1,4 +1,4 @@
-"""How a stage starts and ends: a mistake of the user is a message and a hint on stderr, a bug keeps its traceback."""
+"""Start and end of a stage: a mistake of the user is a message and a hint on stderr, a bug keeps its traceback."""
 
 import ctypes
 import os
@@ -83,7 +83,7 @@ _SAME_START = 60  # seconds: the clock that start times are read from may have b
 
 
 def process_lives(pid: int, started: float | None = None) -> bool:
-    """Whether a process of this machine runs; with `started` (seconds since 1970), the one that began then."""
+    """True where a process of this machine runs; with `started` (seconds since 1970), only the one that began then."""
     try:
         process = psutil.Process(pid)
         ended = process.status() == psutil.STATUS_ZOMBIE

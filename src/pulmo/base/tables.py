@@ -14,7 +14,7 @@ def terminal_width() -> int:
 
 
 def to_text(parts: Sequence[RenderableType], width: int) -> str:
-    """What rich draws of some parts, one below the other, in `width` columns, without spaces at the ends of lines."""
+    """The text that rich draws of some parts, one below the other, in `width` columns, without spaces at line ends."""
     file = io.StringIO()
     console = Console(file=file, width=width, color_system=None, highlight=False, markup=False, emoji=False)
     for part in parts:

@@ -36,8 +36,8 @@ LISTED = 10  # rejected films that the error names; rejected.csv has them all
 
 @dataclass(frozen=True)
 class Processed:
-    """What became of the films: how many lie in images.npy, (path, reason) of each that cannot be decoded, and (path,
-    note) of each that is not shown as its display attributes say."""
+    """The outcome of preprocessing: the number of films in images.npy, (path, reason) of each that cannot be decoded,
+    and (path, note) of each that is not shown as its display attributes say."""
 
     films: int
     rejected: tuple[tuple[str, str], ...]

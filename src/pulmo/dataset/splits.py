@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: splits in which, by default, no patient stands on two sides."""
+"""The division of films into train, val and test, in which, by default, no patient stands on two sides."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -82,7 +82,7 @@ def split_films(films: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
 
 
 def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) -> dict[str, Any]:
-    """What crosses the splits, what the splits hold, and what drawing single films for validation would have leaked."""
+    """A report of what crosses the splits, what they hold, and what drawing single films for val would have leaked."""
     table = splits.merge(films[["path", "pixel_sha256", "patient_from"]], on="path", validate="one_to_one")
     table["group"] = merge_duplicates(table)
     hashed = table[table.pixel_sha256 != ""]
@@ -124,7 +124,7 @@ def describe_leakage(films: pd.DataFrame, splits: pd.DataFrame, seed: int = 42) 
 
 
 def leakage_text(leakage: Mapping[str, Any]) -> str:
-    """How many patients and films stand in two splits, in one line that claims nothing of patients that are unknown."""
+    """One line with the number of patients that stand in two splits. It claims nothing of patients that are unknown."""
     crossing, known, unknown = (
         leakage[key] for key in ("patients_across_splits", "patients_known", "films_of_unknown_patients")
     )

@@ -91,7 +91,7 @@ def _draw(
 
 
 def recognise(pixels: pd.Series, known: Mapping[str, str]) -> Known:
-    """How many films, given by the hash of their pixels, are among those `known` to the model."""
+    """The number of films, given by the hash of their pixels, that are among those `known` to the model."""
     if not known:
         text = "The package does not list the films that the model was made with, so these may be among them."
         return Known(None, text)

@@ -1,4 +1,4 @@
-"""What the films that a model learnt from look like to its own network, fitted on train, limited on validation."""
+"""The films that a model learnt from, described by its network's features: fitted on train, limited on validation."""
 
 import numpy as np
 import pandas as pd

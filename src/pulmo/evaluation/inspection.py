@@ -1,4 +1,4 @@
-"""What only the images can tell of a model: its scores, and all that the probes find."""
+"""The part of an evaluation that needs the images: the model's scores, and all that the probes find."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -115,7 +115,7 @@ def known_films(films: pd.DataFrame, splits: pd.DataFrame) -> dict[str, str]:
 
 
 def describe_package(info: PackageInfo, report: Report) -> PackageInfo:
-    """What model.json says of a model that was evaluated: its decision, and its numbers on val and test."""
+    """The content of model.json for an evaluated model: `info` with its decision and its numbers on val and test."""
     measured = headline(report.to_json()) | {"estimates": report.test.metrics}
     return info.with_locked(report.locked.to_json()).model_copy(update={"metrics": measured})
 

@@ -1,4 +1,4 @@
-"""What keeps a checkout from working, each with its cure: one small function per thing looked at."""
+"""Checks for what keeps a checkout from working, each with its cure: one small function per thing looked at."""
 
 import json
 import os
@@ -29,7 +29,7 @@ _TOLD = ("torch", "mlflow", "dvc")
 
 
 class Finding(NamedTuple):
-    """What a check saw; `cure` is empty where there is nothing to do."""
+    """The result of a check; `cure` is empty where there is nothing to do."""
 
     state: Literal["ok", "warning", "error"]
     text: str
@@ -57,7 +57,7 @@ def examine(project: Project) -> Iterator[tuple[str, Finding]]:
 
 
 def check_project(project: Project) -> Finding:
-    """Whether this is a checkout of Pulmo at all."""
+    """Check that this is a checkout of Pulmo at all."""
     missing = [name for name in ("dvc.yaml", "params.yaml", "stages", ".dvc") if not (project.root / name).exists()]
     if missing:
         text = f"{project.root} is not a Pulmo project: it has no {_few(missing)}"
@@ -117,7 +117,7 @@ def check_params(project: Project) -> Finding:
 
 
 def check_data(project: Project) -> Finding:
-    """What the pipeline wrote: there, unchanged, and in the cache."""
+    """Check that what the pipeline wrote is there, unchanged, and in the cache."""
     told = json.loads(project.dvc.run("data", "status", "--json"))
     uncommitted = told.get("uncommitted", {})
     if absent := told.get("not_in_cache"):
@@ -149,7 +149,7 @@ def check_plots(project: Project) -> Finding:
 
 
 def check_cache(project: Project) -> Finding:
-    """How DVC links outputs to its cache, and whether there is a remote to share through."""
+    """The place of DVC's cache, the kinds of link from outputs to it, and the remotes to share through."""
     lines = [line.partition(": ") for line in project.dvc.run("version").splitlines()]
     told = {key: value for key, _, value in lines}
     place, links = told.get("Cache directory"), told.get("Cache types", "")
@@ -165,7 +165,7 @@ def check_leftover(project: Project) -> Finding:
 
 
 def check_store(project: Project) -> Finding:
-    """Whether runs can be written."""
+    """Check that runs can be written."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
         text = f"MLFLOW_TRACKING_URI={show_address(given)} is relative: temporary experiments would lose their runs"
@@ -199,7 +199,7 @@ def check_open_runs(project: Project) -> Finding:
 
 
 def check_compute(project: Project) -> Finding:
-    """Where `device: auto` and `precision: auto` lead."""
+    """The device and the precision that `device: auto` and `precision: auto` choose."""
     import torch
 
     from pulmo.model.device import choose_device, choose_precision

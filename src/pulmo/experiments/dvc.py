@@ -114,7 +114,7 @@ def to_arguments(params: Mapping[str, Any]) -> list[str]:
 
 
 def failure_reason(log: str) -> str:
-    """Why an experiment failed, from its log: the stage's own message and, in brackets, its hint, else DVC's line."""
+    """The reason of a failure, from its log: the stage's own message and, in brackets, its hint, else DVC's line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for start in ("error: ", "ERROR: "):
         if places := [place for place, line in enumerate(lines) if line.startswith(start)]:

@@ -41,7 +41,7 @@ def record(root: Path, experiment: str, facts: Mapping[str, Any], opened: int = 
 
 
 def name_source(params: Mapping[str, Any]) -> str:
-    """Where films come from, such as `folder chest_xray.zip`; of a folder or archive the last part of its path."""
+    """The source of the films, such as `folder chest_xray.zip`; of a folder or archive the last part of its path."""
     source = str(params.get("data.source", "phantom"))
     place = params.get(_PLACE.get(source, ""), "")
     return f"{source} {Path(place).name if source == 'folder' else place}".strip()

@@ -130,7 +130,7 @@ def _hash_data(stages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _is_whole(stages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> bool:
-    """Whether each stage of an experiment ran with its params and on what the stages before it left.
+    """True where each stage of an experiment ran with its params and on what the stages before it left.
 
     `dvc exp run train` leaves evaluate, and thereby the metrics, as they were in the baseline; its dvc.lock tells.
     """

@@ -21,5 +21,5 @@ class Project:
 
     @property
     def has_store(self) -> bool:
-        """Whether there is a store yet."""
+        """True once there is a store."""
         return has_store(self.root)

@@ -1,4 +1,4 @@
-"""Who becomes champion: gates that every model must pass, then the present champion to be beaten on validation.
+"""The choice of the champion: gates that every model must pass, then the present champion to be beaten on validation.
 
 Nothing here looks at test: a number that decides which model is kept is no longer a fair estimate.
 """
@@ -49,7 +49,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said for and against a candidate; `difference`: AUROC on validation, candidate less champion."""
+    """The case for and against a candidate; `difference`: AUROC on validation, candidate less champion."""
 
     gates: list[Gate]
     champion: registry.Version | None
@@ -58,7 +58,7 @@ class Verdict:
 
     @property
     def objections(self) -> list[str]:
-        """Why it should not become champion; empty where it may."""
+        """The reasons why it should not become champion; empty where it may."""
         against = [f"gate failed: {gate.name}" for gate in self.gates if not gate.passed]
         if self.obstacle:
             against.append(f"cannot be compared with the champion: {self.obstacle}")

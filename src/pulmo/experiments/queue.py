@@ -96,7 +96,7 @@ def _read_log(project: Project, name: str) -> str:
 
 
 def _lives(project: Project, task: str) -> bool:
-    """Whether the process that DVC started for a task is there; while it is being set up, DVC names none."""
+    """True where the process that DVC started for a task runs. While a task is being set up, DVC names none."""
     for file in (project.root / ".dvc" / "tmp" / "exps" / "run").glob(f"{task}*/*.json"):
         return process_lives(int(json.loads(file.read_text(encoding="utf-8"))["pid"]))
     return False

@@ -46,7 +46,7 @@ class RecipeFile(Section):
 
 
 class Protocol(Section, extra="allow"):
-    """How often films are drawn, and sections of params.yaml."""
+    """The number of times that films are drawn, and sections of params.yaml."""
 
     __pydantic_extra__: Overlay
     draws: Positive = 1
@@ -95,7 +95,7 @@ def read_recipe(folder: Path, name: str, honest: bool) -> Recipe:
 
 
 def is_honest(folder: Path, name: str) -> bool:
-    """Whether the recipe's own protocol is the honest one, so that there is nothing to run twice."""
+    """True where the recipe's own protocol is the honest one, so that there is nothing to run twice."""
     return read_recipe(folder, name, honest=False).protocol == HONEST
 
 
@@ -167,7 +167,7 @@ def _arguments(recipe: Recipe, settings: Sequence[str], draw: int) -> list[str]:
 
 
 def _describe(recipe: Recipe, settings: Sequence[str]) -> dict[str, Any]:
-    """What was to be run; `settings` less those that the recipe says itself, or its draws override."""
+    """The recipe and settings that were to be run, less settings that the recipe says itself or its draws override."""
     own = to_arguments(recipe.params)
     overridden = ("split.seed",) if recipe.draws > 1 else ()
     return {
@@ -182,7 +182,7 @@ def _describe(recipe: Recipe, settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_results(project: Project, commits: Sequence[str]) -> dict[str, Any]:
-    """What the experiments of all draws came to."""
+    """A summary of the results of all draws."""
     reports = [json.loads(read_output(project, paths.EVALUATION, commit)) for commit in commits]
     model = json.loads(read_output(project, paths.TRAINED / "model.json", commits[0]))
     return {

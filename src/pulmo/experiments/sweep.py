@@ -244,7 +244,7 @@ def _count_used(study: optuna.Study) -> int:
 
 
 def _report(study: optuna.Study, parent: Run, folder: Path) -> None:
-    """What the study found so far, into files and the run of the sweep."""
+    """Write what the study found so far into files and the run of the sweep."""
     best = study.best_trial
     ended = study.get_trials(states=(TrialState.COMPLETE,))
     importances = optuna.importance.get_param_importances(study) if len(ended) > 1 else {}

@@ -20,7 +20,7 @@ KINDS = {  # of dimensions, and the values that each needs
 
 
 class PruneParams(Section):
-    """When a trial whose best AUROC is below the median of the others at that epoch is stopped."""
+    """The rule that stops a trial whose best AUROC is below the median of the others at that epoch."""
 
     after_trials: Count
     after_epochs: Count

@@ -100,7 +100,7 @@ class _Watch:
             raise TrialError(f"{failure_reason(text)}; see {self.log}")
 
     def has_poor_epoch(self, trial: trial_runs.Trial, is_poor: Callable[[int, float], bool]) -> bool:
-        """Whether one of the epochs that are new is poor; each is judged once."""
+        """True where one of the epochs that are new is poor; each is judged once."""
         for epoch, auroc in sorted(trial.val_auroc.items()):
             if epoch not in self.epochs and is_poor(epoch, auroc):
                 return True

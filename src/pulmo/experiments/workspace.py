@@ -12,12 +12,12 @@ KEEP = '`git commit -am "My first results"`'
 
 
 def has_own_results(root: Path) -> bool:
-    """Whether the workspace holds results that HEAD does not."""
+    """True where the workspace holds results that HEAD does not."""
     return bool(run_git(root, "status", "--porcelain", "--", str(LOCK), str(paths.METRICS)))
 
 
 def equals(root: Path, revision: str) -> bool:
-    """Whether the workspace holds the results of a commit, as `dvc exp run` and `dvc exp apply` leave it."""
+    """True where the workspace holds the results of a commit, as `dvc exp run` and `dvc exp apply` leave it."""
     return not run_git(root, "diff", "--name-only", revision, "--", str(LOCK))
 
 

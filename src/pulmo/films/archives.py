@@ -86,7 +86,7 @@ class _Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive that can be read here."""
+    """True where the name is that of an archive that can be read here."""
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
@@ -160,17 +160,17 @@ def _count_names(written: Iterable[bytes], encoding: str, wanted: Collection[str
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a path lies in what macOS and others leave behind: names with a leading dot, __MACOSX."""
+    """True where a path lies in what macOS and others leave behind: names with a leading dot, __MACOSX."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def leaves_folder(name: str) -> bool:
-    """Whether a relative path leads out of the folder that it is relative to."""
+    """True where a relative path leads out of the folder that it is relative to."""
     return bool(name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"))
 
 
 def name_problem(name: str) -> str:
-    """Why a relative path cannot be a film's path here, or an empty text. Another name is the cure."""
+    """The reason why a relative path cannot be a film's path here, or an empty text. Another name is the cure."""
     if "\\" in name or any(character < " " for character in name):
         return "has a backslash or a control character in its name"
     if any("\ud800" <= character <= "\udfff" for character in name):

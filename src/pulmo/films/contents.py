@@ -1,4 +1,4 @@
-"""Whether a file is a film, told by how its content begins, whatever it is called."""
+"""Recognition of films by how a file's content begins, whatever it is called."""
 
 import re
 from pathlib import PurePosixPath
@@ -26,7 +26,7 @@ _NO_IMAGE = re.compile(rb"1\.2\.840\.10008\.(?:1\.3\.10|5\.1\.4\.1\.1\.(?:88|11|
 
 
 def is_film(name: str, head: bytes) -> bool:
-    """Whether a file with this name and these first HEAD bytes is a film, perhaps a damaged one.
+    """True where a file with this name and these first HEAD bytes is a film, perhaps a damaged one.
 
     What begins as no image but is called one (an empty 1.png) is a film that preprocess rejects, so that it is missed.
     """
@@ -41,7 +41,7 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def is_mask(name: str, shared_folders: int = 0) -> bool:
-    """Whether a folder, or the beginning or end of its own name, calls a film a mask: masks/1.png, 1_mask.png.
+    """True where a folder, or the beginning or end of its own name, calls a film a mask: masks/1.png, 1_mask.png.
 
     The first `shared_folders` folders, which all films have in common, tell nothing.
     """

@@ -15,7 +15,7 @@ FEWEST = 10  # identifiers of fewer films may well be of one patient
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about whose film it is; what nobody tells stays empty."""
+    """The evidence of whose film it is; a field stays empty where nothing tells it."""
 
     path: str  # relative to data/raw
     csv: str = ""  # column patient

@@ -1,4 +1,4 @@
-"""What the compressed pixels of a DICOM film say of themselves, read before a decoder believes it."""
+"""Size, channels and depth that the compressed pixels of a DICOM film declare, read before a decoder believes them."""
 
 import struct
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Where the data set of a DICOM file begins and how it is encoded, told by its content alone."""
+"""The beginning and the encoding of the data set of a DICOM file, told by its content alone."""
 
 import struct
 from typing import NamedTuple
@@ -38,7 +38,7 @@ def find_header(content: bytes) -> Header | None:
 
 
 def _is_implicit(content: bytes, start: int, syntax: str) -> bool:
-    """Whether lengths follow tags directly, which not every writer declares rightly."""
+    """True where lengths follow tags directly, which not every writer declares rightly."""
     if syntax == BIG_ENDIAN or start >= len(content):
         return False
     return content[start + 4 : start + 6] not in (*_LONG, *_SHORT)

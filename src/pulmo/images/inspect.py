@@ -17,7 +17,7 @@ _NEAR, _NEARLY_ALL = 16, 0.97  # gray levels, share of the pixels: a mask that w
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a film's file holds; zeros and empty texts where it cannot be decoded."""
+    """The facts of a film's file; zeros and empty texts where it cannot be decoded."""
 
     width: int  # pixels as stored, before any EXIF rotation (TIFF: after)
     height: int
@@ -44,7 +44,7 @@ def inspect_file(path: Path) -> FileFacts:
 
 
 def _two_valued(image: Image.Image) -> bool:
-    """Whether nearly all pixels are close to one of two gray values, the darkest and the brightest; a picture of one
+    """True where nearly all pixels are close to one of two gray values, the darkest and the brightest. A picture of one
     gray value is no mask."""
     counts = image.histogram()
     levels = [level for level, count in enumerate(counts) if count]

@@ -1,4 +1,4 @@
-"""How well scores tell PNEUMONIA (label 1) from NORMAL (label 0), every number with its interval and its n.
+"""Measures of how well scores tell PNEUMONIA (label 1) from NORMAL (label 0), every number with its interval and its n.
 
 Intervals are 95% percentile intervals over resampled patients, not films: the films of one child resemble each other.
 Whatever depends on the films only through how often each one counts is written once, as a function of weights, and
@@ -17,7 +17,7 @@ _BLOCK = 2_000_000  # weights held at once: 16 MB, whatever the number of films
 
 
 class Resampling(NamedTuple):
-    """How often patients are drawn anew for an interval, and the seed of these draws."""
+    """The number of times that patients are drawn anew for an interval, and the seed of these draws."""
 
     resamples: int = 2000
     seed: int = 0
@@ -43,7 +43,8 @@ def check_films(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tupl
 
 
 def resample(labels: ArrayLike, groups: ArrayLike, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each film counts, (block, films) at a time: patients drawn with replacement within their class.
+    """The weights of the films, (block, films) at a time: how often each film counts when patients are drawn with
+    replacement within their class.
 
     Patients with films of both classes are a class of their own, so every resample holds both labels.
     """

@@ -1,4 +1,4 @@
-"""Whether a probability of .8 means eight in ten, and the temperature that brings it nearer to that."""
+"""The check that a probability of .8 means eight in ten, and the temperature that brings it nearer to that."""
 
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
@@ -16,7 +16,7 @@ BOUNDS = (0.1, 10.0)
 
 @dataclass(frozen=True)
 class Temperature:
-    """What log-odds are divided by before they become a probability; note says why where it is not a plain fit."""
+    """The divisor of log-odds before they become a probability; note says why where it is not a plain fit."""
 
     value: float
     note: str = ""
@@ -46,7 +46,7 @@ Bin = TypedDict(
 
 
 class CalibrationErrors(TypedDict):
-    """How far probabilities are from shares, in several ways."""
+    """Several measures of how far probabilities are from shares."""
 
     brier: Estimate
     log_loss: Estimate

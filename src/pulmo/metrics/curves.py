@@ -1,4 +1,4 @@
-"""What a change of threshold, prevalence, cost or willingness to answer does: curves for plots and reports.
+"""The effect of a change of threshold, prevalence, cost or willingness to answer: curves for plots and reports.
 
 Every function returns lists of equal length under plain names; low and high are a pointwise 95% band from resampled
 patients.

@@ -1,4 +1,4 @@
-"""Where to cut the score, and when to leave the answer to a person: both are chosen on validation and then locked."""
+"""The threshold of the score, and when to leave the answer to a person: both chosen on validation and then locked."""
 
 from dataclasses import dataclass
 
@@ -106,7 +106,7 @@ def is_called(probabilities: ArrayLike, threshold: float) -> Flags:
 
 
 def confidence(probabilities: ArrayLike, threshold: float) -> Floats:
-    """How far a probability is from the threshold, on the log-odds scale: 0 at the threshold, more is surer."""
+    """The distance of a probability from the threshold, on the log-odds scale: 0 at the threshold, more is surer."""
     return np.abs(_log_odds(np.asarray(probabilities, dtype=float)) - _log_odds(np.asarray(threshold)))
 
 

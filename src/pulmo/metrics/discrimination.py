@@ -1,4 +1,4 @@
-"""How well scores tell PNEUMONIA from NORMAL: ranks, and everything that follows from the confusion matrix."""
+"""Measures of telling PNEUMONIA from NORMAL by scores: ranks, and everything that follows from the confusion matrix."""
 
 import math
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Locked:
-    """What validation decided and no other film may change; the threshold is on the calibrated probability."""
+    """The decision of validation, which no other film may change; the threshold is on the calibrated probability."""
 
     temperature: Temperature
     operating_point: OperatingPoint
@@ -50,7 +50,7 @@ class Locked:
         return to_probability(logits, self.temperature.value)
 
     def call(self, probabilities: ArrayLike) -> Flags:
-        """Which films are called PNEUMONIA, by their calibrated probabilities."""
+        """The films that are called PNEUMONIA, by their calibrated probabilities."""
         return is_called(probabilities, self.threshold)
 
     def decide(self, logits: ArrayLike) -> tuple[Floats, Flags]:
@@ -98,8 +98,8 @@ def read_locked(content: Mapping[str, Any]) -> Locked:
 
 @dataclass(frozen=True)
 class LockingRules:
-    """How the decision is chosen: a policy of `choose_operating_point` with its numbers, and the error aimed at by the
-    answers outside the abstention band."""
+    """The rules that choose the decision: a policy of `choose_operating_point` with its numbers, and the error aimed at
+    by the answers outside the abstention band."""
 
     policy: str = "min_sensitivity"
     min_sensitivity: float = 0.95

@@ -1,4 +1,4 @@
-"""How a model fares among some of the films, such as those of one subtype, beside all others."""
+"""The results of a model among some of the films, such as those of one subtype, beside all others."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -13,7 +13,7 @@ from pulmo.metrics.ranking import Flags
 
 
 class Subgroup(TypedDict):
-    """How the model fares among some of the films."""
+    """The results of the model among some of the films."""
 
     name: str
     films: int

@@ -55,7 +55,7 @@ def _flip(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor
 
 
 def _spectrum(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
-    """How sharp a film is tells how it was made, not what it shows: some take that of another film of the batch."""
+    """Give some films the sharpness of another of the batch: sharpness tells how a film was made, not what it shows."""
     if not settings.spectrum:
         return gray
     donors = torch.rand(len(gray), generator=generator, device=gray.device).argsort()
@@ -131,7 +131,7 @@ def _sample(gray: Tensor, grid: Tensor, outside: str) -> Tensor:
 
 @lru_cache
 def _places(side: int, device: torch.device) -> Tensor:
-    """Where the pixels of a film lie (S * S, 3): across, down and 1. Times a matrix they give `F.affine_grid`,
+    """The places of the pixels of a film (S * S, 3): across, down and 1. Times a matrix they give `F.affine_grid`,
     which lays them out anew for each film and takes more than twice as long."""
     line = torch.linspace(-1, 1, side) * (side - 1) / side
     places = torch.stack([line.expand(side, side), line[:, None].expand(side, side), torch.ones(side, side)], dim=-1)
@@ -170,7 +170,8 @@ def _noise(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tenso
 
 
 def _jpeg(gray: Tensor, settings: AugmentParams, generator: Generator) -> Tensor:
-    """What a gray JPEG loses, without its entropy coding: quantised cosine coefficients of blocks of 8x8 pixels."""
+    """Films with the losses of a gray JPEG, without its entropy coding: quantised cosine coefficients of blocks of
+    8x8 pixels."""
     if not settings.jpeg:
         return gray
     drawn = torch.rand(len(gray), 1, 1, generator=generator, device=gray.device)

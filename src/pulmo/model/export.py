@@ -43,7 +43,7 @@ def export_checked(classifier: Classifier, val: pd.DataFrame, images: np.ndarray
 
 
 def compare_logits(expected: np.ndarray, answered: np.ndarray, locked: Locked) -> dict[str, Any]:
-    """How far the log-odds of ONNX Runtime are from PyTorch's; RuntimeError where that is too far."""
+    """Compare the log-odds of ONNX Runtime with PyTorch's; RuntimeError where they are too far apart."""
     distance = np.abs(expected - answered)
     changed = len(expected)
     if np.isfinite(answered).all():  # else there is no answer to compare

@@ -1,4 +1,4 @@
-"""Where a network keeps its feature maps, found by watching it work."""
+"""The layers that give a network's feature maps, found by watching it work."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS
 
 
 class Preparation(NamedTuple):
-    """What is done to gray films before the network sees them."""
+    """The preparation of gray films before the network sees them."""
 
     mean: Sequence[float] = IMAGENET_MEAN  # per channel, of values 0..1
     std: Sequence[float] = IMAGENET_STD

@@ -1,4 +1,4 @@
-"""How far a film lies from those that a network learnt from, measured on the network's own features, in NumPy.
+"""The distance of a film from those that a network learnt from, measured on the network's own features, in NumPy.
 
 At each depth the mean feature maps of the train films have a mean and a precision; the squared Mahalanobis distances
 of a film at all depths are multiplied, so that no depth outweighs the others. It tells films of other body parts and

@@ -38,12 +38,12 @@ class Network:
         return self._score(images, [])[0]
 
     def score_and_read(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-        """What `score` and `read_stages` return, computed together."""
+        """The results of `score` and `read_stages`, computed together."""
         return self._score(images, self._stages)
 
     @property
     def has_heat(self) -> bool:
-        """Whether `explain` gives maps."""
+        """True where `explain` gives maps."""
         return HEAT in self.outputs
 
     def explain(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:

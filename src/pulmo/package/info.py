@@ -28,7 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[\w .+-]*$")]  # it is printed, and goes 
 
 
 class PackageInfo(BaseModel):
-    """What model.json says: read-only, no unknown key, no silent conversion (but JSON's lists for tuples)."""
+    """The content of model.json: read-only, no unknown key, no silent conversion (but JSON's lists for tuples)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

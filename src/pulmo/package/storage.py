@@ -97,7 +97,7 @@ def read_onnx(folder: Path) -> tuple[PackageInfo, bytes]:
 
 
 def read_familiarity(folder: Path, info: PackageInfo) -> Familiarity | None:
-    """What tells films unlike those that the model learnt from; None where the package has nothing to tell it by.
+    """The measure that tells films unlike those that the model learnt from; None where the package has none.
     UserError where the file is not the one that `info` describes."""
     if not info.familiarity_sha256:
         return None  # a package of an earlier version, or a network without feature maps

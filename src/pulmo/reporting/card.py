@@ -51,7 +51,7 @@ SOURCES: dict[str, tuple[str, Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a page says beside the numbers of a report."""
+    """The facts of a page beside the numbers of a report."""
 
     info: Mapping[str, Any]  # the package's model.json
     resamples: int  # behind every interval

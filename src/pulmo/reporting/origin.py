@@ -1,4 +1,4 @@
-"""Where a result comes from, as the commands that make it again."""
+"""The origin of a result, as the commands that make it again."""
 
 import json
 import shlex

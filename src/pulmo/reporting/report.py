@@ -68,8 +68,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Known:
-    """How many of some films the model was made with, by split (None where the package does not tell), and the same as
-    one line."""
+    """The number of the model's own films among some films, by split (None where the package does not tell), and the
+    same as one line."""
 
     films: dict[str, int] | None
     text: str
@@ -100,7 +100,7 @@ class Report:
 
     @property
     def findings(self) -> dict[str, Finding]:
-        """What was measured, by the name of the probe."""
+        """The measurements, by the name of the probe."""
         return {section.name: section.finding for section in self.sections if section.finding is not None}
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where films come from. A source fills an empty folder and lists what it put there; SOURCES is the list of them."""
+"""The sources of films. A source fills an empty folder and lists what it put there; SOURCES is the list of them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run holds, and how it is written."""
+"""The content of a run, and how it is written."""
 
 import hashlib
 import json
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a later stage must know of the run in which the training was."""
+        """The facts that a later stage must know of the run in which the training was."""
         tags = self.client.get_run(self.run_id).data.tags
         environment = {key: value for key, value in tags.items() if key.startswith("env.")}
         return {"run_id": self.run_id, "name": self.name, "environment": environment}

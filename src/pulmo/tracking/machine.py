@@ -1,4 +1,4 @@
-"""What a run is computed on: versions and hardware, and how busy it is."""
+"""The machine that a run is computed on: its versions and hardware, and how busy it is."""
 
 import os
 import platform

@@ -94,7 +94,7 @@ def _create_run(store: Store, params: Mapping[str, Any], tags: Mapping[str, obje
 
 
 def process_tags() -> dict[str, str]:
-    """Who writes a run, so that one left open by a kill can be told from one under way."""
+    """Tags of the process that writes a run, so that a run left open by a kill can be told from one under way."""
     started = str(psutil.Process().create_time())
     return {HOST: socket.gethostname(), PID: str(os.getpid()), PID_STARTED: started}
 

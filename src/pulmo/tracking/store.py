@@ -87,7 +87,7 @@ class Store:
 
 
 def has_store(root: Path) -> bool:
-    """Whether there is a store to open: opening makes one where there is none."""
+    """True where there is a store to open: opening makes one where there is none."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / "mlflow.db").exists()
 
 

@@ -71,7 +71,7 @@ def list_left_open(store: Store, older_than: float | None = None) -> tuple[list[
 
 
 def is_gone(run: Any, older_than: float | None = None) -> bool | None:
-    """Whether the process that wrote a run last is gone, as in `list_left_open`; None where none can tell."""
+    """True where the process that wrote a run last is gone, as in `list_left_open`; None where that cannot be told."""
     tags = run.data.tags
     started = float(tags.get(PID_STARTED, 0))
     if tags.get(HOST) == socket.gethostname() and PID in tags:

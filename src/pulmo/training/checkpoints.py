@@ -1,4 +1,4 @@
-"""What a killed training goes on from: a folder per task, named after everything that determines the result."""
+"""Files that a killed training goes on from: a folder per task, named after everything that determines the result."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What the trainable network is fed with: films, or the outputs of the frozen part, computed once and stored."""
+"""The inputs of the trainable network: films, or the outputs of the frozen part, computed once and stored."""
 
 import shutil
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def make_feeds(
 
 
 def count_variants(augmentation: AugmentParams, drawn: int, epochs: int) -> int:
-    """How many outputs per film to store; 0 where storing does not pay or would not be exact.
+    """The number of outputs per film to store; 0 where storing does not pay or would not be exact.
 
     `drawn` is -1 to store nothing, 0 for exact variants alone (the film and its mirror image), else how many variants
     to draw per film from any other augmentation.

@@ -1,5 +1,5 @@
-"""Whether the heat maps can be believed: a gallery, how much heat falls on the lungs, and what is left of the maps when
-the network forgets what it learnt (Adebayo et al. 2018).
+"""Evidence for and against the heat maps: a gallery, the share of heat that falls on the lungs, and what is left of the
+maps when the network forgets what it learnt (Adebayo et al. 2018).
 
 A heat map speaks for the decision that was made: for PNEUMONIA where the film is called so, else for NORMAL.
 """
@@ -49,7 +49,7 @@ class HeatShare:
 
 @dataclass(frozen=True)
 class Lungs:
-    """Where the heat falls: how lungs were found, and the shares over all films and by what they are called."""
+    """The heat on the lungs: how lungs were found, and the shares over all films and by what they are called."""
 
     how: str
     shares: dict[str, HeatShare]

@@ -38,7 +38,7 @@ def read_data(films: Path, splits: Path, index: Path, images: np.ndarray) -> Dat
 
 @dataclass(frozen=True)
 class Subject:
-    """What a probe looks at: a model with its decision, and the films with its answers.
+    """The input of a probe: a model with its decision, and the films with its answers.
 
     `predictions`: val and test with columns path, split, row (of the images), patient, label, logit, prob_pneumonia;
     `rendered`: films of val in every rendering (rendering, label, patient, logit), where any were asked for.
@@ -58,7 +58,7 @@ class Subject:
 
     @property
     def resampling(self) -> Resampling:
-        """How every interval is made."""
+        """The resampling behind every interval."""
         return Resampling(self.params.bootstrap, self.params.seed)
 
     def predict(self, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How many of its own validation and test films a model refuses as unlike those that it learnt from."""
+"""The shares of its own validation and test films that a model refuses as unlike those that it learnt from."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How far a change of the image that leaves the diagnosis alone moves the decision: ten changes, five severities each.
+"""The effect on the decision of image changes that leave the diagnosis alone: ten changes, five severities each.
 
 Changes are made to preprocessed films, uint8 (S, S). Where one has two directions (turn left or right, widen or
 narrow), each film keeps the one it drew through all severities. Polarity knows no half-way: its severity is the share

@@ -1,4 +1,4 @@
-"""What can be told without anatomy, and what is left of the model among films that a shortcut cannot tell apart.
+"""The scores reached without anatomy, and those of the model among films that a shortcut cannot tell apart.
 
 Each family of features describes how a film was made, stored or framed, never what it shows. A logistic regression on
 them, fitted on train, is scored on val and test beside the model. On test, a shortcut explains

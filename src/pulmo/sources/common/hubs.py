@@ -1,4 +1,4 @@
-"""What a failed download from a hub tells the user: one line with the cause and the cure."""
+"""The message to the user about a failed download from a hub: one line with the cause and the cure."""
 
 from dataclasses import dataclass
 
@@ -39,5 +39,5 @@ def refusal(hub: Hub, error: BaseException) -> UserError:
 
 
 def by_disk(hub: Hub) -> str:
-    """How to do without the hub."""
+    """The hint on doing without the hub."""
     return f"{hub.by_hand}, then set data.source: folder and data.folder.path to it in params.yaml"

@@ -18,7 +18,7 @@ _PARTIAL = "data.folder.partial: true"
 
 @dataclass(frozen=True)
 class Reading:
-    """How a CSV is read; params.yaml explains each field below data.folder."""
+    """The settings for reading a CSV; params.yaml explains each field below data.folder."""
 
     columns: Mapping[str, str] = field(default_factory=dict)  # path, label, patient, split -> name in the CSV
     label_values: Mapping[str, str] = field(default_factory=dict)  # value in small letters -> NORMAL or PNEUMONIA

@@ -1,4 +1,4 @@
-"""How films lie in folders: split/class/name or class/name, below any number of wrapping folders."""
+"""The layout of films in folders: split/class/name or class/name, below any number of wrapping folders."""
 
 import os
 import shutil
@@ -166,7 +166,7 @@ def _folders(name: str) -> tuple[str, ...]:
 
 
 def _start(folders: tuple[str, ...]) -> int | None:
-    """Where the first split/class or class folder begins."""
+    """The index of the first split/class or class folder; None where there is none."""
     lower = [folder.lower() for folder in folders]
     for index, folder in enumerate(lower):
         below = lower[index + 1] if index + 1 < len(lower) else ""

@@ -53,7 +53,7 @@ def fetch(raw: Path, films: int, seed: int, workers: int = 0) -> list[tuple[str,
 
 
 def plan(films: int, seed: int) -> list[Patient]:
-    """Who has which films: patients of one to four films, none in two splits, numbered as in Kermany's set."""
+    """The patients with their films: one to four films each, no patient in two splits, numbered as in Kermany's set."""
     dice = Dice(seed)
     test = round(TEST_SHARE * films)
     patients: list[Patient] = []

@@ -55,7 +55,7 @@ class Chest:
 
 @dataclass(frozen=True)
 class Pose:
-    """How the child was held on one film."""
+    """The pose of the child on one film."""
 
     breath: float  # height of the lungs relative to a full breath
     turn: float  # rotation about the long axis, -1 to 1; makes the sides unequal and shifts the heart

@@ -1,4 +1,4 @@
-"""What pneumonia does to the phantom's lungs: a bacterial lobe full of fluid, or the spread-out haze of a virus."""
+"""Effects of pneumonia on the phantom's lungs: a bacterial lobe full of fluid, or the spread-out haze of a virus."""
 
 import numpy as np
 
