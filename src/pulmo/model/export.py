@@ -43,7 +43,8 @@ def export_checked(classifier: Classifier, val: pd.DataFrame, images: np.ndarray
 
 
 def compare_logits(expected: np.ndarray, answered: np.ndarray, locked: Locked) -> dict[str, Any]:
-    """Compare the log-odds of ONNX Runtime with PyTorch's; RuntimeError where they are too far apart."""
+    """The number of films compared and the largest difference of ONNX Runtime's log-odds from PyTorch's; RuntimeError
+    where it is too large, or a film is called otherwise."""
     distance = np.abs(expected - answered)
     changed = len(expected)
     if np.isfinite(answered).all():  # else there is no answer to compare
