@@ -9,7 +9,7 @@ import pandas as pd
 from pulmo.base import paths
 from pulmo.base.files import read_json, whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
-from pulmo.base.process import run_stage, take_seconds
+from pulmo.base.process import run_stage
 from pulmo.dataset.rows import describe_films, open_images, read_rows
 from pulmo.evaluation.familiarity import mark_unlike
 from pulmo.evaluation.inspection import run_probes, sample_films, score_films, view_films
@@ -83,9 +83,7 @@ def main() -> None:
             name: describe_films(data.images, rows) for name, rows in zip(SPLITS, (train, val, test), strict=True)
         }
         example = data.images[val.row.iloc[0]]
-        run.log_results(
-            headline(report.to_json()), report.to_json(), datasets, paths.PACKAGE, example, FILES, take_seconds()
-        )
+        run.log_results(headline(report.to_json()), report.to_json(), datasets, paths.PACKAGE, example, FILES)
     print(f"test AUROC {estimate_text(report.test.metrics['auroc'])}  ->  {paths.EVALUATION}, {paths.CARD_HTML}")
 
 

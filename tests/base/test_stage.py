@@ -9,7 +9,7 @@ import pytest
 
 from pulmo.base import paths
 from pulmo.base.errors import UserError
-from pulmo.base.process import run_stage, take_seconds, usable_cores
+from pulmo.base.process import run_stage, usable_cores
 from pulmo.experiments.project import Project
 from pulmo.experiments.promotion import find_package
 
@@ -92,21 +92,6 @@ def test_a_stage_does_not_fetch_the_same_memory_again_and_again():
         return int(subprocess.run(run, capture_output=True, check=True, text=True).stdout)
 
     assert count_pages("stage") < 100 < count_pages()
-
-
-def test_seconds_are_of_stages_that_ran_in_this_experiment(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for experiment, stage in (("other", "download"), ("this", "split"), ("this", "train"), ("this", "train")):
-        monkeypatch.setenv("DVC_EXP_NAME", experiment)
-        monkeypatch.setenv("DVC_STAGE", stage)
-        run_stage(lambda: None)
-    told = take_seconds()
-    assert set(told) == {"split", "train"}
-    assert all(0 <= seconds < 1 for seconds in told.values())
-    assert take_seconds() == {}
-    monkeypatch.delenv("DVC_STAGE")
-    run_stage(lambda: None)
-    assert take_seconds() == {}
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch):

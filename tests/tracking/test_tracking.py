@@ -60,7 +60,7 @@ def test_train_and_evaluate_of_one_experiment_share_a_run(root, monkeypatch):
     assert run.info.run_name == "tidy-crow"
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.lr": "0.1", "train.augment.flip": "0.5", "evaluate.seed": "1"}
-    assert run.data.metrics.pop("seconds.evaluate") < 60
+    assert all(run.data.metrics.pop(f"seconds.{stage}") < 60 for stage in ("train", "evaluate"))
     assert run.data.metrics == {"val_loss": 0.5, "val_auroc": 0.9, "test.auroc": 0.8}
     assert run.data.tags["env.cpu"] not in ("", "another")
     assert run.data.tags["data_sha256"] == "d"

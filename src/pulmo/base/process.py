@@ -4,17 +4,13 @@ import ctypes
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import psutil
 
 from pulmo.base.errors import UserError, from_database, from_disk
 
-# Beside the outs, in the checkout that DVC runs in; no out itself, for it would differ in every run.
-_SECONDS = Path("reports/.seconds")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and numbers of glibc's malloc.h
 
 
@@ -25,10 +21,8 @@ def run_stage(main: Callable[[], None]) -> None:
     """
     signal.signal(signal.SIGTERM, _stop)
     keep_memory()
-    started = time.monotonic()
     try:
         main()
-        _keep_seconds(time.monotonic() - started)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -53,26 +47,6 @@ def keep_memory() -> None:
 def usable_cores() -> int:
     """Cores that this process may use, which a container or a scheduler can make fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def take_seconds() -> dict[str, float]:
-    """Seconds of each stage that DVC ran, and did not restore, in the present experiment; told once."""
-    if not _SECONDS.exists():
-        return {}
-    lines = [line.split() for line in _SECONDS.read_text(encoding="utf-8").splitlines()]
-    _SECONDS.unlink()
-    return {stage: float(seconds) for experiment, stage, seconds in lines if experiment == _experiment()}
-
-
-def _keep_seconds(seconds: float) -> None:
-    if stage := os.environ.get("DVC_STAGE"):
-        _SECONDS.parent.mkdir(exist_ok=True)
-        with _SECONDS.open("a", encoding="utf-8") as file:
-            file.write(f"{_experiment()} {stage} {seconds:.1f}\n")
-
-
-def _experiment() -> str:
-    return os.environ.get("DVC_EXP_NAME") or "-"
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

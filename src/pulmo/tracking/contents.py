@@ -74,10 +74,9 @@ class Run:
         package: Path,
         film: np.ndarray,
         files: Iterable[Path],
-        seconds: Mapping[str, float],
     ) -> None:
         """All that evaluate found: the `headline` numbers with the bounds that the `report` gives them, the datasets,
-        files and folders, the `package` as model with a `film` (gray, uint8) as example, seconds per stage."""
+        files and folders, and the `package` as model with a `film` (gray, uint8) as example."""
         self.log_datasets(datasets)
         for file in files:
             self.log_path(file)
@@ -90,7 +89,6 @@ class Run:
             bounds = {f"{split}.{name}.{end}": found[name][end] for name in names for end in ("low", "high")}
             about = {"dataset_name": split, "dataset_digest": datasets[split]["digest"]}
             self.log_metrics(values | bounds, model_id=model, **about)
-        self.log_metrics({f"seconds.{stage}": value for stage, value in seconds.items()})
 
     @property
     def record(self) -> dict[str, Any]:

@@ -27,10 +27,11 @@ def train_run(
     root: Path, params: Mapping[str, Any], tags: Mapping[str, object], resumed_id: str | None = None
 ) -> Iterator[Run]:
     """The run of this experiment, for train; the one that a killed training left open where `resumed_id` names it."""
-    store = open_store(root)
+    started, store = time.monotonic(), open_store(root)
     run = _reopen(store, resumed_id, params) or _create_run(store, params, {**describe_machine(), **tags})
     with _ending(store.client, run.run_id), watch_machine(store.client, run.run_id):
         yield run
+        run.log_metrics({"seconds.train": time.monotonic() - started})
 
 
 @contextmanager
