@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pulmo.base import paths
 from pulmo.dataset.rows import open_images, read_rows
-from pulmo.evaluation.probes.shortcuts import power_spectrum
+from pulmo.evaluation.probes.features import power_spectrum
 from pulmo.films.names import read_name
 
 NORMAL = ("IM", "NORMAL2-IM")

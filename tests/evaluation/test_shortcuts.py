@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_json
-from pulmo.evaluation.probes.shortcuts import BINS, border, match_films, measure_shortcuts, power_spectrum
+from pulmo.evaluation.probes.features import BINS, border, power_spectrum
+from pulmo.evaluation.probes.shortcuts import match_films, measure_shortcuts
 from pulmo.metrics.bootstrap import Resampling
 
 SIZE = 32

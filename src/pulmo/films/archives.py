@@ -9,16 +9,13 @@ import errno
 import gzip
 import io
 import lzma
-import re
 import shutil
 import stat
-import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -27,6 +24,16 @@ from typing import IO
 from tqdm import tqdm
 
 from pulmo.base.errors import UserError
+from pulmo.films.archive_names import (
+    AS_BYTES,
+    guess_encoding,
+    is_hidden,
+    leaves_folder,
+    name_problem,
+    tar_name,
+    with_slashes,
+    zip_name,
+)
 from pulmo.films.contents import HEAD, is_film
 
 MAX_MEMBERS = 1_000_000
@@ -44,9 +51,6 @@ _STREAMS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
 }
 ARCHIVE_SUFFIXES = (".zip", *_STREAMS)
 
-_AS_BYTES = "bytes"  # in place of an encoding: names as they are written, in Python's escapes
-_LEGACY = ("cp437", "cp850", "cp1252", "cp932", "gb18030", "big5", "cp949", "cp1250", "cp866", "cp1251", "mac_roman")
-_UTF8_NAME = 0x800  # flag of a zip's member
 _ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -146,36 +150,9 @@ def find_encoding(archive: Path, names: Collection[str]) -> str:
     """
     if all(name.isascii() for name in names):
         return ""
-    wanted = {unicodedata.normalize("NFC", name) for name in names}
     with _damage_explained(archive):
-        written = [member.name.encode("utf-8", "surrogateescape") for member in _members(archive, _AS_BYTES)]
-    matches = {encoding: _count_names(written, encoding, wanted) for encoding in ("utf-8", *_LEGACY)}
-    best = max(matches, key=lambda encoding: matches[encoding])  # the first of those that match as many
-    return best if matches[best] > matches["utf-8"] else ""
-
-
-def _count_names(written: Iterable[bytes], encoding: str, wanted: Collection[str]) -> int:
-    names = (name.decode(encoding, "replace").replace("\\", "/").rpartition("/")[2] for name in written)
-    return sum(unicodedata.normalize("NFC", name) in wanted for name in names)
-
-
-def is_hidden(name: str) -> bool:
-    """True where a path lies in what macOS and others leave behind: names with a leading dot, __MACOSX."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
-def leaves_folder(name: str) -> bool:
-    """True where a relative path leads out of the folder that it is relative to."""
-    return bool(name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"))
-
-
-def name_problem(name: str) -> str:
-    """The reason why a relative path cannot be a film's path here, or an empty text. Another name is the cure."""
-    if "\\" in name or any(character < " " for character in name):
-        return "has a backslash or a control character in its name"
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        return "has a name that is not Unicode"
-    return ""
+        written = [member.name.encode("utf-8", "surrogateescape") for member in _members(archive, AS_BYTES)]
+    return guess_encoding(written, names)
 
 
 def _files(archive: Path, encoding: str) -> Iterator[_Member]:
@@ -184,7 +161,7 @@ def _files(archive: Path, encoding: str) -> Iterator[_Member]:
     seen: set[str] = set()
     total = 0
     for count, member in enumerate(_members(archive, encoding), 1):
-        written = member.name if encoding == _AS_BYTES else _with_slashes(member)
+        written = member.name if encoding == AS_BYTES else with_slashes(member.name, member.is_guessed)
         name = str(PurePosixPath(written))
         problem = ("would leave the target folder", _RENAME) if leaves_folder(written) else member.problem
         if problem:
@@ -208,17 +185,6 @@ def _members(archive: Path, encoding: str) -> Iterator[_Member]:
     return _zip_members(archive, encoding)
 
 
-def _with_slashes(member: _Member) -> str:
-    """The name with slashes for backslashes, the separator of Windows' own tools.
-
-    In a name of unknown encoding a backslash may be half of the letter before it (as in Shift JIS and GBK): behind what
-    is no ASCII it stays, and the name is refused.
-    """
-    if member.is_guessed:
-        return re.sub(r"(?<![^\x00-\x7f])\\", "/", member.name)
-    return member.name.replace("\\", "/")
-
-
 def _zip_members(archive: Path, encoding: str) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
@@ -229,34 +195,8 @@ def _zip_members(archive: Path, encoding: str) -> Iterator[_Member]:
                 problem = ("is encrypted", "pack it again without a password")
             elif info.compress_type not in _ZIP_METHODS:
                 problem = (f"is compressed by method {info.compress_type}, which cannot be read", "pack it again")
-            name, guessed = _zip_name(info, encoding)
+            name, guessed = zip_name(info, encoding)
             yield _Member(name, info.file_size, info.is_dir(), problem, partial(opened.open, info), guessed)
-
-
-def _zip_name(info: zipfile.ZipInfo, encoding: str) -> tuple[str, bool]:
-    """The name of a member and whether its encoding is a guess: zipfile reads what is not declared as code page 437."""
-    if info.flag_bits & _UTF8_NAME or info.filename.isascii():
-        return info.filename, False
-    try:
-        written = info.filename.encode("cp437")
-    except UnicodeEncodeError:  # a later zipfile has read the extra field itself
-        return info.filename, False
-    declared = _unicode_path(info.extra, written)
-    for candidate in filter(None, ("utf-8" if declared else "", encoding, "utf-8")):
-        with suppress(UnicodeDecodeError):
-            errors = "surrogateescape" if candidate == _AS_BYTES else "strict"
-            return (declared or written).decode("utf-8" if candidate == _AS_BYTES else candidate, errors), False
-    return info.filename, True
-
-
-def _unicode_path(extra: bytes, written: bytes) -> bytes:
-    """The name in UTF-8 that Info-ZIP and others store beside one in a legacy encoding, or nothing."""
-    while len(extra) >= 4:
-        kind, length = struct.unpack_from("<HH", extra)
-        field, extra = extra[4 : 4 + length], extra[4 + length :]
-        if kind == 0x7075 and field[1:5] == struct.pack("<L", zlib.crc32(written)):
-            return field[5:]
-    return b""
 
 
 def _tar_members(
@@ -267,7 +207,7 @@ def _tar_members(
         with tarfile.open(fileobj=metered, mode="r:", encoding="utf-8") as opened:
             for info in opened:
                 problem = None if info.isdir() or (info.isreg() and not info.issparse()) else _LINK
-                name, guessed = _tar_name(info.name, encoding)
+                name, guessed = tar_name(info.name, encoding)
                 yield _Member(name, info.size, info.isdir(), problem, partial(opened.extractfile, info), guessed)
             # tarfile takes a cut or garbled header for the end; the true end is a block of zeros.
             metered.seek(opened.offset)
@@ -275,16 +215,6 @@ def _tar_members(
                 raise ArchiveError(f"{archive} is damaged or cut short", "copy or download it again")
             while metered.read(1 << 20):  # to the end, where the checksum of the compressed stream is
                 pass
-
-
-def _tar_name(name: str, encoding: str) -> tuple[str, bool]:
-    """The name of a member, read as UTF-8 so far, and whether its encoding is not known."""
-    if not any("\ud800" <= character <= "\udfff" for character in name):
-        return name, False
-    if encoding not in ("", _AS_BYTES):
-        with suppress(UnicodeDecodeError):
-            return name.encode("utf-8", "surrogateescape").decode(encoding), False
-    return name, True
 
 
 class _Metered(io.RawIOBase):

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pulmo.base.errors import UserError
-from pulmo.films.archives import Entry, leaves_folder
+from pulmo.films.archive_names import leaves_folder
+from pulmo.films.archives import Entry
 from pulmo.films.labels import CLASS_NAMES, LABELS, SPLIT_NAMES
 from pulmo.films.table import Listed
 from pulmo.sources.common.layout import choose_films, normal_form

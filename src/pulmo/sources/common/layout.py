@@ -9,7 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from pulmo.base.errors import UserError
-from pulmo.films.archives import Entry, is_hidden, name_problem
+from pulmo.films.archive_names import is_hidden, name_problem
+from pulmo.films.archives import Entry
 from pulmo.films.contents import HEAD, is_film, is_mask
 from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
 from pulmo.films.names import IMAGE_SUFFIXES
