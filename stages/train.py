@@ -7,7 +7,7 @@ from pulmo.base.files import read_json, write_json
 from pulmo.base.git import git_state
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
-from pulmo.dataset.rows import describe_films, hash_data, open_images, read_rows
+from pulmo.dataset.rows import hash_data, open_images, read_rows, summarise_splits
 from pulmo.model.weights import WEIGHT_FILES, to_arrays
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
@@ -35,7 +35,7 @@ def main() -> None:
         resumed = read_json(started)["run_id"] if started.exists() else None
         with train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:
             write_json(started, run.record)
-            run.log_datasets({split: describe_films(images, table) for split, table in tables.items()})
+            run.log_datasets(summarise_splits(images, *tables.values()))
             fitted = fit(train, val, settings, resume=folder, history=paths.HISTORY, on_epoch=run.log_epoch)
             run.set_tags({"env.device": fitted.device, "env.precision": fitted.precision})
         info = PackageInfo(

@@ -3,19 +3,10 @@
 import ast
 from pathlib import Path
 
+from pulmo.training.reach import imported_names
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "pulmo"
-
-
-def imported_names(file: Path) -> set[str]:
-    """Dotted names that a file imports anywhere in it, imports inside functions included."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
 
 
 def module_file(dotted: str) -> Path | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_package import make_package
+from toy_dicom import make_dataset
 
 import pulmo
 from pulmo.answering.answer import Interval
@@ -64,21 +65,8 @@ def test_a_film_within_the_band_is_left_to_a_person(predictor):
 
 
 def test_a_film_may_come_in_any_form(predictor, film, gray):
-    import pydicom
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-
-    dataset = pydicom.Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    dataset.Rows, dataset.Columns = gray.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    dataset.PixelData = gray.tobytes()
     expected = predictor.predict(film)
-    films = [str(film), film.read_bytes(), gray, dataset]
+    films = [str(film), film.read_bytes(), gray, make_dataset(gray)]
     assert predictor.predict(films) == [expected] * 4
     assert predictor.predict([]) == []
     deep = predictor.predict(gray.astype(np.uint16) * 16)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pulmo.base.errors import UserError
-from pulmo.dataset.rows import describe_films, hash_data, open_images, read_rows
+from pulmo.dataset.rows import hash_data, open_images, read_rows, summarise_films
 
 
 @pytest.fixture
@@ -132,11 +132,11 @@ def test_the_hash_follows_contents_and_order(tmp_path):
 
 def test_films_are_told_apart_by_pixels_labels_and_patients(tables):
     images, train = np.zeros((3, 4, 4), np.uint8), read_rows(*tables, "train")
-    told = describe_films(images, train)
+    told = summarise_films(images, train)
     assert {key: told[key] for key in ("films", "patients", "pneumonia")} == {"films": 2, "patients": 2, "pneumonia": 1}
     assert len(told["digest"]) == 16
     images[1] = 9  # the film of another split
-    assert describe_films(images, train) == told
-    assert describe_films(images, train.assign(patient="3"))["digest"] != told["digest"]
+    assert summarise_films(images, train) == told
+    assert summarise_films(images, train.assign(patient="3"))["digest"] != told["digest"]
     images[2] = 9
-    assert describe_films(images, train)["digest"] != told["digest"]
+    assert summarise_films(images, train)["digest"] != told["digest"]

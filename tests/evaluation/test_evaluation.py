@@ -14,8 +14,10 @@ from pulmo.metrics.decisions import confidence
 from pulmo.metrics.discrimination import METRICS
 from pulmo.metrics.locked import LockingRules
 
+RULES, RESAMPLING = LockingRules(), Resampling(200)
 
-def evaluate(films, rendered=None, rules=LockingRules(), resampling=Resampling(200)):  # noqa: B008 - frozen
+
+def evaluate(films, rendered=None, rules=RULES, resampling=RESAMPLING):
     """The content of evaluation.json and the decision."""
     report = evaluate_predictions(films, rendered, rules, resampling)
     return report.to_json(), report.locked

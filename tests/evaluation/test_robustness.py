@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pulmo.evaluation.probes.robustness import CHANGES, POLARITY, change_films, draw_films, measure_robustness
+from pulmo.evaluation.probes.robustness import CHANGES, POLARITY, change_films, draw_rows, measure_robustness
 from pulmo.metrics.bootstrap import Resampling
 
 SIZE = 48
@@ -87,13 +87,13 @@ def test_one_class_has_no_worst_change(films):
 
 def test_the_subset_keeps_the_balance_of_the_classes():
     label = np.array([1] * 75 + [0] * 25)
-    rows = draw_films(label, 40, 3)
+    rows = draw_rows(label, 40, 3)
     assert len(set(rows)) == 40
     assert label[rows].sum() == 30
-    assert (rows == draw_films(label, 40, 3)).all()
-    assert (rows != draw_films(label, 40, 4)).any()
-    assert (draw_films(label, 200, 3) == np.arange(100)).all()
+    assert (rows == draw_rows(label, 40, 3)).all()
+    assert (rows != draw_rows(label, 40, 4)).any()
+    assert (draw_rows(label, 200, 3) == np.arange(100)).all()
     for rare in (np.arange(100) == 7, np.arange(100) != 7):
-        rows = draw_films(rare.astype(int), 20, 3)
+        rows = draw_rows(rare.astype(int), 20, 3)
         assert len(rows) == 20
         assert 7 in rows, "a class of one film is not lost"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from small_project import ROOT, run
 from toy_project import make_toy
+from toy_settings import SECRET_ADDRESSES
 from typer.testing import CliRunner
 
 from pulmo import cli
@@ -174,16 +175,7 @@ def test_a_relative_store_and_a_silent_server_are_told(tmp_path, monkeypatch):
             doctor.check_store(Project(tmp_path))
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "https://user:pa/secret@host/x",
-        "https://user:p@secret@host/x",
-        "https://secret@host/x",
-        "https://host?token=secret",
-        "postgresql//user:secret@host/x",
-    ],
-)
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
 def test_no_check_tells_more_of_an_address_than_scheme_and_host(address, tmp_path, monkeypatch):
     class Talkative(Dvc):
         def run(self, *arguments: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from small_package import make_package
 from small_project import write_params
+from toy_settings import SECRET_ADDRESSES
 from typer.testing import CliRunner
 
 from pulmo import cli
@@ -341,16 +342,7 @@ def test_a_model_that_is_no_longer_in_the_store_is_one_line(root, monkeypatch):
         call("promote", "base")
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "https://user:pa/secret@host/x",
-        "https://user:p@secret@host/x",
-        "https://secret@host/x",
-        "https://host?token=secret",
-        "postgresql//user:secret@host/x",
-    ],
-)
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
 def test_what_promote_cannot_find_tells_scheme_and_host_alone(address, root, monkeypatch):
     def fail(artifact_uri, **_):
         raise OSError(f"no answer from {artifact_uri} with secret")

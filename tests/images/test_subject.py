@@ -5,6 +5,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from toy_dicom import make_dataset
 
 from pulmo.images.decode import decode_film, read_film
 
@@ -23,21 +24,7 @@ def as_file(image: Image.Image, form: str, **options) -> bytes:
 
 def as_dicom(**header: str) -> bytes:
     """A small film as DICOM with these attributes."""
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-
-    pixels, dataset = film(), pydicom.Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    dataset.PixelData = pixels.tobytes()
-    for name, value in header.items():
-        setattr(dataset, name, value)
-    content = io.BytesIO()
+    dataset, content = make_dataset(film(), **header), io.BytesIO()
     dataset.save_as(content, enforce_file_format=True)
     return content.getvalue()
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from toy_settings import EVERY_CHANGE
 
 from pulmo.base.params import AugmentParams
 from pulmo.model.augmentation import (
@@ -16,20 +17,6 @@ from pulmo.model.augmentation import (
 )
 
 CPU = torch.device("cpu")
-ALL = AugmentParams(
-    flip=0.5,
-    rotation=10.0,
-    zoom=0.1,
-    aspect=0.1,
-    translation=0.1,
-    edge=0.5,
-    brightness=0.1,
-    contrast=0.1,
-    blur=1.5,
-    noise=0.05,
-    jpeg=50,
-    spectrum=0.5,
-)
 
 
 def draw_film(size: int = 64) -> np.ndarray:
@@ -55,13 +42,13 @@ def test_off_changes_nothing_and_draws_nothing():
 
 
 def test_the_key_alone_determines_the_result():
-    assert torch.equal(run(ALL, 1, "augment", 2), run(ALL, 1, "augment", 2))
-    assert not torch.equal(run(ALL, 1, "augment", 2), run(ALL, 1, "augment", 3))
+    assert torch.equal(run(EVERY_CHANGE, 1, "augment", 2), run(EVERY_CHANGE, 1, "augment", 2))
+    assert not torch.equal(run(EVERY_CHANGE, 1, "augment", 2), run(EVERY_CHANGE, 1, "augment", 3))
 
 
 @pytest.mark.parametrize("name", sorted(set(AugmentParams.model_fields) - {"spectrum", "edge"}))
 def test_every_change_alone_differs_from_image_to_image_and_stays_in_range(name):
-    result = run(AugmentParams(**{name: getattr(ALL, name)}), 5, films=16)
+    result = run(AugmentParams(**{name: getattr(EVERY_CHANGE, name)}), 5, films=16)
     assert result.dtype == torch.float32
     assert result.shape == (16, 64, 64)
     assert 0 <= result.min() <= result.max() <= 255
@@ -73,9 +60,9 @@ def test_every_change_alone_differs_from_image_to_image_and_stays_in_range(name)
 
 def test_the_precision_of_training_does_not_reach_the_augmentation():
     with torch.autocast("cpu", torch.bfloat16):
-        lower = run(ALL, 7)
+        lower = run(EVERY_CHANGE, 7)
     assert lower.dtype == torch.float32
-    assert torch.equal(lower, run(ALL, 7))
+    assert torch.equal(lower, run(EVERY_CHANGE, 7))
 
 
 def test_flips_mirror_exactly_the_drawn_images():

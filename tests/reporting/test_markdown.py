@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
-from test_card import HISTORY, INFO, LEAKAGE, change, report, write  # noqa: F401
+from toy_report import HISTORY, INFO, LEAKAGE, change, write
 
 from pulmo.reporting.canvas import drawing
 from pulmo.reporting.card import Facts, write_card, write_external_report
@@ -61,7 +61,7 @@ def test_only_pictures_of_the_report_are_embedded(tmp_path):
     assert all(f"<p>picture {link}</p>" in page for link in links[1:])
 
 
-def test_names_of_films_and_groups_write_no_markup_in_the_card(report, tmp_path):  # noqa: F811
+def test_names_of_films_and_groups_write_no_markup_in_the_card(report, tmp_path):
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"secret")
     name = f"test/`![a]({secret})`|![b](https://example.org/b.png).png"
@@ -76,7 +76,7 @@ def test_names_of_films_and_groups_write_no_markup_in_the_card(report, tmp_path)
     assert f"films for series ![c]({secret})| (" in page
 
 
-def test_a_foreign_package_writes_no_markup_in_its_card(report, tmp_path):  # noqa: F811
+def test_a_foreign_package_writes_no_markup_in_its_card(report, tmp_path):
     bad = "`![a](https://example.org/a.png)`|<b>"
     info = INFO | dict.fromkeys(("arch", "fit", "git_revision", "data_sha256", "weights_sha256"), bad)
     info["training"] = INFO["training"] | dict.fromkeys(("weights", "freeze", "loss", "device", "precision"), bad)

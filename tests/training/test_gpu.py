@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_training import IMAGES, QUICK, TARGETS, TRAIN, VAL, auroc, change
+from toy_settings import EVERY_CHANGE
 
 from pulmo.base.errors import UserError
 from pulmo.base.params import AugmentParams, TrainParams
@@ -17,20 +18,6 @@ from pulmo.training.objective import Objective, Steps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
-EVERYTHING = AugmentParams(
-    flip=0.5,
-    rotation=10.0,
-    zoom=0.1,
-    aspect=0.1,
-    translation=0.1,
-    edge=0.5,
-    brightness=0.1,
-    contrast=0.1,
-    blur=1.5,
-    noise=0.05,
-    jpeg=50,
-    spectrum=0.5,
-)
 ON_GPU = change(QUICK, device="gpu", precision="auto")
 BATCH_NORM = change(ON_GPU, arch="resnet18", lr=0.001)
 # What two trainings are compared in: no batch norm and small steps, which do not blow up what rounding does.
@@ -76,9 +63,9 @@ def test_a_gpu_and_a_cpu_train_alike(without_dropout):
 @pytest.mark.parametrize(
     "settings",
     [
-        change(BATCH_NORM, augment=EVERYTHING, class_balance="weights", ema=0.9),
-        change(BATCH_NORM, augment=EVERYTHING, class_balance="sampler", head=1, loss="focal", optimizer="sgd"),
-        change(BATCH_NORM, augment=EVERYTHING, head=1, loss="bce", freeze="layer3", cache_variants=2),
+        change(BATCH_NORM, augment=EVERY_CHANGE, class_balance="weights", ema=0.9),
+        change(BATCH_NORM, augment=EVERY_CHANGE, class_balance="sampler", head=1, loss="focal", optimizer="sgd"),
+        change(BATCH_NORM, augment=EVERY_CHANGE, head=1, loss="bce", freeze="layer3", cache_variants=2),
         change(BATCH_NORM, freeze="backbone", schedule="cosine", warmup_epochs=1),
         change(BATCH_NORM, freeze="layer3", cache_variants=-1, schedule="plateau", optimizer="adamw"),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from toy_settings import EVERY_CHANGE
 from tqdm import tqdm
 
 from pulmo.base.params import AugmentParams, TrainParams
@@ -27,20 +28,6 @@ GPU = torch.device("cuda", 0)
 FILMS = np.zeros((12, 64, 64), dtype=np.uint8)
 FEATURES = np.zeros((24, 4, 4, 256), dtype=np.float16)  # of layer3, two variants
 TARGETS = torch.arange(12) % 2
-EVERYTHING = AugmentParams(
-    flip=0.5,
-    rotation=10.0,
-    zoom=0.1,
-    aspect=0.1,
-    translation=0.1,
-    edge=0.5,
-    brightness=0.1,
-    contrast=0.1,
-    blur=1.5,
-    noise=0.05,
-    jpeg=50,
-    spectrum=0.5,
-)
 
 
 @pytest.fixture
@@ -94,10 +81,10 @@ class CountingFeed:
 @pytest.mark.parametrize(
     ("settings", "stored"),
     [
-        (TrainParams(augment=EVERYTHING, class_balance="weights", ema=0.9), False),
-        (TrainParams(augment=EVERYTHING, head=1, loss="focal", optimizer="sgd", freeze="layer3"), False),
+        (TrainParams(augment=EVERY_CHANGE, class_balance="weights", ema=0.9), False),
+        (TrainParams(augment=EVERY_CHANGE, head=1, loss="focal", optimizer="sgd", freeze="layer3"), False),
         (TrainParams(augment=AugmentParams(flip=0.5), optimizer="adam", freeze="layer3"), True),
-        (TrainParams(augment=EVERYTHING, loss="bce", head=1, freeze="layer3"), True),
+        (TrainParams(augment=EVERY_CHANGE, loss="bce", head=1, freeze="layer3"), True),
     ],
     ids=["whole", "frozen", "stored", "drawn"],
 )
@@ -129,7 +116,7 @@ def test_an_epoch_stays_on_the_gpu_and_waits_for_it_only_when_its_steps_are_done
 
 def test_all_augmentation_happens_on_the_gpu(gpu):
     with FakeTensorMode(allow_non_fake_inputs=True):
-        assert augment(torch.zeros((4, 64, 64), dtype=torch.uint8, device=GPU), EVERYTHING, gpu).device == GPU
+        assert augment(torch.zeros((4, 64, 64), dtype=torch.uint8, device=GPU), EVERY_CHANGE, gpu).device == GPU
 
 
 def test_films_that_do_not_fit_on_the_gpu_are_left_where_they_are(gpu, monkeypatch):

@@ -57,7 +57,8 @@ def _list_paths(name: str) -> list[Path]:
         return [file for file in sorted(path.rglob("*")) if _is_film(file.relative_to(path)) and file.is_file()]
     if path.exists():
         return [path]
-    return [file for match in sorted(glob.glob(name, recursive=True)) for file in _list_paths(match)]  # noqa: PTH207
+    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+    return [file for match in matches for file in _list_paths(match)]
 
 
 def _is_film(path: Path) -> bool:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pulmo.answering.answer import Answer, Interval
 from pulmo.answering.batch import Row
@@ -52,7 +52,7 @@ def to_csv(row: Row) -> str:
     return _csv_line([*first, *second, *bounds, found.name, found.version, found.sha256, row.heatmap or "", ""])
 
 
-def worth_text(answer: Answer) -> str:
+def threshold_text(answer: Answer) -> str:
     """The threshold, and what it was worth on the test films."""
     rates = [
         f"{name} {estimate_text({'value': rate.value, 'low': rate.low, 'high': rate.high})}"
@@ -65,9 +65,9 @@ def _bounds(interval: Interval) -> list[object]:
     return ["" if value is None else value for value in (interval.value, interval.low, interval.high)]
 
 
-def _csv_line(cells: object) -> str:
+def _csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)  # type: ignore[arg-type]
+    csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()
 
 

@@ -188,7 +188,7 @@ def make_app(
     app.get("/metrics", response_class=PlainTextResponse)(_metrics)
     app.get("/v1/model")(_model)
     app.post("/v1/predict", openapi_extra=PREDICT)(_predict)
-    app.add_exception_handler(HTTPException, _tell_refusal)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _tell_refusal)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(ClientDisconnect, lambda *_: _problem(400, "the request broke off"))
     app.add_exception_handler(Exception, lambda *_: _problem(500, "the server failed; its operator sees why"))
@@ -227,7 +227,7 @@ def _problem(status: int, detail: str) -> JSONResponse:
     return JSONResponse(to_problem(status, detail), status, media_type=PROBLEM)
 
 
-def _tell_refusal(_: Request, refusal: HTTPException) -> JSONResponse:
+def _tell_refusal(_: Request, refusal: Any) -> JSONResponse:
     return _problem(refusal.status_code, refusal.detail)
 
 

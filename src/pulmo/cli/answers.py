@@ -60,7 +60,7 @@ def predict(
             tqdm.write(f"error: {row.film}: {row.error}", file=sys.stderr)
         last = row.answer or last
     if form == "text" and last:
-        print(output.worth_text(last))
+        print(output.threshold_text(last))
     if unread:
         raise typer.Exit(1)
 

@@ -65,7 +65,12 @@ def hash_data(*files: Path) -> str:
     return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
 
 
-def describe_films(images: np.ndarray, films: pd.DataFrame) -> dict[str, Any]:
+def summarise_splits(images: np.ndarray, *tables: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """`summarise_films` of tables of one split each, by the name of the split."""
+    return {str(table["split"].iloc[0]): summarise_films(images, table) for table in tables}
+
+
+def summarise_films(images: np.ndarray, films: pd.DataFrame) -> dict[str, Any]:
     """Counts of the films of a split, their patients and those with PNEUMONIA, and `digest`: 16 hex digits that follow
     from paths, labels, patients and pixels, so that equal digests mean that the same films were seen."""
     told = films[["path", "label", "patient"]].to_csv(index=False, lineterminator="\n")

@@ -1,19 +1,13 @@
 """The part of an evaluation that needs the images: the model's scores, and all that the probes find."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
-from pulmo.base.params import AugmentParams
 from pulmo.evaluation.probes import explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
-from pulmo.model.augmentation import augment, make_generator
 from pulmo.model.classifier import Classifier
-from pulmo.reporting.figures import Samples
 from pulmo.reporting.report import Section
 
 PROBES: tuple[Probe, ...] = (renderings.PROBE, refusals.PROBE, shortcuts.PROBE, robustness.PROBE, explanation.PROBE)
@@ -35,13 +29,3 @@ def score_films(classifier: Classifier, splits: Sequence[pd.DataFrame], data: Da
     films = pd.concat(splits, ignore_index=True).merge(data.films[["path", "width", "height", "mode"]], on="path")
     logits = classifier.score(data.images[films.row], batch_size, precision="fp32")
     return films.assign(label=films.target, logit=logits.astype(float))
-
-
-def sample_films(films: pd.DataFrame, images: np.ndarray, changes: Mapping[str, Any], seed: int) -> Samples:
-    """Six train films, as they are and augmented twice. `films` has columns row (of `images`), subtype and label;
-    `changes` are the fields of AugmentParams."""
-    shown = films.sample(min(6, len(films)), random_state=seed).sort_values("label")
-    plain = np.ascontiguousarray(images[shown.row])
-    generators = [make_generator(torch.device("cpu"), seed, "samples", again) for again in range(2)]
-    augmented = [augment(torch.from_numpy(plain), AugmentParams(**changes), dice).numpy() for dice in generators]
-    return Samples(shown, plain, augmented)

@@ -6,7 +6,7 @@ import signal
 import sys
 import warnings
 
-import pydicom.filereader  # noqa: F401, so that the first film does not wait for it
+import pydicom.filereader  # noqa: F401 - imported at the start, so that the first film does not wait for it
 
 from pulmo.images.decode import decode_here
 from pulmo.images.film import DecodedFilm, ImageError

@@ -77,7 +77,7 @@ def export_network(classifier: Classifier, films: np.ndarray) -> OnnxFile:
             torch.onnx.export(
                 tail,
                 (example,),
-                content,  # type: ignore[arg-type]  # a stream is taken as well
+                content,  # type: ignore[arg-type]  # declared for paths alone, but a stream is documented too
                 input_names=[FILMS],
                 output_names=tail.outputs,
                 dynamic_axes={name: {0: "n"} for name in (FILMS, *tail.outputs)},
@@ -170,14 +170,13 @@ def _gradient(network: nn.Module, films: np.ndarray, layer: str, mean: Any, std:
 class _ExactPool(nn.Module):
     """Adaptive average pooling as two matrix products, for sizes that ONNX cannot pool."""
 
-    def __init__(self, output_size: int | tuple[int, int]) -> None:
+    def __init__(self, output_size: int | tuple[int | None, ...] | None) -> None:
         super().__init__()
-        self.output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
+        self.output_size = (output_size, output_size) if not isinstance(output_size, tuple) else output_size
 
     def forward(self, features: Tensor) -> Tensor:
-        rows, columns = (
-            _averages(int(side), wanted) for side, wanted in zip(features.shape[2:], self.output_size, strict=True)
-        )
+        sides = zip(features.shape[2:], self.output_size, strict=True)
+        rows, columns = (_averages(int(side), wanted or int(side)) for side, wanted in sides)
         return rows @ features @ columns.T
 
 
@@ -193,4 +192,4 @@ def _replace_pools(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size not in (1, (1, 1)):
-                setattr(parent, name, _ExactPool(layer.output_size))  # type: ignore[arg-type]
+                setattr(parent, name, _ExactPool(layer.output_size))

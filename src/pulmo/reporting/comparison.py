@@ -69,7 +69,7 @@ def write_comparison(
     thumbnails = file.with_name(f"{file.stem}_films.png")
     thumbnails.unlink(missing_ok=True)
     if shown := [film for film in films if film[0] in (images or {})][:_THUMBNAILS]:
-        draw_films(thumbnails, names, shown, images or {})
+        draw_disagreements(thumbnails, names, shown, images or {})
     differing = None if params is None else differing_params(*params)
     page = to_html(_page(report, films, differing, (picture, thumbnails)), file.parent, {picture.name, thumbnails.name})
     write_bytes(file.with_suffix(".html"), page.encode())
@@ -77,7 +77,7 @@ def write_comparison(
     return report
 
 
-def draw_films(
+def draw_disagreements(
     path: Path, names: tuple[str, str], films: Sequence[Sequence[Any]], images: Mapping[str, np.ndarray]
 ) -> None:
     """Thumbnails of films given as (path, label, probability by the first, by the second)."""

@@ -4,12 +4,15 @@ import json
 import shlex
 import tempfile
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pulmo.base.git import run_git
 from pulmo.base.params import flatten
 from pulmo.base.yaml import read_yaml
+from pulmo.package.info import PackageInfo
+from pulmo.reporting.card import Facts
 
 
 def reproduce_command(checkout: Path, revision: str, params: Mapping[str, Any]) -> str:
@@ -20,6 +23,14 @@ def reproduce_command(checkout: Path, revision: str, params: Mapping[str, Any]) 
     changed = differing_params({name: committed[name] for name in known}, known)
     settings = "".join(f" -S {shlex.quote(f'{name}={value}')}" for name, (_, value) in changed.items())
     return f"git checkout {revision} && " + (f"dvc exp run{settings}" if settings else "dvc repro")
+
+
+def gather_facts(
+    checkout: Path, info: PackageInfo, params: Mapping[str, Any], resamples: int, experiment: str
+) -> Facts:
+    """The facts of the card of a model that is evaluated today, in this checkout, with these params."""
+    command = reproduce_command(checkout, info.git_revision, params)
+    return Facts(info.model_dump(mode="json"), resamples, command, experiment, f"{datetime.now():%Y-%m-%d}")
 
 
 def differing_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -10,6 +10,7 @@ def plots_page() -> str:
     from vl_convert import javascript_bundle
 
     template = files("pulmo.reporting").joinpath("templates/dvc_plots.html").read_text(encoding="utf-8")
-    # without a snippet the bundle sets window.vegaEmbed; the stub does not say so
-    scripts = javascript_bundle(None, vl_version=VEGA_LITE).replace("</script", r"<\/script")  # type: ignore[arg-type]
+    # Without a snippet the bundle sets window.vegaEmbed. The stub declares None away, the function does not.
+    bundle = javascript_bundle(None, vl_version=VEGA_LITE)  # type: ignore[arg-type]
+    scripts = bundle.replace("</script", r"<\/script")
     return template.replace("VEGA_SCRIPTS", scripts)

@@ -45,7 +45,7 @@ class Run:
         self.client.log_batch(self.run_id, metrics=points)
 
     def log_datasets(self, datasets: Mapping[str, Mapping[str, Any]]) -> None:
-        """The films of each split, as `dataset.describe_films` tells them: a `digest` and counts."""
+        """The films of each split, as `dataset.rows.summarise_films` tells them: a `digest` and counts."""
         mlflow = load_mlflow()
         inputs = [
             mlflow.entities.DatasetInput(

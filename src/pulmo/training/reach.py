@@ -21,11 +21,11 @@ def reached_code(module: str, root: Path = _ROOT) -> list[Path]:
             for file in {base.with_suffix(".py"), base / "__init__.py"} - files:
                 if file.is_file():
                     files.add(file)
-                    waiting |= {name for name in _imported_names(file) if name.split(".")[0] == top}
+                    waiting |= {name for name in imported_names(file) if name.split(".")[0] == top}
     return sorted(files)
 
 
-def _imported_names(file: Path) -> set[str]:
+def imported_names(file: Path) -> set[str]:
     """Dotted names of modules, and of what is taken from them, that a file imports anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

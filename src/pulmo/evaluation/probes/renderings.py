@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from pulmo.evaluation.probes.probe import Probe, Subject
-from pulmo.evaluation.probes.robustness import draw_films
+from pulmo.evaluation.probes.robustness import draw_rows
 from pulmo.metrics.bootstrap import Resampling, bootstrap
 from pulmo.metrics.estimates import Estimate, estimate_auroc
 from pulmo.metrics.ranking import Floats, ranking
@@ -70,7 +70,7 @@ def score_renderings(
     on them, so they are scored before the probes run."""
     if not films:
         return None
-    val = val.iloc[draw_films(val.target.to_numpy(), films, seed)]
+    val = val.iloc[draw_rows(val.target.to_numpy(), films, seed)]
     plain, tables = np.ascontiguousarray(images[val.row]), []
     for name, rendered in render_films(plain, val.target.to_numpy(), seed):
         logits = classifier.score(rendered, batch_size)

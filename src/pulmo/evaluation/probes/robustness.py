@@ -104,7 +104,7 @@ def measure_robustness(
     """
     seed = resampling.seed
     label, _, patient = check_films(labels, np.zeros(len(images)), groups)
-    chosen = draw_films(label, films, seed)
+    chosen = draw_rows(label, films, seed)
     label, patient, subset = label[chosen], patient[chosen], np.ascontiguousarray(images[chosen])
     clean = np.asarray(predict(subset), dtype=np.float64)
 
@@ -150,7 +150,7 @@ def _compare(
     return auroc, shares["sensitivity"], shares["specificity"], shares["flipped"], to_pneumonia, to_normal
 
 
-def draw_films(labels: np.ndarray, films: int, seed: int) -> np.ndarray:
+def draw_rows(labels: np.ndarray, films: int, seed: int) -> np.ndarray:
     """Sorted rows of at most `films` films with the class balance of all; the same seed draws the same ones."""
     if len(labels) <= films:
         return np.arange(len(labels))
