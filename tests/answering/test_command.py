@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from pulmo import Predictor, cli
 from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
 from pulmo.base.errors import UserError
-from pulmo.images.gray import fit_image
+from pulmo.images.gray import fit_picture
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_a_bright_spot_is_hot_where_it_lies_on_the_film(fit, height, width):
     row, column = height // 2 + 40, width // 2 - 50
     film = np.zeros((height, width), np.uint8)
     film[row - 10 : row + 10, column - 10 : column + 10] = 255
-    fitted = fit_image(film, 96, fit).astype(np.float32)
+    fitted = fit_picture(Image.fromarray(film), 96, fit).astype(np.float32)
     grid = fitted.reshape(16, 6, 16, 6).mean(axis=(1, 3))
     heat = spread_heat(scale_heat(grid, "PNEUMONIA"), width, height, 96, fit)
     assert heat.shape == film.shape

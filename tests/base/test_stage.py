@@ -10,8 +10,7 @@ import pytest
 from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.base.process import run_stage, usable_cores
-from pulmo.experiments.project import Project
-from pulmo.experiments.promotion import find_package
+from pulmo.cli.answers import find_place
 
 
 @pytest.mark.parametrize(
@@ -113,6 +112,6 @@ def test_the_project_is_found_from_its_subfolders(tmp_path, monkeypatch):
     assert paths.project_root() == below
     (tmp_path / ".dvc").mkdir()
     assert paths.project_root() == tmp_path
-    assert find_package(Project(paths.project_root())) == (tmp_path / "models/package", "models/package")
+    assert find_place(None).folder == tmp_path / "models/package"
     monkeypatch.setenv("DVC_ROOT", str(below))
     assert paths.project_root() == below

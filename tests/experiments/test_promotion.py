@@ -19,9 +19,10 @@ from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv, write_json
 from pulmo.base.params import load_params
+from pulmo.cli.answers import find_place
 from pulmo.experiments import doctor
 from pulmo.experiments.project import Project
-from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate, find_package
+from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate
 from pulmo.films.labels import LABELS
 from pulmo.model.classifier import load_classifier
 from pulmo.tracking import registry
@@ -205,7 +206,7 @@ def test_of_two_promotions_at_once_one_is_told_that_the_champion_changed(root, m
 
 def test_to_ask_for_a_champion_makes_no_store(root):
     (root / "mlflow.db").unlink()
-    assert find_package(Project(root))[1] == "models/package"
+    assert find_place(None).name == "models/package"
     with pytest.raises(UserError, match="no champion yet"):
         call("history")
     assert not (root / "mlflow.db").exists()
@@ -254,9 +255,9 @@ def test_the_champion_answers_unless_a_package_is_named(root, monkeypatch):
     evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
     call("promote", "base")
     shutil.rmtree(root / "models")
-    folder, name = find_package(Project(root))
-    assert name == "champion base, version 1"
-    assert load_classifier(folder).info.arch == "squeezenet1_1"
+    place = find_place(None)
+    assert (place.name, place.version) == ("base", "1")
+    assert load_classifier(place.folder).info.arch == "squeezenet1_1"
     film = root / "film.png"
     Image.fromarray(np.arange(2500, dtype=np.uint8).reshape(50, 50)).save(film)
     answer = CliRunner().invoke(cli.app, ["predict", str(film)])

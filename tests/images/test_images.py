@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from pulmo.images.decode import decode_gray, read_image
 from pulmo.images.film import ImageError
-from pulmo.images.gray import fit_image
+from pulmo.images.gray import fit_picture
 from pulmo.images.inspect import FileFacts, inspect_file
 
 
@@ -431,7 +431,7 @@ def test_pixel_hash_tells_pixels_and_shape_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (1, 500), (500, 3), (50, 70), (700, 500)])
 def test_fit_gives_a_square(shape: tuple[int, int], fit: str) -> None:
-    fitted = fit_image(np.full(shape, 77, np.uint8), 64, fit)
+    fitted = fit_picture(Image.fromarray(np.full(shape, 77, np.uint8)), 64, fit)
     assert (fitted.shape, fitted.dtype) == ((64, 64), np.uint8)
     assert fitted.flags.writeable
     inside = fitted if fit != "pad" else fitted[fitted > 0]
@@ -442,12 +442,12 @@ def test_fit_gives_a_square(shape: tuple[int, int], fit: str) -> None:
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
 def test_fit_leaves_a_square_of_the_right_size_alone(fit: str) -> None:
     square = GRAY[:200, :200]
-    np.testing.assert_array_equal(fit_image(square, 200, fit), square)
+    np.testing.assert_array_equal(fit_picture(Image.fromarray(square), 200, fit), square)
 
 
 def test_squash_averages_what_it_shrinks() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (100, 400))
-    assert np.abs(fit_image(stripes, 100, "squash")[:, 2:-2].astype(int) - 127).max() <= 2
+    assert np.abs(fit_picture(Image.fromarray(stripes), 100, "squash")[:, 2:-2].astype(int) - 127).max() <= 2
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (320, 240)])
@@ -455,12 +455,12 @@ def test_crop_is_resize_of_the_shorter_side_then_centre_crop(shape: tuple[int, i
     film = GRAY if shape == GRAY.shape else np.ascontiguousarray(GRAY.T)
     resized = np.asarray(Image.fromarray(film).resize((160, 120) if shape == (240, 320) else (120, 160), 2))
     expected = resized[:, 20:140] if shape == (240, 320) else resized[20:140]
-    assert np.median(np.abs(fit_image(film, 120, "crop").astype(int) - expected)) <= 1
+    assert np.median(np.abs(fit_picture(Image.fromarray(film), 120, "crop").astype(int) - expected)) <= 1
 
 
 def test_pad_keeps_the_aspect_ratio_between_black_bars() -> None:
     for film, turn in ((np.full((100, 200), 50, np.uint8), 0), (np.full((200, 100), 50, np.uint8), 1)):
-        fitted = np.rot90(fit_image(film, 80, "pad"), turn)
+        fitted = np.rot90(fit_picture(Image.fromarray(film), 80, "pad"), turn)
         assert (fitted[:20] == 0).all()
         assert (fitted[20:60] == 50).all()
         assert (fitted[60:] == 0).all()
@@ -468,7 +468,7 @@ def test_pad_keeps_the_aspect_ratio_between_black_bars() -> None:
 
 def test_unknown_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="fit must be squash, crop or pad, got 'letterbox'"):
-        fit_image(GRAY, 64, "letterbox")
+        fit_picture(Image.fromarray(GRAY), 64, "letterbox")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_jpeg_is_reduced_only_where_one_and_a_half_times_the_target_remains(hint
 def test_read_image_is_decode_then_fit(tmp_path: Path) -> None:
     film = encode(GRAY, "JPEG")
     (tmp_path / "film").write_bytes(film)
-    expected = fit_image(decode_gray(film, 50), 50, "crop")
+    expected = fit_picture(Image.fromarray(decode_gray(film, 50)), 50, "crop")
     np.testing.assert_array_equal(read_image(film, 50, "crop"), expected)
     np.testing.assert_array_equal(read_image(tmp_path / "film", 50, "crop"), expected)
 

@@ -6,7 +6,6 @@ Nothing here looks at test: a number that decides which model is kept is no long
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,7 +13,7 @@ import pandas as pd
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.names import check_reference
-from pulmo.base.paths import EVALUATION, PACKAGE
+from pulmo.base.paths import EVALUATION
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
 from pulmo.experiments.workspace import WORKSPACE, find_commit
@@ -182,11 +181,3 @@ def promote(project: Project, candidate: registry.Candidate, verdict: Verdict, r
     }
     tags = {key: text for key, text in tags.items() if text}
     return registry.register(project.store, candidate, tags, verdict.champion)
-
-
-def find_package(project: Project) -> tuple[Path, str]:
-    """The package that answers when none is named, and its name: the champion's, else models/package."""
-    champion = registry.read_champion(project.store) if project.has_store else None
-    if champion is None:
-        return project.root / PACKAGE, str(PACKAGE)
-    return registry.fetch_package(project.store, champion), f"champion {champion.name}, version {champion.number}"

@@ -8,20 +8,16 @@ from PIL import Image
 
 from pulmo.images.film import Gray, ImageError
 
-BLOCK_MARGIN = 2.0  # so does averaging whole blocks of pixels, before the antialiased resize
+BLOCK_MARGIN = 2.0  # averaging whole blocks first leaves so many pixels per pixel of the target, each way
 _LEAST_LEVELS = 4
 _RARE = 0.001
 
 
-def fit_image(gray: Gray, size: int, fit: str) -> Gray:
-    """Resize gray pixels, antialiased, to uint8 (size, size).
+def fit_picture(image: Image.Image, size: int, fit: str) -> Gray:
+    """Resize a gray picture, antialiased, to uint8 (size, size).
 
     `squash` gives up the aspect ratio, `crop` keeps the centre square, `pad` adds black at both ends of the short side.
     """
-    return fit_picture(Image.fromarray(gray), size, fit)
-
-
-def fit_picture(image: Image.Image, size: int, fit: str) -> Gray:
     width, height = image.size
     if fit == "squash":
         return np.array(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=BLOCK_MARGIN))
