@@ -17,7 +17,7 @@ STAGES = sorted((ROOT / "stages").glob("*.py"))
 ONE_DOOR = {
     "mlflow": ("tracking/",),
     "matplotlib": ("reporting/",),
-    "optuna": ("experiments/sweep.py",),
+    "optuna": ("experiments/sweep.py", "experiments/study.py"),
     "kagglehub": ("sources/kaggle/",),
     "huggingface_hub": ("sources/huggingface/",),
     "pydicom": ("images/",),

@@ -25,7 +25,8 @@ from pulmo.base.params import load_params
 from pulmo.experiments import trials
 from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
-from pulmo.experiments.sweep import open_study, run_sweep
+from pulmo.experiments.study import open_study
+from pulmo.experiments.sweep import run_sweep
 from pulmo.experiments.sweep_file import read_sweep
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import PARENT_TAG, PID
@@ -164,7 +165,7 @@ def test_proposals_follow_the_seed_and_neither_a_restart_nor_a_worker_repeats_th
 
 
 def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatch):
-    monkeypatch.setattr("pulmo.experiments.sweep.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pulmo.experiments.study.time.sleep", lambda seconds: None)
     with pytest.raises(UserError, match=r"(?s)the study's database cannot be used .*check --storage") as error:
         open_study(read_sweep(sweep_file(tmp_path), params), f"sqlite:///{tmp_path}/no/such/folder.db")
     assert "\n" not in error.value.message
@@ -181,7 +182,7 @@ def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatc
     ],
 )
 def test_a_database_that_cannot_be_used_keeps_its_password(address, params, tmp_path, monkeypatch):
-    monkeypatch.setattr("pulmo.experiments.sweep.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pulmo.experiments.study.time.sleep", lambda seconds: None)
     with pytest.raises(UserError, match=r"cannot be used|is no address") as error:
         open_study(read_sweep(sweep_file(tmp_path), params), address)
     assert "secret" not in str(error.value)
@@ -243,7 +244,7 @@ def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_
         raise error("no space left on device")
 
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
-    monkeypatch.setattr("pulmo.experiments.sweep._report", break_off)
+    monkeypatch.setattr("pulmo.experiments.sweep.write_report", break_off)
     with pytest.raises(error):
         run_sweep(Project(tmp_path), sweep_file(tmp_path))
     assert open_store(tmp_path).find_runs()[0].info.status == status

@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,12 @@ def store(empty_store, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
     return open_store(tmp_path)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def state_of(client) -> dict:
@@ -59,19 +66,21 @@ def test_a_note_of_the_user_and_an_unchanged_view_stay(store):
 
 
 @pytest.mark.slow
-def test_the_page_of_this_project_opens_from_any_of_its_folders(store, tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_page_of_this_project_opens_from_any_of_its_folders(store, tmp_path, ending):
     (tmp_path / ".dvc").mkdir()
     inner = tmp_path / "docs"
     inner.mkdir()
-    command = [*PULMO, "ui", "--port", "5061", "--no-browser"]
+    port = free_port()
+    command = [*PULMO, "ui", "--port", str(port), "--no-browser"]
     page = subprocess.Popen(command, cwd=inner, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         line = next(line for line in page.stdout if "http" in line)
-        assert "http://127.0.0.1:5061/#/experiments/" in line
+        assert f"http://127.0.0.1:{port}/#/experiments/" in line
     finally:
-        page.send_signal(signal.SIGINT)
+        page.send_signal(ending)
         page.wait(60)
     time.sleep(1)
     with pytest.raises(OSError, match="refused"):  # nothing of the server is left
-        urlopen("http://127.0.0.1:5061/health", timeout=5)
+        urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
     assert list(inner.iterdir()) == [], "no empty store where the command was given"

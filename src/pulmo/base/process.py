@@ -19,7 +19,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
     SIGTERM is raised as an exception, so that temporary files are removed and a tracked run ends as KILLED.
     """
-    signal.signal(signal.SIGTERM, _stop)
+    end_by_exception(signal.SIGTERM)
     keep_memory()
     try:
         main()
@@ -49,7 +49,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
+def end_by_exception(*numbers: int) -> None:
+    """Have these signals raise SystemExit (128 + number) instead of ending the process, so that it cleans up. One that
+    is ignored, as nohup ignores SIGHUP, stays ignored."""
+    for number in numbers:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _exit)
+
+
+def _exit(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
 
 

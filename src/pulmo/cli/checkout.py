@@ -23,11 +23,13 @@ def ui(
     browser: Annotated[bool, typer.Option(help="open the page where there is a display")] = True,
 ) -> None:
     """Browse the runs in MLflow, from any folder of the project: the table of runs, the best on validation first."""
+    import signal
     import webbrowser
     from urllib.parse import urlsplit
 
     from pulmo.base import paths
     from pulmo.base.addresses import show_address
+    from pulmo.base.process import end_by_exception
     from pulmo.tracking.page import address, has_display, serve_page
     from pulmo.tracking.store import open_store
 
@@ -36,6 +38,7 @@ def ui(
         path = urlsplit(store.uri).path.rstrip("/")
         print(address(store, show_address(store.uri) + ("" if "@" in path else path)))
         return
+    end_by_exception(signal.SIGTERM, signal.SIGHUP)  # the server outlives no closed terminal
     with serve_page(store, port) as (server, process):
         print(f"\nruns, the best on validation first:  {address(store, server)}\nCtrl-C ends the page", flush=True)
         if browser and has_display():

@@ -1,0 +1,139 @@
+"""The study of a sweep: the database in which Optuna keeps its trials, for every start and every worker."""
+
+import socket
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.trial import TrialState
+
+from pulmo.base.addresses import hide_secrets, show_address
+from pulmo.base.errors import UserError
+from pulmo.base.files import write_json
+from pulmo.base.process import process_lives
+from pulmo.experiments.sweep_file import Sweep
+from pulmo.reporting import figures
+
+_SUGGEST: dict[str, Callable[[optuna.Trial, str, list[Any]], Any]] = {
+    "float": lambda trial, key, span: trial.suggest_float(key, *span),
+    "log": lambda trial, key, span: trial.suggest_float(key, *span, log=True),
+    "int": lambda trial, key, span: trial.suggest_int(key, *span),
+    "choice": lambda trial, key, values: trial.suggest_categorical(key, values),
+}
+HEARTBEAT = 10  # seconds; a trial of another machine that was silent for three of them is tried again
+
+
+def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
+    """The study in the database `storage`, made where it is missing; trials of dead processes are queued again.
+
+    One job in one checkout proposes the same params every time; with more, `worker` keeps them from proposing the same.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are
+    prune = sweep.prune
+    study = optuna.create_study(
+        storage=_open_database(storage),
+        study_name=sweep.name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(prune.after_trials, prune.after_epochs)
+        if prune
+        else optuna.pruners.NopPruner(),
+    )
+    begun = f"{sweep.seed} {len(study.trials)} {worker}"
+    study.sampler = optuna.samplers.TPESampler(seed=zlib.crc32(begun.encode()), constant_liar=True)
+    _queue_dead_trials(study)
+    return study
+
+
+def _open_database(storage: str) -> optuna.storages.RDBStorage:
+    again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3)
+    sqlite = storage.startswith("sqlite")
+    options = {"connect_args": {"timeout": 60, "isolation_level": None}} if sqlite else {}
+    if "://" not in storage:
+        raise UserError(f"--storage {show_address(storage)} is no address", "write scheme://host/database")
+    for attempt in range(4):
+        try:
+            database = optuna.storages.RDBStorage(
+                storage, options, heartbeat_interval=HEARTBEAT, heartbeat_stale_trial_callback=again
+            )
+            break
+        except Exception as error:  # of whatever driver the URL names
+            if attempt == 3:
+                reason = hide_secrets(str(error).strip().splitlines()[0], storage)
+                raise UserError(f"the study's database cannot be used ({reason})", "check --storage") from None
+            time.sleep(1)  # two first workers may be making the tables at once
+    if sqlite:  # it has no row locks: without this two jobs may both take the trial that waits first
+        sqlalchemy.event.listen(database.engine, "begin", lambda link: link.exec_driver_sql("BEGIN IMMEDIATE"))
+    return database
+
+
+def _queue_dead_trials(study: optuna.Study) -> None:
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        host, pid, started = trial.user_attrs.get("process", ("", 0, 0.0))
+        if host == socket.gethostname() and not process_lives(pid, started):
+            with suppress(ValueError):  # another worker was faster
+                study.tell(trial.number, state=TrialState.FAIL)
+                study.enqueue_trial(trial.params)
+
+
+def keep_space(sweep: Sweep, study: optuna.Study, file: Path) -> None:
+    """Keep the space with the study; UserError where it had another kind or other choices so far."""
+    before = study.user_attrs.get("space", {})
+    for key, dimension in sweep.space.items():  # Optuna lets ranges change, but neither kinds nor choices
+        former = before.get(key, dimension)
+        if former.keys() != dimension.keys() or ("choice" in dimension and former != dimension):
+            raise UserError(f"{file}: space.{key} was {former} in this study so far", "give the sweep another name")
+    study.set_user_attr("space", before | sweep.space)
+
+
+def propose(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
+    """Value by key of params.yaml that Optuna proposes for a trial."""
+    return {
+        key: _SUGGEST[kind](trial, key, values)
+        for key, dimension in sweep.space.items()
+        for kind, values in dimension.items()
+    }
+
+
+def count_used(study: optuna.Study) -> int:
+    """Trials that count for the budget: all but those waiting, stopped with their sweep, or lost with their process."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    return sum(trial.state in states or "error" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+
+
+def has_result(study: optuna.Study) -> bool:
+    """True where a trial came to its end."""
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def write_report(study: optuna.Study, folder: Path) -> tuple[str, float]:
+    """Write sweep.json and history.png into `folder`; return name and AUROC on validation of the best trial so far."""
+    best = study.best_trial
+    ended = study.get_trials(states=(TrialState.COMPLETE,))
+    importances = optuna.importance.get_param_importances(study) if len(ended) > 1 else {}
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    name, auroc = f"{study.study_name}-{best.number}", float(best.value or 0.0)
+    report = {
+        "best": name,
+        "checkout": best.user_attrs["checkout"],
+        "val_auroc": auroc,
+        "params": best.params,
+        "importances": importances,
+        "trials": {state.name.lower(): states.count(state) for state in TrialState if state in states},
+    }
+    write_json(folder / "sweep.json", report)
+    curve = [(trial.number, trial.value or 0.0) for trial in ended]
+    pruned = [
+        (trial.number, max(trial.intermediate_values.values()))
+        for trial in study.get_trials(states=(TrialState.PRUNED,))
+        if trial.intermediate_values
+    ]
+    figures.draw_sweep(folder / "history.png", curve, pruned)
+    return name, auroc
