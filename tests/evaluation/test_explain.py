@@ -8,14 +8,8 @@ from torchvision.models import VisionTransformer
 from toy_decision import cut_at
 
 from pulmo.base.files import read_json, write_json
-from pulmo.evaluation.probes.explanation import (
-    STEPS,
-    choose_gallery,
-    correlate,
-    explain_films,
-    measure_lungs,
-    shuffle_layers,
-)
+from pulmo.evaluation.probes.explanation import choose_gallery, explain_films
+from pulmo.evaluation.probes.heat_evidence import STEPS, correlate, measure_lungs, shuffle_layers
 from pulmo.evaluation.probes.lungs import find_lungs
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.model.classifier import Classifier

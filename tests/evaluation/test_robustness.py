@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pulmo.evaluation.probes.robustness import CHANGES, POLARITY, change_films, draw_rows, measure_robustness
+from pulmo.evaluation.probes.image_changes import CHANGES, POLARITY, change_films
+from pulmo.evaluation.probes.robustness import draw_rows, measure_robustness
 from pulmo.metrics.bootstrap import Resampling
 
 SIZE = 48
