@@ -108,8 +108,7 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
     first, second = (table[table.split == "val"] for table in (champion, candidate))
     a, b = pair_predictions(first, second, "validation")
     report = compare_models(a.label, a.patient, (a.logit, b.logit), (a.called == 1, b.called == 1))
-    difference: Estimate = report["metrics"]["auroc"]["difference"]
-    return difference
+    return report["metrics"]["auroc"]["difference"]
 
 
 def find_candidate(project: Project, name: str) -> registry.Candidate:

@@ -1,7 +1,7 @@
 """Two models on the same films: what differs beyond chance, and on which films."""
 
 import io
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,47 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import unquote
 from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.discrimination import METRICS, discrimination
-from pulmo.metrics.estimates import estimate
+from pulmo.metrics.estimates import Estimate, estimate
 from pulmo.metrics.ranking import Floats
+
+
+class MetricChange(TypedDict):
+    """A metric of two models, and what the second has more."""
+
+    a: float
+    b: float
+    difference: Estimate
+
+
+class DeLong(TypedDict):
+    """Two correlated AUROCs, and the second less the first with its 95% interval and two-sided p."""
+
+    auroc_a: float
+    auroc_b: float
+    difference: float
+    low: float
+    high: float
+    z: float
+    p: float
+
+
+class McNemar(TypedDict):
+    """Films that only one of two models decides rightly, and the two-sided p that this is chance."""
+
+    only_a_right: int
+    only_b_right: int
+    p: float
+
+
+class Comparison(TypedDict):
+    """Two models on the same films; `disagreements` are the rows of the films that get different decisions."""
+
+    films: int
+    patients: int
+    metrics: dict[str, MetricChange]  # by name of METRICS
+    delong: DeLong | None  # None with fewer than two films of a class
+    mcnemar: McNemar
+    disagreements: list[int]
 
 
 def read_predictions(text: str) -> pd.DataFrame:
@@ -52,13 +91,9 @@ def compare_models(
     decisions: tuple[ArrayLike, ArrayLike],
     resamples: int = 2000,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Second model less first, for (first, second) scores and decisions on the same films.
-
-    `metrics`: per metric both values and the difference with its interval from the same resampled patients; `delong`
-    and `mcnemar`: the tests of that name (`delong` is None with fewer than two films of a class); `disagreements`: rows
-    of the films that get different decisions.
-    """
+) -> Comparison:
+    """Second model less first, for (first, second) scores and decisions on the same films; the differences have their
+    intervals from the same resampled patients."""
     label, first, patient = check_films(labels, scores[0], groups)
     second = check_films(labels, scores[1], groups)[1]
     called_a, called_b = (np.asarray(called, dtype=bool) for called in decisions)
@@ -69,7 +104,7 @@ def compare_models(
         return {f"{side} {name}": values[name] for side, values in (("a", a), ("b", b)) for name in METRICS}
 
     values, replicates = bootstrap(both, label, patient, resamples, seed)
-    metrics = {}
+    metrics: dict[str, MetricChange] = {}
     for name in METRICS:
         a, b = float(values[f"a {name}"]), float(values[f"b {name}"])
         difference = estimate(b - a, replicates[f"b {name}"] - replicates[f"a {name}"], patient)
@@ -84,7 +119,7 @@ def compare_models(
     }
 
 
-def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> dict[str, float]:
+def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
     """Difference of two correlated AUROCs (second less first), its 95% interval and two-sided p, films taken as
     independent (DeLong et al. 1988, by the midranks of Sun and Xu 2014)."""
     label, a, patient = check_films(labels, first, np.zeros(len(np.asarray(labels))))
@@ -119,7 +154,7 @@ def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> dict[
     }
 
 
-def mcnemar_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> dict[str, float]:
+def mcnemar_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> McNemar:
     """Films that only one of two models decides rightly, and the exact two-sided p that this is chance."""
     label, a, b = (np.asarray(values, dtype=bool) for values in (labels, first, second))
     only_a, only_b = int(((a == label) & (b != label)).sum()), int(((a != label) & (b == label)).sum())

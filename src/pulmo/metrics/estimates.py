@@ -1,15 +1,23 @@
 """Values with their 95% intervals, and how they are written."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pulmo.metrics.ranking import Flags, Floats
 
-Estimate = dict[str, Any]  # value, low, high (None where undefined), films, patients; note where something is unusual
+
+class Estimate(TypedDict):
+    """A value with the ends of its 95% interval, None where undefined, and the n that it is about."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    films: int
+    patients: int
+    note: NotRequired[str]  # where something is unusual
 
 
 def estimate(value: float, replicates: Floats, patients: NDArray[Any]) -> Estimate:
@@ -48,7 +56,7 @@ def estimate_proportion(
         trials = result["patients"] if trials is None else trials
         share = binomtest(round(value * trials), trials).proportion_ci(method="wilson")
         note = f"every resample gives the same value: Wilson interval over {trials} patients"
-        result |= {"low": float(share.low), "high": float(share.high), "note": note}
+        result = {**result, "low": float(share.low), "high": float(share.high), "note": note}
     return result
 
 
@@ -65,19 +73,19 @@ def estimate_auroc(value: float, replicates: Floats, labels: Flags, patients: ND
 def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     """Second less first, of two sets without a patient in common, with a 95% interval from both of theirs (Newcombe's
     square-and-add, 1998), so that a value of exactly 0 or 1 does not count as certain."""
-    result: Estimate = {"value": None, "low": None, "high": None}
-    result |= {key: first[key] + second[key] for key in ("films", "patients")}
+    films, patients = first["films"] + second["films"], first["patients"] + second["patients"]
+    result: Estimate = {"value": None, "low": None, "high": None, "films": films, "patients": patients}
     if first["value"] is None or second["value"] is None:
-        return result | {"note": "one of the two is undefined"}
-    result["value"] = second["value"] - first["value"]
-    if first["low"] is None or second["low"] is None:
-        return result | {"note": "no interval: one of the two has none"}
+        return {**result, "note": "one of the two is undefined"}
+    value = second["value"] - first["value"]
+    if first["low"] is None or first["high"] is None or second["low"] is None or second["high"] is None:
+        return {**result, "value": value, "note": "no interval: one of the two has none"}
     down = math.hypot(second["value"] - second["low"], first["high"] - first["value"])
     up = math.hypot(second["high"] - second["value"], first["value"] - first["low"])
-    return result | {"low": result["value"] - down, "high": result["value"] + up}
+    return {**result, "value": value, "low": value - down, "high": value + up}
 
 
-def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
+def estimate_text(estimate: Estimate, digits: int = 3) -> str:
     """`0.977 (0.961–0.989)`, or `-0.012 (-0.020 to 0.001)` where a dash would stand beside a minus sign.
 
     A dash alone where there is no value, no parenthesis where there is no interval.

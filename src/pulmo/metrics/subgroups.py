@@ -45,7 +45,8 @@ def evaluate_subgroups(
 
     def decide(part: Flags) -> dict[str, Estimate]:
         if not part.any():
-            return {name: {"value": None, "films": 0, "patients": 0} for name in ("sensitivity", "specificity")}
+            nothing: Estimate = {"value": None, "low": None, "high": None, "films": 0, "patients": 0}
+            return {"sensitivity": nothing, "specificity": nothing}
         values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
         about = {"sensitivity": part & label, "specificity": part & ~label}
         return {key: estimate_proportion(float(values[key]), replicates[key], patient[about[key]]) for key in about}
