@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pulmo.evaluation.probes.image_changes import CHANGES, POLARITY, change_films
-from pulmo.evaluation.probes.robustness import draw_rows, measure_robustness
+from pulmo.evaluation.probes.probe import draw_rows
+from pulmo.evaluation.probes.robustness import measure_robustness
 from pulmo.metrics.bootstrap import Resampling
 
 SIZE = 48

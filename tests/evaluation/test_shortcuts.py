@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_matching_does_not_depend_on_the_scale_of_the_shortcut():
     small, large = (match_films(label, scale * shortcut, model, np.arange(80), Resampling(50)) for scale in (0.01, 100))
     assert small == large
     assert 40 < small.pairs < 400
+
+
+def test_of_many_films_some_are_drawn_so_that_pairs_stay_few():
+    rng = np.random.default_rng(4)
+    label = (np.arange(40_000) % 4 == 0).astype(int)
+    model, shortcut = label + rng.normal(0, 1, (2, 40_000))
+    tracemalloc.start()
+    found = match_films(label, shortcut, model, np.arange(40_000), Resampling(20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.normal, found.pneumonia) == (4500, 1500), "the class balance of all"
+    assert found.model["value"] == pytest.approx(roc_auc_score(label, model), abs=0.02), "independent of the shortcut"
+    assert peak < 1e9
 
 
 def test_a_useless_shortcut_matches_all_and_a_perfect_one_none():

@@ -10,6 +10,7 @@ from pulmo.package.storage import OnnxFile
 
 PASSING = 0.99  # share of the validation films within the limit
 _PART = 256  # films in memory at a time
+_ENOUGH = 20_000  # train films that their means and precisions are learnt from, drawn by lot where there are more
 
 
 def fit_familiarity(network: Network, images: np.ndarray, train: ArrayLike, val: ArrayLike) -> Familiarity | None:
@@ -20,7 +21,10 @@ def fit_familiarity(network: Network, images: np.ndarray, train: ArrayLike, val:
     """
     from sklearn.covariance import LedoitWolf
 
-    stages = read_features(network, images, train)
+    rows = np.asarray(train)
+    if len(rows) > _ENOUGH:
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:_ENOUGH])
+    stages = read_features(network, images, rows)
     if not stages:
         return None
     fits = [LedoitWolf().fit(stage.astype(np.float64)) for stage in stages]

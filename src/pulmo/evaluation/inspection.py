@@ -7,6 +7,7 @@ import pandas as pd
 
 from pulmo.evaluation.probes import explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
+from pulmo.images.stack import FilmStack
 from pulmo.model.classifier import Classifier
 from pulmo.reporting.report import Section
 
@@ -27,5 +28,5 @@ def score_films(classifier: Classifier, splits: Sequence[pd.DataFrame], data: Da
     """The films of all `splits` (columns path, row of the images, target) with the columns width, height and mode as
     stored, label, and logit, the log-odds of PNEUMONIA."""
     films = pd.concat(splits, ignore_index=True).merge(data.films[["path", "width", "height", "mode"]], on="path")
-    logits = classifier.score(data.images[films.row], batch_size, precision="fp32")
+    logits = classifier.score(FilmStack(data.images, films.row), batch_size, precision="fp32")
     return films.assign(label=films.target, logit=logits.astype(float))

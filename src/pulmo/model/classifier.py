@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from pulmo.base.errors import UserError
+from pulmo.images.stack import Films
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import Preparation, predict_logits
 from pulmo.model.weights import read_state
@@ -26,9 +27,7 @@ class Classifier:
     info: PackageInfo
     films: Mapping[str, str] = field(default_factory=dict)
 
-    def score(
-        self, images: np.ndarray, batch_size: int = 64, device: str = "auto", precision: str = "auto"
-    ) -> np.ndarray:
+    def score(self, images: Films, batch_size: int = 64, device: str = "auto", precision: str = "auto") -> np.ndarray:
         """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S) in the size and fit of `info`."""
         info = self.info
         preparation = Preparation(info.mean, info.std, info.tta_views)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pulmo.images.stack import Films
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.package.inference import check_logits
 from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS
@@ -42,7 +43,7 @@ def logit_pneumonia(outputs: Tensor) -> Tensor:
 @torch.no_grad()  # inference mode would forbid gradients for good to the parameters that are moved in here
 def predict_logits(
     model: nn.Module,
-    images: np.ndarray,
+    images: Films,
     batch_size: int = 64,
     device: str = "auto",
     precision: str = "auto",

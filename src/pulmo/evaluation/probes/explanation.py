@@ -16,6 +16,7 @@ from pulmo.evaluation.probes.gradcam import enlarge, grad_cam
 from pulmo.evaluation.probes.heat_evidence import Lungs, Randomisation, Sample, doubt_lungs, locate_heat, randomise
 from pulmo.evaluation.probes.probe import Probe, Subject
 from pulmo.films.labels import LABELS
+from pulmo.images.stack import Films, FilmStack
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.estimates import probability_text
 from pulmo.metrics.locked import Locked
@@ -65,7 +66,7 @@ class Explanation:
 
 def explain_films(
     classifier: Classifier,
-    images: np.ndarray,
+    images: Films,
     table: pd.DataFrame,
     locked: Locked,
     films: int,
@@ -128,7 +129,7 @@ def _measure(subject: Subject) -> Explanation | None:
     films, test = subject.params.explain_films, subject.test
     if not films:
         return None
-    images = subject.data.images[test.row]
+    images = FilmStack(subject.data.images, test.row)
     return explain_films(subject.classifier, images, test, subject.locked, films, subject.resampling)
 
 

@@ -74,3 +74,14 @@ class Probe:
     title: str  # of its section; empty: a paragraph among the results
     template: Path  # of the section, in Jinja; `part` is the finding, and all that the card knows is at hand
     measure: Callable[[Subject], Finding | None]  # None where params ask for no film
+
+
+def draw_rows(labels: np.ndarray, films: int, seed: int) -> np.ndarray:
+    """Sorted rows of at most `films` films with the class balance of all; the same seed draws the same ones."""
+    if len(labels) <= films:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    positive, negative = (rng.permutation(np.flatnonzero(labels == value)) for value in (1, 0))
+    count = round(films * len(positive) / len(labels))
+    count = min(max(count, min(1, len(positive))), films - min(1, len(negative)))  # a rare class is not lost
+    return np.sort(np.concatenate([positive[:count], negative[: films - count]]))

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pulmo.evaluation.probes.probe import Probe, Subject
-from pulmo.evaluation.probes.robustness import draw_rows
+from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
 from pulmo.metrics.bootstrap import Resampling, bootstrap
 from pulmo.metrics.estimates import Estimate, estimate_auroc
 from pulmo.metrics.ranking import Floats, ranking

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from pulmo.evaluation.probes.image_changes import CHANGES, POLARITY, ImageChange, change_films
-from pulmo.evaluation.probes.probe import Probe, Subject
+from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
+from pulmo.images.stack import Films, FilmStack
 from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
 from pulmo.metrics.discrimination import rates
 from pulmo.metrics.estimates import Estimate, estimate_auroc, estimate_proportion
@@ -75,7 +76,7 @@ class Robustness:
 def measure_robustness(
     predict: Callable[[np.ndarray], np.ndarray],
     call: Callable[[Floats], Flags],
-    images: np.ndarray,
+    images: Films,
     labels: ArrayLike,
     groups: ArrayLike,
     films: int,
@@ -134,17 +135,6 @@ def _compare(
     return auroc, shares["sensitivity"], shares["specificity"], shares["flipped"], to_pneumonia, to_normal
 
 
-def draw_rows(labels: np.ndarray, films: int, seed: int) -> np.ndarray:
-    """Sorted rows of at most `films` films with the class balance of all; the same seed draws the same ones."""
-    if len(labels) <= films:
-        return np.arange(len(labels))
-    rng = np.random.default_rng(seed)
-    positive, negative = (rng.permutation(np.flatnonzero(labels == value)) for value in (1, 0))
-    count = round(films * len(positive) / len(labels))
-    count = min(max(count, min(1, len(positive))), films - min(1, len(negative)))  # a rare class is not lost
-    return np.sort(np.concatenate([positive[:count], negative[: films - count]]))
-
-
 def _scores(
     change: ImageChange, images: np.ndarray, clean: Floats, predict: Callable[[np.ndarray], np.ndarray], seed: int
 ) -> list[tuple[float, Floats]]:
@@ -165,7 +155,7 @@ def _measure(subject: Subject) -> Robustness | None:
     return measure_robustness(
         subject.predict,
         subject.locked.call,
-        subject.data.images[test.row],
+        FilmStack(subject.data.images, test.row),
         test.label,
         test.patient,
         films,

@@ -11,7 +11,7 @@ them, fitted on train, is scored on val and test beside the model. On test, a sh
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from pulmo.base.errors import UserError
 from pulmo.evaluation.probes.features import FAMILIES
-from pulmo.evaluation.probes.probe import Probe, Subject
+from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
 from pulmo.films.labels import LABELS
 from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
 from pulmo.metrics.estimates import Estimate, estimate, estimate_auroc, estimate_text
@@ -29,6 +29,7 @@ from pulmo.reporting.figures import draw_forest
 MARGIN = 0.03
 FALL = 0.1
 CALIPER = 0.1  # standard deviations of the shortcut's log-odds: half of what propensity matching uses (Austin 2011)
+PAIRED = 6000  # test films that are paired, drawn by lot where there are more: pairs grow with their square
 _ALL = "all shortcuts"
 
 
@@ -67,6 +68,8 @@ class Shortcuts:
     strongest: str | None  # the family with the best AUROC on test
     explains: str  # most, part or little
     verdict: str  # a sentence that says so
+
+    paired: ClassVar = PAIRED
 
     def add_to(self, content: dict[str, Any]) -> None:
         """The key `shortcuts`."""
@@ -136,10 +139,12 @@ def match_films(
     labels: ArrayLike, shortcut: ArrayLike, model: ArrayLike, groups: ArrayLike, resampling: Resampling
 ) -> Matched:
     """The model's AUROC over the pairs of one PNEUMONIA and one NORMAL film whose shortcut log-odds differ by at most
-    CALIPER standard deviations.
+    CALIPER standard deviations, among PAIRED films at most.
     """
     label, score, patient = check_films(labels, model, groups)
-    hint = check_films(labels, shortcut, groups)[1]
+    drawn = draw_rows(label, PAIRED, resampling.seed)
+    hint = check_films(labels, shortcut, groups)[1][drawn]
+    label, score, patient = label[drawn], score[drawn], patient[drawn]
     away = hint[label][:, None] - hint[~label]
     near = np.abs(away) <= CALIPER * hint.std()
     wins = {
