@@ -23,7 +23,9 @@ def main() -> None:
     start = time.perf_counter()
     evaluate_predictions(predictions, None, LockingRules("youden", 0.95, 0.5, 0.02), Resampling(2000, 0))
     seconds = time.perf_counter() - start
-    print(f"{films:,} films, 2,000 resamples: {seconds:.0f} s, peak memory {peak_memory():.2f} GB ({before:.2f} before)")
+    print(
+        f"{films:,} films, 2,000 resamples: {seconds:.0f} s, peak memory {peak_memory():.2f} GB ({before:.2f} before)"
+    )
 
 
 def make_predictions(films: int) -> pd.DataFrame:

@@ -17,8 +17,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from pulmo.dataset.rows import open_images, read_rows
-from pulmo.evaluation.probes.renderings import score_renderings
-from pulmo.evaluation.report import evaluate_renderings
+from pulmo.evaluation.probes.renderings import measure_renderings, score_renderings
+from pulmo.metrics.bootstrap import Resampling
 from pulmo.model.classifier import Classifier, load_classifier
 
 RESAMPLES = 200
@@ -59,8 +59,14 @@ def measure(name: str) -> dict[str, float]:
         rendered = score_renderings(package, val, images, 64, len(val), 42)
     test = json.loads(dvc.api.read("reports/evaluation.json", rev=name))["test"]["metrics"]
     row = {"test AUROC": test["auroc"]["value"], "test specificity": test["specificity"]["value"]}
-    found = {key: value["value"] for key, value in evaluate_renderings(rendered, RESAMPLES).items()}
-    return row | {"mean of all": found.pop("mean"), **found}
+    aurocs = read_aurocs(rendered)
+    return row | {"mean of all": aurocs.pop("mean"), **aurocs}
+
+
+def read_aurocs(rendered: pd.DataFrame) -> dict[str, float]:
+    """AUROC in each rendering of a table of `score_renderings`, and `mean`, that of them all."""
+    found = measure_renderings(rendered, Resampling(RESAMPLES))
+    return {name: float(estimate["value"]) for name, estimate in (found.each | {"mean": found.mean}).items()}
 
 
 if __name__ == "__main__":

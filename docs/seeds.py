@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from ranking import RESAMPLES
+from ranking import read_aurocs
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -17,7 +17,6 @@ from pulmo.base import paths
 from pulmo.base.params import load_params
 from pulmo.dataset.rows import open_images, read_rows
 from pulmo.evaluation.probes.renderings import score_renderings
-from pulmo.evaluation.report import evaluate_renderings
 from pulmo.model.classifier import Classifier
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
@@ -61,8 +60,7 @@ def main(folder: Path, seeds: list[int]) -> None:
     batches = (to_input(torch.from_numpy(images[rows])) for rows in torch.tensor(train.row.to_numpy()).split(64))
     torch.optim.swa_utils.update_bn(batches, model)  # statistics of its own: those of other weights fit it badly
     tables["weights"] = rendered(model)
-    columns = {name: evaluate_renderings(table, RESAMPLES) for name, table in tables.items()}
-    values = {name: {key: found["value"] for key, found in made.items()} for name, made in columns.items()}
+    values = {name: read_aurocs(table) for name, table in tables.items()}
     print(pd.DataFrame(values).to_string(float_format="{:.4f}".format))
 
 

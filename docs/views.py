@@ -7,10 +7,9 @@ import sys
 from dataclasses import replace
 
 import pandas as pd
-from ranking import RESAMPLES, opened
+from ranking import opened, read_aurocs
 
 from pulmo.evaluation.probes.renderings import score_renderings
-from pulmo.evaluation.report import evaluate_renderings
 from pulmo.package.info import TTA_VIEWS
 
 FILMS = 300
@@ -23,8 +22,7 @@ def main(names: list[str]) -> None:
             columns = {}
             for views in range(1, len(TTA_VIEWS) + 1):
                 seen = replace(package, info=package.info.model_copy(update={"tta_views": views}))
-                estimates = evaluate_renderings(score_renderings(seen, val, images, 64, FILMS, 42), RESAMPLES)
-                columns[views] = {rendering: estimate["value"] for rendering, estimate in estimates.items()}
+                columns[views] = read_aurocs(score_renderings(seen, val, images, 64, FILMS, 42))
         print(f"{name}, by number of views\n{pd.DataFrame(columns).to_string(float_format='{:.4f}'.format)}\n")
 
 

@@ -129,7 +129,8 @@ def test_of_many_films_some_are_drawn_so_that_pairs_stay_few():
     found = match_films(label, shortcut, model, np.arange(40_000), Resampling(20))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (found.normal, found.pneumonia) == (4500, 1500), "the class balance of all"
+    assert 4400 < found.normal <= 4500, "three quarters of 6,000, less those without a match"
+    assert 1400 < found.pneumonia <= 1500
     assert found.model["value"] == pytest.approx(roc_auc_score(label, model), abs=0.02), "independent of the shortcut"
     assert peak < 1e9
 

@@ -6,13 +6,16 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 from statsmodels.stats.proportion import proportion_confint
 
-from pulmo.metrics.calibration import (
-    evaluate_calibration,
-    expected_calibration_error,
-    fit_temperature,
-    reliability_bins,
-    to_probability,
-)
+from pulmo.metrics.bootstrap import bootstrap
+from pulmo.metrics.calibration import evaluate_calibration, fit_temperature, to_probability
+from pulmo.metrics.reliability import ReliabilityBins, expected_calibration_error
+
+
+def reliability_bins(labels, probability, edges, patients, resamples=2000):
+    label, patient = np.asarray(labels) == 1, np.asarray(patients)
+    bins = ReliabilityBins(label, probability, edges)
+    found = bootstrap(lambda w: {"observed": bins.observe(w)}, np.ones_like(label), patient, resamples, 0)
+    return bins.report(*(values["observed"] for values in found), patient)
 
 
 def films(n=800, seed=0, sharpness=1.0, shift=0.0):

@@ -35,8 +35,8 @@ def project_root() -> Path:
     training state, caches) and relative paths that the user typed belong there. Without it, the nearest folder with
     .dvc in it, from the working directory up; that directory itself where there is none.
     """
-    if told := os.environ.get("DVC_ROOT"):
-        return Path(told).resolve()
+    if root := os.environ.get("DVC_ROOT"):
+        return Path(root).resolve()
     here = Path.cwd().resolve()
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 

@@ -51,7 +51,7 @@ def compare(
     first: Annotated[
         str, typer.Argument(help="experiment, commit, MLflow run, or `workspace` (the files as they are)")
     ],
-    second: Annotated[str, typer.Argument(help="another one; what is told is second less first")],
+    second: Annotated[str, typer.Argument(help="another one; differences are second less first")],
 ) -> None:
     """Compare two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree."""
     from pulmo.base import paths

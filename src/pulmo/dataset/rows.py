@@ -73,8 +73,8 @@ def summarise_splits(images: np.ndarray, *tables: pd.DataFrame) -> dict[str, dic
 def summarise_films(images: np.ndarray, films: pd.DataFrame) -> dict[str, Any]:
     """Counts of the films of a split, their patients and those with PNEUMONIA, and `digest`: 16 hex digits that follow
     from paths, labels, patients and pixels, so that equal digests mean that the same films were seen."""
-    told = films[["path", "label", "patient"]].to_csv(index=False, lineterminator="\n")
-    digest = hashlib.sha256(told.encode())
+    table = films[["path", "label", "patient"]].to_csv(index=False, lineterminator="\n")
+    digest = hashlib.sha256(table.encode())
     for row in films["row"]:
         digest.update(images[row].tobytes())
     counts = {"films": len(films), "patients": films["patient"].nunique(), "pneumonia": int(films["target"].sum())}

@@ -128,8 +128,8 @@ def leakage_text(leakage: Mapping[str, Any]) -> str:
     crossing, known, unknown = (
         leakage[key] for key in ("patients_across_splits", "patients_known", "films_of_unknown_patients")
     )
-    told = f"{len(crossing)} of {known:,} known" if known else "0 known"
-    return f"patients across splits: {told}" + (f", {unknown:,} films of unknown patients" if unknown else "")
+    shown = f"{len(crossing)} of {known:,} known" if known else "0 known"
+    return f"patients across splits: {shown}" + (f", {unknown:,} films of unknown patients" if unknown else "")
 
 
 def _carve(films: pd.DataFrame, fraction: float, grouped: bool, rng: np.random.Generator) -> pd.DataFrame:

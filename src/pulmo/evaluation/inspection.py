@@ -7,7 +7,7 @@ import pandas as pd
 
 from pulmo.evaluation.probes import explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
-from pulmo.images.stack import FilmStack
+from pulmo.films.stack import FilmStack
 from pulmo.model.classifier import Classifier
 from pulmo.reporting.report import Section
 

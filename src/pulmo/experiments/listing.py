@@ -51,7 +51,7 @@ def read_experiments(project: Project, commits: bool = False) -> list[Experiment
             found[baseline["rev"], ""] = _read_entry(project.root, tip, baseline["rev"])
         for entry in baseline["experiments"] or []:
             experiment = _read_entry(project.root, entry, baseline["rev"])
-            # A running experiment is told twice when an earlier one of its name is being replaced: the first is it.
+            # A running experiment is listed twice when an earlier one of its name is being replaced: the first is it.
             found.setdefault((experiment.baseline, experiment.name), experiment)
     listed = list(found.values())
     if commits and has_own_results(project.root):
@@ -74,11 +74,11 @@ def _read_workspace(root: Path, shown: list[dict[str, Any]]) -> Experiment:
 def _find_baselines(root: Path) -> list[str]:
     """HEAD and every commit that an experiment, finished, queued or failed, starts from."""
     refs = run_git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    told = [f"{match[1]}{match[2]}" for ref in refs if (match := re.match(r"refs/exps/(..)/(.{38})/", ref))]
+    commits = [f"{match[1]}{match[2]}" for ref in refs if (match := re.match(r"refs/exps/(..)/(.{38})/", ref))]
     for stash in ("refs/exps/celery/stash", "refs/exps/celery/failed"):
         if stash in refs:
-            told += re.findall(r"dvc-exp:\w+:(\w+):", run_git(root, "log", "--walk-reflogs", "--format=%gs", stash))
-    known = [commit for commit in dict.fromkeys(told) if run_git(root, "cat-file", "-t", commit)]
+            commits += re.findall(r"dvc-exp:\w+:(\w+):", run_git(root, "log", "--walk-reflogs", "--format=%gs", stash))
+    known = [commit for commit in dict.fromkeys(commits) if run_git(root, "cat-file", "-t", commit)]
     return ["HEAD", *known]
 
 
@@ -125,8 +125,8 @@ def _read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
 def _hash_data(stages: Sequence[Mapping[str, Any]]) -> str:
     """Hash of what is validated and tested on: the films, by their content, and the split that each is in."""
     hashes = {out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
-    told = "".join(hashes.get(str(path), "") for path in (paths.FILMS, paths.SPLITS))
-    return hashlib.sha256(told.encode()).hexdigest() if told else ""
+    both = "".join(hashes.get(str(path), "") for path in (paths.FILMS, paths.SPLITS))
+    return hashlib.sha256(both.encode()).hexdigest() if both else ""
 
 
 def _is_whole(stages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> bool:

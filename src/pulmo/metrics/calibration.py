@@ -1,14 +1,15 @@
 """The check that a probability of .8 means eight in ten, and the temperature that brings it nearer to that."""
 
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pulmo.metrics.bootstrap import bootstrap, check_films
-from pulmo.metrics.estimates import Estimate, estimate, estimate_proportion
-from pulmo.metrics.ranking import Floats, Statistic
+from pulmo.metrics.estimates import Estimate, estimate
+from pulmo.metrics.ranking import Flags, Floats, Statistic
+from pulmo.metrics.reliability import Bin, Chance, ReliabilityBins, error_with_chance
 
 BINS = 15
 BOUNDS = (0.1, 10.0)
@@ -20,29 +21,6 @@ class Temperature:
 
     value: float
     note: str = ""
-
-
-class Chance(TypedDict):
-    """A calibration error, and what perfect calibration would stay below in 95% of such sets of films."""
-
-    value: float
-    chance_high: float
-
-
-# The films whose probability lies in one bin: their mean probability, and the observed share of PNEUMONIA.
-Bin = TypedDict(
-    "Bin",
-    {
-        "from": float,
-        "to": float,
-        "observed": float,
-        "low": float,
-        "high": float,
-        "films": int,
-        "patients": int,
-        "probability": float,
-    },
-)
 
 
 class CalibrationErrors(TypedDict):
@@ -109,114 +87,88 @@ def evaluate_calibration(
     films of a patient, and binned as the films are; 95% of these ECEs lie below it.
     """
     label, logit, patient = check_films(labels, logits, groups)
-    report: dict[str, Any] = {}
-    one = np.ones_like(label)  # a single stratum
-    regression, regressions = bootstrap(_regression(label, logit), one, patient, resamples, seed)
-    for name, t in (("before", 1.0), ("after", temperature)):
-        probability = to_probability(logit, t)
-        value, replicates = bootstrap(_errors(label, logit / t), one, patient, resamples, seed)
-        value |= {"slope": regression["slope"] * t, "intercept": regression["intercept"]}
-        replicates |= {"slope": regressions["slope"] * t, "intercept": regressions["intercept"]}
-        report[name] = {key: estimate(float(value[key]), replicates[key], patient) for key in value}
-        edges, quantiles = np.linspace(0, 1, BINS + 1), np.quantile(probability, np.linspace(0, 1, BINS + 1))
-        for key, bounds in (("ece", edges), ("ece_mass", np.unique(quantiles))):
-            report[name][key] = _ece_with_chance(label, probability, patient, bounds, seed)
-        report[name]["bins"] = reliability_bins(label, probability, edges, patient, resamples, seed)
-    return cast(Calibration, report)
+    regression = _regression(label, logit)
+    scaled = {"before": _Scaled(label, logit, 1.0), "after": _Scaled(label, logit, temperature)}
+
+    def statistic(weights: Floats) -> dict[str, Floats]:  # in one: to draw the patients costs more than the sums
+        both = {f"{name} {key}": v for name, films in scaled.items() for key, v in films.measure(weights).items()}
+        return regression(weights) | both
+
+    value, replicates = bootstrap(statistic, np.ones_like(label), patient, resamples, seed)
+    before, after = (films.report(name, value, replicates, patient, seed) for name, films in scaled.items())
+    return {"before": before, "after": after}
 
 
-def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, edges: ArrayLike) -> float:
-    """Mean over films of |observed share of PNEUMONIA - mean probability| in the bin of the film.
+class _Scaled:
+    """Films at one temperature."""
 
-    Bins are closed on the right, the first one on both sides.
-    """
-    label, probability, _ = check_films(labels, probabilities, np.zeros(len(np.asarray(labels))))
-    gaps = np.bincount(_bin(probability, np.asarray(edges)), weights=label - probability)
-    return float(np.abs(gaps).sum() / len(label))
+    def __init__(self, label: Flags, logit: Floats, temperature: float) -> None:
+        self.label = label
+        self.temperature = temperature
+        self.probability = to_probability(logit, temperature)
+        self.bins = ReliabilityBins(label, self.probability, np.linspace(0, 1, BINS + 1))
+        squared = (self.probability - label) ** 2
+        loss = np.logaddexp(0, np.where(label, -logit, logit) / temperature)
+        self.errors = np.stack([squared, loss], axis=1)
 
+    def measure(self, weights: Floats) -> dict[str, Floats]:
+        """All that depends on how often each film counts, but for the regression."""
+        means = weights @ self.errors / weights.sum(axis=1, keepdims=True)
+        return {"brier": means[:, 0], "log_loss": means[:, 1], "observed": self.bins.observe(weights)}
 
-def reliability_bins(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    edges: ArrayLike,
-    groups: ArrayLike,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> list[Bin]:
-    """The bins that hold films: from, to, films, patients, mean probability, and the observed share of PNEUMONIA with
-    its 95% interval (observed, low, high) over patients of whatever class."""
-    label, probability, patient = check_films(labels, probabilities, groups)
-    bounds = np.asarray(edges, dtype=float)
-    where = _bin(probability, bounds)
-    filled = np.unique(where)
-    inside = where[:, None] == filled
+    def report(
+        self, name: str, value: dict[str, Floats], replicates: dict[str, Floats], patient: NDArray[Any], seed: int
+    ) -> CalibrationErrors:
+        """Its part of the report, from what `measure` gave under keys that begin with `name`, and the regression."""
 
-    def statistic(weights: Floats) -> dict[str, Floats]:
-        with np.errstate(invalid="ignore"):
-            return {"observed": (weights @ (inside & label[:, None])) / (weights @ inside)}
+        def about(key: str, scale: float = 1.0) -> Estimate:
+            return estimate(float(value[key] * scale), replicates[key] * scale, patient)
 
-    values, replicates = bootstrap(statistic, np.ones_like(label), patient, resamples, seed)
-    rows = []
-    for column, index in enumerate(filled):
-        films = inside[:, column]
-        share = estimate_proportion(
-            float(values["observed"][column]), replicates["observed"][:, column], patient[films]
-        )
-        row = {"from": float(bounds[index]), "to": float(bounds[index + 1]), "observed": share["value"]}
-        row |= {key: share[key] for key in ("low", "high", "films", "patients")}
-        rows.append(row | {"probability": float(probability[films].mean())})
-    return cast(list[Bin], rows)
+        quantiles = np.unique(np.quantile(self.probability, np.linspace(0, 1, BINS + 1)))
+        observed = f"{name} observed"
+        return {
+            "brier": about(f"{name} brier"),
+            "log_loss": about(f"{name} log_loss"),
+            "slope": about("slope", self.temperature),
+            "intercept": about("intercept"),
+            "ece": error_with_chance(self.label, self.probability, patient, self.bins.edges, seed),
+            "ece_mass": error_with_chance(self.label, self.probability, patient, quantiles, seed),
+            "bins": self.bins.report(value[observed], replicates[observed], patient),
+        }
 
 
-def _errors(label: np.ndarray, logit: Floats) -> Statistic:
-    squared = (to_probability(logit) - label) ** 2
-    loss = np.logaddexp(0, np.where(label, -logit, logit))
-    columns = np.stack([squared, loss], axis=1)
-
-    def statistic(weights: Floats) -> dict[str, Floats]:
-        means = weights @ columns / weights.sum(axis=1, keepdims=True)
-        return {"brier": means[:, 0], "log_loss": means[:, 1]}
-
-    return statistic
-
-
-def _regression(label: np.ndarray, logit: Floats) -> Statistic:
+def _regression(label: Flags, logit: Floats) -> Statistic:
     """Slope and intercept by Newton's method, for all rows of weights at once; NaN where it does not converge, as when
     the classes are perfectly separated or the log-odds constant."""
     centre, spread = logit.mean(), logit.std()
     x = (logit - centre) / spread if spread > 0 else np.zeros_like(logit)
+    ones = np.ones_like(x)
+    first, second = np.stack([ones, x], axis=1), np.stack([ones, x, x**2], axis=1)
+    observed = label[:, None] * first
 
-    def statistic(weights: Floats) -> dict[str, Floats]:
-        slope, intercept = np.zeros((2, len(weights)))
-        step = np.full((2, len(weights)), np.inf)
+    def solve(weights: Floats, start: Floats) -> tuple[Floats, Flags]:
+        """(intercept, slope) of each row, and whether it converged."""
+        intercept, slope = np.tile(start[:, None], len(weights))
+        wanted, step = weights @ observed, np.full((2, len(weights)), np.inf)
         with np.errstate(all="ignore"):
             for _ in range(30):
-                p = to_probability(slope[:, None] * x + intercept[:, None])
-                error, curve = weights * (label - p), weights * p * (1 - p)
-                gradient = error.sum(axis=1), error @ x
-                a, b, c = curve.sum(axis=1), curve @ x, curve @ x**2
-                step = np.stack([a * gradient[1] - b * gradient[0], c * gradient[0] - b * gradient[1]])
+                p = to_probability(np.multiply.outer(slope, x) + intercept[:, None])
+                expected = weights * p
+                gradient = (wanted - expected @ first).T
+                a, b, c = ((expected - expected * p) @ second).T
+                step = np.stack([c * gradient[0] - b * gradient[1], a * gradient[1] - b * gradient[0]])
                 step = np.clip(step / (a * c - b**2), -2, 2)
-                slope, intercept = slope + step[0], intercept + step[1]
+                intercept, slope = intercept + step[0], slope + step[1]
                 if not (np.abs(step) > 1e-9).any():
                     break
-            lost = ~(np.abs(step) <= 1e-6).all(axis=0)
-            slope = np.where(lost, np.nan, slope / spread)
-        return {"slope": slope, "intercept": np.where(lost, np.nan, intercept - slope * centre)}
+        return np.stack([intercept, slope]), (np.abs(step) <= 1e-6).all(axis=0)
+
+    whole, converged = solve(np.ones((1, len(x))), np.zeros(2))
+    start = whole[:, 0] if converged[0] else np.zeros(2)  # resamples lie near the whole
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        (intercept, slope), converged = solve(weights, start)
+        slope = np.where(converged, slope / spread, np.nan) if spread > 0 else np.full(len(weights), np.nan)
+        return {"slope": slope, "intercept": np.where(converged, intercept - slope * centre, np.nan)}
 
     return statistic
-
-
-def _ece_with_chance(label: np.ndarray, probability: Floats, patient: np.ndarray, edges: Floats, seed: int) -> Chance:
-    where = _bin(probability, edges)
-    membership = np.eye(where.max() + 1)[where]
-    drawn = np.random.default_rng(seed).random((500, patient.max() + 1))[:, patient] < probability
-    by_chance = np.abs((drawn - probability) @ membership).sum(axis=1) / len(label)
-    return {
-        "value": expected_calibration_error(label, probability, edges),
-        "chance_high": float(np.percentile(by_chance, 95)),
-    }
-
-
-def _bin(probability: Floats, edges: Floats) -> np.ndarray:
-    return np.clip(np.searchsorted(edges, probability, side="left") - 1, 0, max(0, len(edges) - 2))

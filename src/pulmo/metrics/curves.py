@@ -5,14 +5,14 @@ patients.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pulmo.metrics.bootstrap import bootstrap, check_films, resample
-from pulmo.metrics.estimates import Estimate, estimate
-from pulmo.metrics.ranking import Floats, ranks
+from pulmo.metrics.estimates import Estimate, estimate, number
+from pulmo.metrics.ranking import Floats, ranks, sum_ties
 
 Curve = dict[str, list[float]]
 
@@ -67,9 +67,9 @@ def prevalence_curve(
     """
     prevalence = np.linspace(0.01, 0.60, 60) if prevalences is None else np.asarray(prevalences, dtype=float)
 
-    def predict(end: str) -> tuple[Floats, Floats]:
+    def predict(end: Literal["value", "low", "high"]) -> tuple[Floats, Floats]:
         sens, spec = (
-            np.array([estimates[name][end]], dtype=float)[:, None]
+            np.full((1, 1), number(estimates[name][end]))
             if end == "value" or estimates[name]["value"] in (0, 1)
             else replicates[name][:, None]
             for name in ("sensitivity", "specificity")
@@ -80,7 +80,8 @@ def prevalence_curve(
         return ppv, npv
 
     curve = {"prevalence": prevalence}
-    for name, value, low, high in zip(("ppv", "npv"), *(predict(end) for end in ("value", "low", "high")), strict=True):
+    ends = predict("value"), predict("low"), predict("high")
+    for name, value, low, high in zip(("ppv", "npv"), *ends, strict=True):
         curve |= {name: value[0], f"{name}_low": _band(low)[0], f"{name}_high": _band(high)[1]}
     return _lists(**curve)
 
@@ -127,7 +128,7 @@ def risk_coverage(
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         weights = weights[:, order]
-        errors, answered = (np.add.reduceat(values, starts, axis=1) for values in (weights * wrong[order], weights))
+        errors, answered = (sum_ties(values, starts) for values in (weights * wrong[order], weights))
         with np.errstate(divide="ignore", invalid="ignore"):
             shared = np.repeat(np.where(answered > 0, errors / answered, 0), sizes, axis=1)
             risk = (weights * shared).cumsum(axis=1) / weights.cumsum(axis=1)

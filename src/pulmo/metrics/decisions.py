@@ -9,7 +9,7 @@ from pulmo.base.errors import UserError
 from pulmo.metrics.bootstrap import RESAMPLING, Resampling, bootstrap, check_films
 from pulmo.metrics.discrimination import rates
 from pulmo.metrics.estimates import Estimate, estimate_proportion
-from pulmo.metrics.ranking import Flags, Floats, ranks
+from pulmo.metrics.ranking import Flags, Floats, ranks, sum_ties
 
 POLICIES = ("min_sensitivity", "youden", "youden_rendered", "f1", "fixed")
 _BELOW = 1e-3  # of the lowest score: more than two runtimes differ by
@@ -70,8 +70,7 @@ def choose_operating_point(
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         weights = weights[:, order]
-        true = np.add.reduceat(weights * positive, starts, axis=1).cumsum(axis=1)
-        false = np.add.reduceat(weights * ~positive, starts, axis=1).cumsum(axis=1)
+        true, false = (sum_ties(weights * chosen, starts).cumsum(axis=1) for chosen in (positive, ~positive))
         if policy == "min_sensitivity":
             good = (true >= min_sensitivity * true[:, -1:] - 1e-9).astype(float)
         else:

@@ -11,7 +11,7 @@ from pulmo.metrics.ranking import Flags, Floats, Statistic, ranking
 
 METRICS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity", "ppv", "npv", "mcc")
 _PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
-_NEEDS = {
+NEEDS = {
     "auroc": "needs films of both classes",
     "auprc": "needs films of both classes",
     "balanced_accuracy": "needs films of both classes",
@@ -52,6 +52,16 @@ def discrimination(labels: Flags, scores: Floats, decisions: Flags) -> Statistic
     return lambda weights: ranked(weights) | decided(weights)
 
 
+def measure_auroc(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """The AUROC of `discriminate`, alone."""
+    label, score, patient = check_films(labels, scores, groups)
+    value, replicates = bootstrap(ranking(label, score, with_auprc=False), label, patient, resamples, seed)
+    result = estimate_auroc(float(value["auroc"]), replicates["auroc"], label, patient)
+    return result if math.isfinite(value["auroc"]) else {**result, "note": NEEDS["auroc"]}
+
+
 def discriminate(
     labels: ArrayLike, scores: ArrayLike, decisions: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
 ) -> tuple[dict[str, Estimate], dict[str, Floats]]:
@@ -75,5 +85,5 @@ def discriminate(
             measure = estimate_proportion if name in _PROPORTIONS else estimate
             estimates[name] = measure(float(values[name]), replicates[name], about_patients)
         if math.isnan(values[name]):
-            estimates[name]["note"] = _NEEDS[name]
+            estimates[name]["note"] = NEEDS[name]
     return estimates, replicates

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 from pulmo.metrics.ranking import Flags, Floats
 
 
-class Estimate(TypedDict):
-    """A value with the ends of its 95% interval, None where undefined, and the n that it is about."""
+class ValueInInterval(TypedDict):
+    """A value with the ends of its 95% interval; None where undefined."""
 
     value: float | None
     low: float | None
     high: float | None
+
+
+class Estimate(ValueInInterval):
+    """A value with its interval, and the n that it is about."""
+
     films: int
     patients: int
     note: NotRequired[str]  # where something is unusual
@@ -85,7 +90,12 @@ def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     return {**result, "value": value, "low": value - down, "high": value + up}
 
 
-def estimate_text(estimate: Estimate, digits: int = 3) -> str:
+def number(value: float | None) -> float:
+    """The value, for comparisons: an undefined one is NaN, which is neither above nor below anything."""
+    return math.nan if value is None else value
+
+
+def estimate_text(estimate: ValueInInterval, digits: int = 3) -> str:
     """`0.977 (0.961–0.989)`, or `-0.012 (-0.020 to 0.001)` where a dash would stand beside a minus sign.
 
     A dash alone where there is no value, no parenthesis where there is no interval.

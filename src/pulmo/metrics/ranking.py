@@ -16,18 +16,26 @@ def ranks(scores: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return order, np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
 
 
-def ranking(labels: Flags, scores: Floats) -> Statistic:
-    """AUROC and AUPRC (average precision); tied films share their rank."""
+def sum_ties(values: Floats, starts: NDArray[np.int64]) -> Floats:
+    """Sums over films that share a score, of values (resamples, films) in the order of `ranks`."""
+    return values if len(starts) == values.shape[1] else np.add.reduceat(values, starts, axis=1)
+
+
+def ranking(labels: Flags, scores: Floats, with_auprc: bool = True) -> Statistic:
+    """AUROC and, unless it is not wanted, AUPRC (average precision); tied films share their rank."""
     order, starts = ranks(scores)
     positive = labels[order]
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         weights = weights[:, order]
-        true, false = (np.add.reduceat(weights * chosen, starts, axis=1) for chosen in (positive, ~positive))
-        above, called = true.cumsum(axis=1), (true + false).cumsum(axis=1)
+        true, false = (sum_ties(weights * chosen, starts) for chosen in (positive, ~positive))
+        above = true.cumsum(axis=1)
         positives = above[:, -1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            auroc = (false * (above - true / 2)).sum(axis=1) / (positives * (called[:, -1] - positives))
+            auroc = (false * (above - true / 2)).sum(axis=1) / (positives * false.sum(axis=1))
+            if not with_auprc:
+                return {"auroc": auroc}
+            called = (true + false).cumsum(axis=1)
             precision = np.where(called > 0, above / called, 0)
             auprc = (true * precision).sum(axis=1) / positives
         return {"auroc": auroc, "auprc": np.where(np.isnan(auroc), np.nan, auprc)}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pulmo.metrics.bootstrap import bootstrap, check_films
-from pulmo.metrics.discrimination import discriminate, rates
+from pulmo.metrics.discrimination import NEEDS, measure_auroc, rates
 from pulmo.metrics.estimates import Estimate, estimate_difference, estimate_proportion
 from pulmo.metrics.ranking import Flags
 
@@ -49,7 +49,8 @@ def evaluate_subgroups(
             return {"sensitivity": nothing, "specificity": nothing}
         values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
         about = {"sensitivity": part & label, "specificity": part & ~label}
-        return {key: estimate_proportion(float(values[key]), replicates[key], patient[about[key]]) for key in about}
+        shares = {key: estimate_proportion(float(values[key]), replicates[key], patient[about[key]]) for key in about}
+        return {key: share if about[key].any() else {**share, "note": NEEDS[key]} for key, share in shares.items()}
 
     rows: list[Subgroup] = []
     for name, chosen in masks.items():
@@ -57,11 +58,8 @@ def evaluate_subgroups(
         if not mask.any():
             raise ValueError(f"subgroup {name} holds no film")
         classes = np.unique(label[mask])
-        own = discriminate(label[mask], score[mask], decided[mask], patient[mask], resamples, seed)[0]
-        auroc, others = own["auroc"], decide(~mask)
-        if len(classes) == 1:
-            wide = mask | (label != classes[0])
-            auroc = discriminate(label[wide], score[wide], decided[wide], patient[wide], resamples, seed)[0]["auroc"]
+        own, others = decide(mask), decide(~mask)
+        wide = mask if len(classes) == 2 else mask | (label != classes[0])
         rows.append(
             {
                 "name": name,
@@ -70,7 +68,7 @@ def evaluate_subgroups(
                 "pneumonia": int(label[mask].sum()),
                 "sensitivity": own["sensitivity"],
                 "specificity": own["specificity"],
-                "auroc": auroc,
+                "auroc": measure_auroc(label[wide], score[wide], patient[wide], resamples, seed),
                 "gap": {name: estimate_difference(others[name], own[name]) for name in others},
                 "against": "its own films" if len(classes) == 2 else f"all {'NORMAL' if classes[0] else 'PNEUMONIA'}",
             }

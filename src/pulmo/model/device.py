@@ -31,5 +31,5 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def _read_cpu() -> str:
-    told = Path("/proc/cpuinfo")
-    return told.read_text() if told.exists() else ""
+    file = Path("/proc/cpuinfo")
+    return file.read_text() if file.exists() else ""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulmo.images.stack import Films
+from pulmo.films.stack import Films
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.package.inference import check_logits
 from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS

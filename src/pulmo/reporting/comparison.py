@@ -46,20 +46,15 @@ def write_comparison(
         raise UserError(f"{names[0]} cannot be compared with itself", "`pulmo experiments` lists the others")
     a, b = tables
     label, logits, called = a.label.to_numpy(), (a.logit, b.logit), (a.called.to_numpy() == 1, b.called.to_numpy() == 1)
-    report = compare_models(label, a.patient, logits, called)
-    rows = report["disagreements"]
+    compared = compare_models(label, a.patient, logits, called)
+    rows = compared["disagreements"]
     listed = [{"path": a.path[row], "label": int(label[row])} | _answers(names, tables, row, "called") for row in rows]
-    report = {
-        "first": names[0],
-        "second": names[1],
-        "thresholds": list(thresholds),
-        **report,
-        "disagreements": listed,
-    }
+    about = {"first": names[0], "second": names[1], "thresholds": list(thresholds)}
+    report = {**about, **compared, "disagreements": listed}
     picture = file.with_suffix(".png")
     if 0 < label.sum() < len(label):
         models = [Model(name, *rest) for name, *rest in zip(_shorten(names), tables, called, thresholds, strict=True)]
-        draw_comparison(picture, models, {name: report["metrics"][name]["difference"] for name in METRICS})
+        draw_comparison(picture, models, {name: compared["metrics"][name]["difference"] for name in METRICS})
     else:
         picture.unlink(missing_ok=True)
     gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]
@@ -180,9 +175,12 @@ def _number(value: float) -> str:
 
 
 def _tests(report: dict[str, Any]) -> list[str]:
-    first, second, told = report["first"], report["second"], report["mcnemar"]
-    right = f"only {first} right {told['only_a_right']}, only {second} right {told['only_b_right']}"
-    lines = [f"McNemar: {right}, p = {told['p']:.3g}", f"{len(report['disagreements'])} films are called differently"]
+    first, second, mcnemar = report["first"], report["second"], report["mcnemar"]
+    right = f"only {first} right {mcnemar['only_a_right']}, only {second} right {mcnemar['only_b_right']}"
+    lines = [
+        f"McNemar: {right}, p = {mcnemar['p']:.3g}",
+        f"{len(report['disagreements'])} films are called differently",
+    ]
     if delong := report["delong"]:
         lines.insert(0, f"DeLong: AUROC {delong['difference']:+.4f}, p = {delong['p']:.3g}")
     return [*lines, "the tests take every film as independent; the intervals count patients"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pulmo.metrics.estimates import estimate_text
+from pulmo.metrics.estimates import estimate_text, number
 from pulmo.reporting.report import Report, SplitReport
 
 FEW_PATIENTS = 100  # in one class of test
@@ -67,7 +67,7 @@ def _doubt_calibration(test: SplitReport) -> Iterator[str]:
 def _doubt_subgroups(test: SplitReport) -> Iterator[str]:
     for name in ("sensitivity", "specificity"):
         gaps = {row["name"]: row["gap"][name] for row in test.subgroups if row["gap"][name]["high"] is not None}
-        if weak := [f"{group} ({estimate_text(gap)})" for group, gap in gaps.items() if gap["high"] < 0]:
+        if weak := [f"{group} ({estimate_text(gap)})" for group, gap in gaps.items() if number(gap["high"]) < 0]:
             yield (
                 f"{name.capitalize()} on test is lower than among the other films for {', '.join(weak)}; by chance "
                 f"alone, one in 40 of such comparisons says so, and there are {len(gaps)}."

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
-from pulmo.metrics.calibration import Bin
 from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
+from pulmo.metrics.reliability import Bin
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, LINES, VERMILLION
 
 Curves = Mapping[str, Mapping[str, Any]]

@@ -57,6 +57,6 @@ def _version(name: str) -> str:
 
 
 def _cpu() -> str:
-    told = Path("/proc/cpuinfo")
-    name = re.search(r"model name\s*: (.*)", told.read_text()) if told.exists() else None
+    file = Path("/proc/cpuinfo")
+    name = re.search(r"model name\s*: (.*)", file.read_text()) if file.exists() else None
     return name[1] if name else platform.processor() or platform.machine()

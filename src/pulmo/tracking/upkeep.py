@@ -66,8 +66,8 @@ def list_left_open(store: Store, older_than: float | None = None) -> tuple[list[
     A process of this machine is looked up by its number and start; a run of another machine counts as gone where
     `older_than` is given and it was started more than so many hours ago.
     """
-    told = [(run, is_gone(run, older_than)) for run in store.find_runs("attributes.status = 'RUNNING'")]
-    return [run for run, gone in told if gone], [run for run, gone in told if gone is None]
+    judged = [(run, is_gone(run, older_than)) for run in store.find_runs("attributes.status = 'RUNNING'")]
+    return [run for run, gone in judged if gone], [run for run, gone in judged if gone is None]
 
 
 def is_gone(run: Any, older_than: float | None = None) -> bool | None:

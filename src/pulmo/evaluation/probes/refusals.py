@@ -9,7 +9,7 @@ import pandas as pd
 from pulmo.evaluation.familiarity import PASSING
 from pulmo.evaluation.probes.probe import Probe, Subject
 from pulmo.metrics.bootstrap import Resampling, bootstrap
-from pulmo.metrics.estimates import Estimate, estimate_proportion
+from pulmo.metrics.estimates import Estimate, estimate_proportion, number
 from pulmo.metrics.ranking import Floats
 
 MANY = 0.05
@@ -29,7 +29,7 @@ class Refusals:
 
     def doubts(self) -> list[str]:
         """Test films that are refused so often that they must be of another kind than the train films."""
-        share = self.test["value"]
+        share = number(self.test["value"])
         return [f"{share:.0%} of the test films are unlike those that it learnt from."] if share > MANY else []
 
     def draw(self, folder: Path) -> None:

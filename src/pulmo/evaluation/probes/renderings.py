@@ -49,7 +49,9 @@ def measure_renderings(rendered: pd.DataFrame, resampling: Resampling) -> Render
     tables = {str(name): table for name, table in rendered.groupby("rendering", sort=False)}
     first = next(iter(tables.values()))
     label, patient = first.label.to_numpy() == 1, first.patient.to_numpy()
-    ranked = {name: ranking(label, table.logit.to_numpy(dtype=float)) for name, table in tables.items()}
+    ranked = {
+        name: ranking(label, table.logit.to_numpy(dtype=float), with_auprc=False) for name, table in tables.items()
+    }
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         each = {name: rank(weights)["auroc"] for name, rank in ranked.items()}

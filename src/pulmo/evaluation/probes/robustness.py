@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from pulmo.evaluation.probes.image_changes import CHANGES, POLARITY, ImageChange, change_films
 from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
-from pulmo.images.stack import Films, FilmStack
+from pulmo.films.stack import Films, FilmStack
 from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
 from pulmo.metrics.discrimination import rates
-from pulmo.metrics.estimates import Estimate, estimate_auroc, estimate_proportion
+from pulmo.metrics.estimates import Estimate, estimate_auroc, estimate_proportion, number
 from pulmo.metrics.ranking import Flags, Floats, ranking
 from pulmo.reporting.figures import draw_robustness
 from pulmo.reporting.plots import Level
@@ -64,7 +64,7 @@ class Robustness:
     def doubts(self) -> list[str]:
         """Decisions that a mild change flips."""
         mild = {row.name: row.severities[self.shown[0] - 1].flipped["value"] for row in self.changes}
-        shaken = [f"{name} ({share:.0%})" for name, share in mild.items() if share > MANY_FLIPS]
+        shaken = [f"{name} ({share:.0%})" for name, share in mild.items() if number(share) > MANY_FLIPS]
         return [f"Mild changes of the image flip many decisions: {', '.join(shaken)}."] if shaken else []
 
     def draw(self, folder: Path) -> None:

@@ -22,7 +22,8 @@ from pulmo.evaluation.probes.features import FAMILIES
 from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
 from pulmo.films.labels import LABELS
 from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
-from pulmo.metrics.estimates import Estimate, estimate, estimate_auroc, estimate_text
+from pulmo.metrics.discrimination import measure_auroc
+from pulmo.metrics.estimates import Estimate, estimate, estimate_text, number
 from pulmo.metrics.ranking import Flags, Floats, ranking
 from pulmo.reporting.figures import draw_forest
 
@@ -151,7 +152,7 @@ def match_films(
         "model": near * _win(score[label][:, None] - score[~label]),
         "shortcut": near * _win(away),
     }
-    whole = ranking(label, score)
+    whole = ranking(label, score, with_auprc=False)
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         first, second = weights[:, label], weights[:, ~label]
@@ -184,9 +185,7 @@ def _fit(columns: Floats, label: Flags) -> Callable[[Floats], Floats]:
 def _auroc_of(split: str, table: pd.DataFrame, scores: Floats, resampling: Resampling) -> Estimate:
     part = (table["split"] == split).to_numpy()
     labels = (table["label"] == LABELS[1]).to_numpy()[part]
-    label, score, patient = check_films(labels, scores[part], table.patient[part])
-    values, replicates = bootstrap(ranking(label, score), label, patient, *resampling)
-    return estimate_auroc(float(values["auroc"]), replicates["auroc"], label, patient)
+    return measure_auroc(labels, scores[part], table.patient[part], *resampling)
 
 
 def _win(difference: Floats) -> Floats:
@@ -201,8 +200,8 @@ def _judge(model: float | None, rows: list[Family]) -> tuple[str | None, str, st
     strongest = max(judged, key=_test_auroc)
     falls = {row.name: row.matched.fall for row in judged if row.matched and row.matched.fall["value"] is not None}
     close = [row.name for row in judged if _test_auroc(row) >= model - MARGIN]
-    deep = [name for name, fall in falls.items() if fall["value"] > FALL]
-    real = [name for name, fall in falls.items() if fall["low"] is not None and fall["low"] > 0]
+    deep = [name for name, fall in falls.items() if number(fall["value"]) > FALL]
+    real = [name for name, fall in falls.items() if number(fall["low"]) > 0]
     reasons = [f"{', '.join(close)} within {MARGIN} of the model"] if close else []
     reasons += [f"the model falls by more than {FALL} among films matched on {', '.join(deep)}"] if deep else []
     if reasons:
@@ -215,14 +214,14 @@ def _judge(model: float | None, rows: list[Family]) -> tuple[str | None, str, st
     facts += f"and {model:.3f} by the model"
     matched = [(row.name, row.matched) for row in judged if row.matched and row.name in falls]
     if matched:
-        name, pairs = min(matched, key=lambda row: float(row[1].model["value"]))
+        name, pairs = min(matched, key=lambda row: number(row[1].model["value"]))
         facts += f"; among {pairs.pairs:,} pairs of films that {name} cannot tell apart, "
         facts += f"the model reaches {estimate_text(pairs.model)}"
     return strongest.name, explains, f"{start}: {facts}."
 
 
 def _test_auroc(row: Family) -> float:
-    return float(row.test["value"]) if row.test else float("nan")
+    return number(row.test["value"] if row.test else None)
 
 
 def _measure(subject: Subject) -> Shortcuts:

@@ -69,8 +69,8 @@ def read_labels(table: Path, entries: Mapping[str, Entry], reading: Reading) -> 
             f"add lines or remove the files, or set {_PARTIAL} to leave them out",
         )
     left_out["films without row"] = len(missing)
-    if told := ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count):
-        print(f"left out by {table.name}: {told}")
+    if counts := ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count):
+        print(f"left out by {table.name}: {counts}")
     _require_all_or_none(table, list(listed.values()), reading.partial)
     return listed
 
