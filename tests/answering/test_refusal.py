@@ -1,15 +1,21 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 from small_package import make_package
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
+from pulmo.answering.champion import Place
+from pulmo.answering.follow import Follower
+from pulmo.answering.served import Served
+from pulmo.answering.server import make_app
 from pulmo.evaluation.familiarity import fit_familiarity
 from pulmo.package.inference import Network
 from pulmo.package.storage import ONNX
@@ -54,12 +60,19 @@ def test_foreign_films_are_refused_with_their_reason_and_the_others_answered(pac
     home, noise, photograph = (json.loads(line) for line in done.stdout.splitlines())
     assert home["label"] in ("NORMAL", "PNEUMONIA")
     assert (home["not_a_chest_film"], home["unlike_training"], home["error"]) == (None, False, None)
-    assert "label" not in noise
+    assert [noise[key] for key in ("label", "prob_pneumonia", "logit", "unsure")] == [None, None, None, True]
     assert (noise["not_a_chest_film"], noise["unlike_training"]) == (None, True)
     assert noise["error"] == "refused: unlike the films that the model learnt from"
     assert photograph["not_a_chest_film"] == "a picture in colour"
     assert photograph["error"] == "refused: no chest film: a picture in colour"
     assert f"error: {films / 'noise.png'}: refused" in done.stderr
+
+
+def test_the_reason_is_in_the_csv_and_the_label_is_not(package, films):
+    home, noise, photograph = csv.DictReader(io.StringIO(ask(package, "--csv", films, code=1).stdout))
+    assert home["label"]
+    assert (noise["label"], noise["prob_pneumonia"], noise["logit"], noise["unlike_training"]) == ("", "", "", "true")
+    assert (photograph["label"], photograph["not_a_chest_film"]) == ("", "a picture in colour")
 
 
 def test_an_answer_may_be_forced_and_is_marked(package, films):
@@ -68,6 +81,7 @@ def test_an_answer_may_be_forced_and_is_marked(package, films):
     assert [row["unlike_training"] for row in (home, noise, photograph)][:2] == ["false", "true"]
     assert photograph["not_a_chest_film"] == "a picture in colour"
     assert all(row["label"] and not row["error"] for row in (home, noise, photograph))
+    assert [row["anyway"] for row in (home, noise, photograph)] == ["false", "true", "true"]
     lines = ask(package, "--anyway", films / "home.png", films / "noise.png", code=0).stdout.splitlines()
     assert "unlike" not in lines[0]
     assert "(unlike the films that the model learnt from)" in lines[1]
@@ -84,6 +98,29 @@ def test_the_answer_itself_says_so_in_python(package, films):
     assert (home.refusal, home.unlike_training) == ("", False)
     assert noise.refusal == "unlike the films that the model learnt from"
     assert photograph.refusal == "no chest film: a picture in colour"
+    assert home.label
+    assert (noise.label, noise.prob_pneumonia, noise.logit, photograph.label) == (None, None, None, None)
+    forced = predictor.predict(films / "noise.png", anyway=True)
+    assert forced.label in ("NORMAL", "PNEUMONIA")
+    assert (forced.anyway, forced.refusal) == (True, noise.refusal)
+    assert not predictor.predict(films / "home.png", anyway=True).anyway
+
+
+@pytest.mark.parametrize("anyway", [False, True])
+def test_rest_and_mlflow_follow_the_same_rule(package, films, anyway):
+    contents = [(films / f"{name}.png").read_bytes() for name in ("home", "noise", "photograph")]
+    expected = [answer.to_dict() for answer in Predictor.load_folder(package, "m", "1").predict(contents, anyway)]
+    served = Served(Predictor.load_folder(package, "m", "1"))
+    assert served.predict({"film": contents}, {"anyway": anyway} if anyway else None) == expected
+    page = TestClient(make_app(Follower(lambda: Place(package, "m", "1"))), base_url="http://127.0.0.1")
+    parts = [("films", ("film", content)) for content in contents]
+    rows = page.post(f"/v1/predict?film=1&heatmap=1&anyway={int(anyway)}", files=parts).json()["films"]
+    assert [row["answer"] for row in rows] == json.loads(json.dumps(expected))
+    assert all(row["film_png"] for row in rows)
+    counts = page.get("/metrics").text
+    assert all(f'{{outcome="{kind}"}} 1.0' in counts for kind in ("unlike_training", "no_chest_film"))
+    refused = "called .* all the same: " if anyway else ""
+    assert re.fullmatch(f"{refused}unlike the films that the model learnt from", rows[1]["decision"], re.IGNORECASE)
 
 
 def test_a_package_that_knows_no_distance_still_refuses_colour(films, tmp_path):

@@ -42,7 +42,7 @@ def assert_answers(rows: list[dict], expected: list[Answer]) -> None:
     probabilities = [row["prob_pneumonia"] for row in rows]
     assert probabilities == pytest.approx([answer.prob_pneumonia for answer in expected], abs=1e-6)
     names = ["label", "prob_pneumonia", "threshold", "sensitivity", "specificity", "unsure", "not_a_chest_film"]
-    assert [list(row) for row in rows] == [[*names, "unlike_training", "note", "logit", "model"]] * len(expected)
+    assert [list(row) for row in rows] == [[*names, "unlike_training", "note", "logit", "model", "anyway"]] * len(expected)
     assert [row["sensitivity"]["low"] for row in rows] == [answer.sensitivity.low for answer in expected]
     assert [row["model"]["sha256"] for row in rows] == [answer.model.sha256 for answer in expected]
 

@@ -87,18 +87,23 @@ def test_pictures_come_when_they_are_asked_for(tmp_path, film):
 
 def test_the_decision_is_said_in_words(package, film):
     answer = Predictor.load(package).predict(film)
-    told = {"label": "PNEUMONIA", "unsure": False, "not_a_chest_film": None, "prob_pneumonia": 0.52}
+    told = {"label": "PNEUMONIA", "unsure": False, "logit": 0.1, "not_a_chest_film": None, "prob_pneumonia": 0.52}
     answer = type(answer)(**{**answer.__dict__, **told})
+    withheld = {"label": None, "prob_pneumonia": None, "logit": None, "unsure": True}
     change = {
         "unsure": {"unsure": True},
-        "other": {"not_a_chest_film": "a leg", "unsure": True},
-        "far": {"unlike_training": True},
+        "other": {**withheld, "not_a_chest_film": "a leg"},
+        "far": {**withheld, "unlike_training": True},
+        "forced": {"unlike_training": True, "anyway": True},
     }
     changed = {key: type(answer)(**{**answer.__dict__, **value}) for key, value in change.items()}
     assert words.decision_text(answer) == "Called PNEUMONIA"
     assert words.decision_text(changed["unsure"]).startswith("Leave it to a person: 0.520 is too near the threshold")
     assert words.decision_text(changed["other"]) == "No chest film: a leg"
     assert words.decision_text(changed["far"]) == "Unlike the films that the model learnt from"
+    assert words.decision_text(changed["forced"]) == (
+        "Called PNEUMONIA all the same: unlike the films that the model learnt from"
+    )
     rates = {"sensitivity": Interval(0.98, 0.96, 0.99), "specificity": Interval(0.88, 0.8, 0.95)}
     assert words.worth_text(type(answer)(**{**answer.__dict__, **rates})) == (
         "Measured on test films: of 100 with pneumonia it finds 98 (96 to 99), of 100 without it calls 12 (5 to 20) ill"

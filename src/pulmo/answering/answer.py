@@ -30,19 +30,21 @@ class ModelId:
 
 @dataclass(frozen=True)
 class Answer:
-    """The model's answer for one film."""
+    """The model's answer for one film. One that is refused has no label, probability or log-odds, unless it was to be
+    answered anyway."""
 
-    label: str  # NORMAL or PNEUMONIA
-    prob_pneumonia: float  # calibrated
+    label: str | None  # NORMAL or PNEUMONIA
+    prob_pneumonia: float | None  # calibrated
     threshold: float  # at or above it the film is called PNEUMONIA
     sensitivity: Interval  # of that threshold, on test
     specificity: Interval
-    unsure: bool  # within the abstention band: leave it to a person
+    unsure: bool  # within the abstention band, or refused: leave it to a person
     not_a_chest_film: str | None  # the reason, where header or colour say that it is none; None where it passed
     unlike_training: bool  # its features lie far from those of the train films: do not rely on the answer
     note: str  # one line, where the film is not shown as its file asks; else empty
-    logit: float  # log-odds of PNEUMONIA before calibration
+    logit: float | None  # log-odds of PNEUMONIA before calibration
     model: ModelId
+    anyway: bool  # answered although it is refused
 
     @property
     def refusal(self) -> str:
@@ -68,21 +70,30 @@ class Decider:
             _read_interval(estimates.get(name, {})) for name in ("sensitivity", "specificity")
         )
 
-    def answer(self, logit: float, note: str = "", not_chest: str = "", unlike: bool = False) -> Answer:
-        """The answer that follows from a log-odds; the rest is about the film."""
+    def answer(
+        self, logit: float, note: str = "", not_chest: str = "", unlike: bool = False, anyway: bool = False
+    ) -> Answer:
+        """The answer that follows from a log-odds; `note`, `not_chest` and `unlike` are about the film.
+
+        Here alone is decided which films are refused: those that are no chest films, or unlike those that the model
+        learnt from, unless they are to be answered `anyway`.
+        """
         probability, called = self.locked.decide(np.array([logit], dtype=np.float64))
+        refused = bool(not_chest or unlike)
+        said = anyway or not refused
         return Answer(
-            label=self.classes[int(called[0])],
-            prob_pneumonia=float(probability[0]),
+            label=self.classes[int(called[0])] if said else None,
+            prob_pneumonia=float(probability[0]) if said else None,
             threshold=self.locked.threshold,
             sensitivity=self.sensitivity,
             specificity=self.specificity,
-            unsure=not self.locked.is_sure(probability)[0],
+            unsure=not said or not self.locked.is_sure(probability)[0],
             not_a_chest_film=not_chest or None,
             unlike_training=unlike,
             note=note,
-            logit=float(logit),
+            logit=float(logit) if said else None,
             model=self.model,
+            anyway=refused and anyway,
         )
 
 

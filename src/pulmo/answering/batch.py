@@ -20,13 +20,12 @@ from pulmo.package.inference import BATCH
 
 @dataclass(frozen=True)
 class Row:
-    """The answer for a film, or the reason why there is none: it could not be read, or was refused."""
+    """The answer for a film, which has no label where the film is refused; None where it could not be read."""
 
     film: str
     answer: Answer | None
-    error: str = ""
+    error: str = ""  # the reason why there is no label
     heatmap: Path | None = None  # the picture that was written
-    refused: Answer | None = None  # what would have been said of a film that is refused
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ def answer_films(
 ) -> Iterator[Row]:
     """A row for each film, in their order; with `heatmaps`, a folder, a picture of each answered film is written there.
 
-    A film that is no chest film, or unlike those that the model learnt from, is refused, unless it is to be answered
-    `anyway`.
+    Films that are refused have no label, unless they are to be answered `anyway`.
 
     UserError, before any film is read, where the network has no heat map to give.
     """
@@ -82,14 +80,14 @@ def _decode(predictor: Predictor, source: Source, keep: bool) -> _Decoded:
 def _answer(
     predictor: Predictor, group: list[_Decoded], heatmaps: Path | None, names: set[str], anyway: bool
 ) -> Iterator[Row]:
-    answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film]))
+    answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film], anyway))
     for decoded in group:
         if decoded.film is None:
             yield Row(decoded.name, None, decoded.error)
             continue
         answer = next(answers)
-        if answer.refusal and not anyway:
-            yield Row(decoded.name, None, f"refused: {answer.refusal}", refused=answer)
+        if answer.label is None:
+            yield Row(decoded.name, answer, f"refused: {answer.refusal}")
             continue
         drawn = _write_heat(predictor, decoded, answer.label, heatmaps, names) if heatmaps else None
         yield Row(decoded.name, answer, heatmap=drawn)

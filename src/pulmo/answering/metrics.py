@@ -53,6 +53,9 @@ class Metrics:
 def _outcome(result: Mapping[str, Any]) -> str:
     if "problem" in result:
         return "problem"
-    if result["answer"]["not_a_chest_film"]:
+    answer = result["answer"]
+    if answer["not_a_chest_film"]:
         return "no_chest_film"
-    return "unsure" if result["answer"]["unsure"] else result["answer"]["label"].lower()
+    if answer["unlike_training"]:
+        return "unlike_training"
+    return "unsure" if answer["unsure"] else str(answer["label"]).lower()

@@ -22,6 +22,7 @@ _EXAMPLE = {
                 "note": "",
                 "logit": 1.07,
                 "model": {"name": "faster", "version": "1", "sha256": "38ad8985…"},
+                "anyway": False,
             },
         },
         {

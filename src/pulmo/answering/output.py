@@ -5,22 +5,22 @@ import io
 import json
 from collections.abc import Callable, Iterable
 
-from pulmo.answering.answer import Answer, Interval
+from pulmo.answering.answer import Answer
 from pulmo.answering.batch import Row
 from pulmo.metrics.estimates import estimate_text, probability_text
 
 _COLUMNS = (
     *("film", "label", "prob_pneumonia", "threshold", "unsure", "not_a_chest_film", "unlike_training", "note", "logit"),
     *("sensitivity", "sensitivity_low", "sensitivity_high", "specificity", "specificity_low", "specificity_high"),
-    *("model", "model_version", "model_sha256", "heatmap", "error"),
+    *("model", "model_version", "model_sha256", "anyway", "heatmap", "error"),
 )
 
 
 def to_text(row: Row) -> str:
     """A line for people."""
-    if row.answer is None:
-        return f"{'no answer':>9}  {'':45}  {row.film}: {row.error}"
     answer = row.answer
+    if answer is None or answer.prob_pneumonia is None:
+        return f"{'no answer':>9}  {'':45}  {row.film}: {row.error}"
     probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
     remarks = [answer.refusal, "unsure: leave it to a person" if answer.unsure else "", answer.note]
     remark = "".join(f"  ({text})" for text in remarks if text)
@@ -28,10 +28,8 @@ def to_text(row: Row) -> str:
 
 
 def to_json(row: Row) -> str:
-    """A line of JSON with every part of the answer, or an `error`."""
+    """A line of JSON with every part of the answer, and an `error` where it has no label."""
     content = {"film": row.film} | (row.answer.to_dict() if row.answer else {})
-    if row.refused:
-        content |= {name: getattr(row.refused, name) for name in ("not_a_chest_film", "unlike_training")}
     content |= {"heatmap": str(row.heatmap) if row.heatmap else None, "error": row.error or None}
     return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
@@ -42,14 +40,15 @@ def csv_header() -> str:
 
 
 def to_csv(row: Row) -> str:
-    """A line of CSV, with empty cells where there is no answer."""
+    """A line of CSV, with empty cells for what is not answered."""
     if row.answer is None:
         return _csv_line([row.film, *[""] * (len(_COLUMNS) - 2), row.error])
     answer, found = row.answer, row.answer.model
     first = [row.film, answer.label, answer.prob_pneumonia, answer.threshold, str(answer.unsure).lower()]
-    second = [answer.not_a_chest_film or "", str(answer.unlike_training).lower(), answer.note, answer.logit]
-    bounds = [value for interval in (answer.sensitivity, answer.specificity) for value in _bounds(interval)]
-    return _csv_line([*first, *second, *bounds, found.name, found.version, found.sha256, row.heatmap or "", ""])
+    second = [answer.not_a_chest_film, str(answer.unlike_training).lower(), answer.note, answer.logit]
+    bounds = [value for rate in (answer.sensitivity, answer.specificity) for value in (rate.value, rate.low, rate.high)]
+    last = [found.name, found.version, found.sha256, str(answer.anyway).lower(), row.heatmap, row.error]
+    return _csv_line(["" if cell is None else cell for cell in (*first, *second, *bounds, *last)])
 
 
 def threshold_text(answer: Answer) -> str:
@@ -59,10 +58,6 @@ def threshold_text(answer: Answer) -> str:
         for name, rate in (("sensitivity", answer.sensitivity), ("specificity", answer.specificity))
     ]
     return f"threshold {probability_text(answer.threshold)}, on the test films: {', '.join(rates)}"
-
-
-def _bounds(interval: Interval) -> list[object]:
-    return ["" if value is None else value for value in (interval.value, interval.low, interval.high)]
 
 
 def _csv_line(cells: Iterable[object]) -> str:

@@ -59,17 +59,18 @@ class Predictor:
         return cls(info, Network(content, info.tta_views, threads), model, read_familiarity(folder, info))
 
     @overload
-    def predict(self, films: list[Any] | tuple[Any, ...]) -> list[Answer]: ...
+    def predict(self, films: list[Any] | tuple[Any, ...], anyway: bool = ...) -> list[Answer]: ...
     @overload
-    def predict(self, films: Film) -> Answer: ...
-    def predict(self, films: Any) -> Answer | list[Answer]:
+    def predict(self, films: Film, anyway: bool = ...) -> Answer: ...
+    def predict(self, films: Any, anyway: bool = False) -> Answer | list[Answer]:
         """The answer for one film, or a list of answers in the order of a list of films.
 
-        ImageError where one is no film, naming it by its path or its place.
+        A film that is refused has no label, unless it is to be answered `anyway`. ImageError where one is no film,
+        naming it by its path or its place.
         """
         if isinstance(films, list | tuple):
-            return self.answer([self.read(film, place) for place, film in enumerate(films, start=1)])
-        return self.answer([self.read(films)])[0]
+            return self.answer([self.read(film, place) for place, film in enumerate(films, start=1)], anyway)
+        return self.answer([self.read(films)], anyway)[0]
 
     def read(self, film: Film, place: int = 1) -> FittedFilm:
         """A film decoded and fitted, as the network sees it; ImageError names it by its path, or as film number
@@ -80,14 +81,14 @@ class Predictor:
             name = film if isinstance(film, str | Path) else f"film {place}"
             raise ImageError(f"{name}: {error.message}", error.hint) from None
 
-    def answer(self, films: Sequence[FittedFilm]) -> list[Answer]:
-        """The answers for films that `read` gave."""
+    def answer(self, films: Sequence[FittedFilm], anyway: bool = False) -> list[Answer]:
+        """The answers for films that `read` gave, also those that are refused where `anyway` is true."""
         if not films:
             return []
         logits, stages = self.network.score_and_read(np.stack([film.pixels for film in films]))
         unlike = self.familiarity.is_unlike(stages) if self.familiarity else np.zeros(len(films), bool)
         return [
-            self._decider.answer(float(logit), film.note, film.not_chest, bool(far))
+            self._decider.answer(float(logit), film.note, film.not_chest, bool(far), anyway)
             for logit, film, far in zip(logits, films, unlike, strict=True)
         ]
 

@@ -22,12 +22,13 @@ class Served:
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
         """An answer for each film, in the order of the films: a table where `model_input` is one, else a list.
 
-        Its column `film` holds the contents of image or DICOM files, as bytes or base64. Where one is no film, an
-        exception says which.
+        Its column `film` holds the contents of image or DICOM files, as bytes or base64. Films that are refused have no
+        label, unless `params` has `anyway`. Where one is no film, an exception says which.
         """
+        anyway = bool((params or {}).get("anyway"))
         contents = [_to_bytes(film) for film in _read_column(model_input)]
         try:
-            rows = [answer.to_dict() for answer in self.predictor.predict(contents)]
+            rows = [answer.to_dict() for answer in self.predictor.predict(contents, anyway)]
         except ImageError as error:
             raise _refuse(str(error)) from None
         return type(model_input)(rows) if hasattr(model_input, "columns") else rows

@@ -68,18 +68,19 @@ def _predict(
     films: Annotated[list[Film], Depends(_read_films)],
     heatmap: Annotated[bool, Query(description="add each film with its heat map, as base64 of a PNG")] = False,
     film: Annotated[bool, Query(description="add each film itself, as base64 of a PNG")] = False,
+    anyway: Annotated[bool, Query(description="answer, and mark, films that are refused otherwise")] = False,
 ) -> dict[str, Any]:
     """Answer films: for each, in their order, an `answer` or a `problem`. Not a medical device."""
     metrics: Metrics = request.app.state.metrics
     with metrics.timed(), request.app.state.turns:
-        results = _answer(request.app.state.source.current(), films, heatmap, film)
+        results = _answer(request.app.state.source.current(), films, heatmap, film, anyway)
     metrics.count(results)
     return {"films": results, "not_a_medical_device": True}
 
 
-def _answer(predictor: Predictor, films: list[Film], heatmap: bool, film: bool) -> list[dict[str, Any]]:
+def _answer(predictor: Predictor, films: list[Film], heatmap: bool, film: bool, anyway: bool) -> list[dict[str, Any]]:
     fitted = [_fit(predictor, content) for _, content in films]
-    answers = iter(predictor.answer([item for item in fitted if isinstance(item, FittedFilm)]))
+    answers = iter(predictor.answer([item for item in fitted if isinstance(item, FittedFilm)], anyway))
     results: list[dict[str, Any]] = []
     for (name, content), item in zip(films, fitted, strict=True):
         if not isinstance(item, FittedFilm):
@@ -115,19 +116,13 @@ def _draw(
         picture.save(png, "PNG", compress_level=1)
         drawn["film_png"] = base64.b64encode(png.getvalue()).decode()
     if heatmap:
-        heat = predictor.network.explain(fitted.pixels[None])
-        if heat is None:
+        heat = predictor.network.explain(fitted.pixels[None]) if answer.label else None
+        if heat is None or answer.label is None:
             return drawn | {"heatmap_png": None}
         scaled = scale_heat(heat[0], answer.label)
         spread = spread_heat(scaled, *picture.size, predictor.info.size, predictor.info.fit)
         drawn["heatmap_png"] = base64.b64encode(draw_heat(np.asarray(picture), spread)).decode()
     return drawn
-
-
-def _to_array(picture: Image.Image) -> Any:
-    import numpy as np
-
-    return np.asarray(picture)
 
 
 def _model(request: Request) -> dict[str, Any]:

@@ -6,12 +6,15 @@ from pulmo.metrics.estimates import probability_text
 
 def decision_text(answer: Answer) -> str:
     """The decision as a person would say it."""
-    if refusal := answer.refusal:
+    refusal, probability = answer.refusal, answer.prob_pneumonia
+    if probability is None:
         return refusal[0].upper() + refusal[1:]
+    if refusal:
+        return f"Called {answer.label} all the same: {refusal}"
     if answer.unsure:
-        probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
-        return f"Leave it to a person: {probability} is too near the threshold {threshold} to tell"
-    return "Called PNEUMONIA" if answer.label == "PNEUMONIA" else "Called NORMAL"
+        shown, threshold = (probability_text(value) for value in (probability, answer.threshold))
+        return f"Leave it to a person: {shown} is too near the threshold {threshold} to tell"
+    return f"Called {answer.label}"
 
 
 def worth_text(answer: Answer) -> str:

@@ -49,19 +49,20 @@ def predict(
     place = _choose(package)
     predictor = Predictor.load_folder(place.folder, place.name, place.version)
     form = "json" if as_json else "csv" if as_csv else "text"
-    unread, last = 0, None
+    failed, last = False, None
     if as_csv:
         print(output.csv_header())
     rows = batch.answer_films(predictor, gather.gather_films(films), heatmap, anyway)
     for row in tqdm(rows, total=gather.count_films(films), desc="answer", unit="film", disable=None):
         tqdm.write(output.WRITERS[form](row), file=sys.stdout)
-        if row.answer is None:
-            unread += 1
+        if row.error:
+            failed = True
             tqdm.write(f"error: {row.film}: {row.error}", file=sys.stderr)
-        last = row.answer or last
+        else:
+            last = row.answer
     if form == "text" and last:
         print(output.threshold_text(last))
-    if unread:
+    if failed:
         raise typer.Exit(1)
 
 

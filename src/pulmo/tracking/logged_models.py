@@ -31,7 +31,7 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
     mlflow = load_mlflow()
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns where uv made the environment
     from mlflow.models import Model, ModelSignature
-    from mlflow.types.schema import ColSpec, Schema
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     content = io.BytesIO()
     Image.fromarray(film).save(content, "PNG")
@@ -43,7 +43,11 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
             loader_module="pulmo.answering.served",
             data_path=str(package),
             code_paths=[str(Path(__file__).resolve().parents[1])],
-            signature=ModelSignature(Schema([ColSpec("binary", "film")]), _answer_schema()),
+            signature=ModelSignature(
+                Schema([ColSpec("binary", "film")]),
+                _answer_schema(),
+                params=ParamSchema([ParamSpec("anyway", "boolean", False)]),
+            ),
             input_example=pd.DataFrame({"film": [content.getvalue()]}),
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
             mlflow_model=Model(model.artifact_location, run_id, model_id=model.model_id, model_uuid=model.model_id),
@@ -72,5 +76,7 @@ def _answer_schema() -> Any:
         "note": "string",
         "logit": "double",
         "model": model,
+        "anyway": "boolean",
     }
-    return Schema([ColSpec(kind, name, required=name != "not_a_chest_film") for name, kind in columns.items()])
+    absent = ("label", "prob_pneumonia", "logit", "not_a_chest_film")  # of films that are refused, or are not
+    return Schema([ColSpec(kind, name, required=name not in absent) for name, kind in columns.items()])
