@@ -35,7 +35,7 @@ check: $(VENV)/installed  ## Format, lint, types and the fast tests: for you, th
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -n auto --dist worksteal -m "not slow"
+	pytest -n auto --dist worksteal -m "not slow and not network"
 
 leaderboard: $(VENV)/installed  ## Compare the experiments, best first on validation
 	@pulmo experiments

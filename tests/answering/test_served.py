@@ -1,5 +1,9 @@
 import base64
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -8,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from code_reading import PACKAGE, imported_names, reached_modules
+from code_reading import PACKAGE, ROOT, imported_names, reached_modules
+from running_app import serving
 from small_project import running_server
 
 from pulmo.answering.predictor import Answer, Predictor
@@ -42,7 +47,9 @@ def assert_answers(rows: list[dict], expected: list[Answer]) -> None:
     probabilities = [row["prob_pneumonia"] for row in rows]
     assert probabilities == pytest.approx([answer.prob_pneumonia for answer in expected], abs=1e-6)
     names = ["label", "prob_pneumonia", "threshold", "sensitivity", "specificity", "unsure", "not_a_chest_film"]
-    assert [list(row) for row in rows] == [[*names, "unlike_training", "note", "logit", "model", "anyway"]] * len(expected)
+    assert [list(row) for row in rows] == [[*names, "unlike_training", "note", "logit", "model", "anyway"]] * len(
+        expected
+    )
     assert [row["sensitivity"]["low"] for row in rows] == [answer.sensitivity.low for answer in expected]
     assert [row["model"]["sha256"] for row in rows] == [answer.model.sha256 for answer in expected]
 
@@ -73,6 +80,8 @@ def test_mlflow_serves_it_over_http(project, films, expected, tmp_path):
         texts = [row[0] for row in encoded]
         for body in ({"inputs": {"film": texts}}, {"inputs": [{"film": text} for text in texts]}):
             assert_answers(ask(address, body)["predictions"], expected)
+        if shutil.which("curl"):
+            assert_answers(json.loads(type_curl("invocations", address, films[0]))["predictions"], expected[:1])
         refused = [[texts[0]], [base64.b64encode(b"no film").decode()]]
         bodies = {"film 2: not an image": split(refused), "film 1: not an image": {"inputs": {"film": ["no film"]}}}
         for reason, body in [*bodies.items(), ("missing inputs ['film']", {"inputs": {"image": texts}})]:
@@ -95,6 +104,30 @@ def ask(address: str, body: dict) -> dict:
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_curl_asks_pulmo_serve_as_the_readme_says(project, films, expected):
+    with serving(project / "models/package") as (host, port):
+        address = f"http://{host}:{port}"
+        (row,) = json.loads(type_curl("/v1/predict", address, films[0]))["films"]
+        assert_answers([row["answer"]], expected[:1])
+        outputs = json.loads(type_curl("/v2/models", address, films[0]))["outputs"]
+        assert_answers([json.loads(outputs[1]["data"][0])["answer"]], expected[:1])
+        assert outputs[0]["data"] == [expected[0].label]
+
+
+def type_curl(path: str, address: str, film: Path) -> str:
+    """What a curl line of the README prints, asked of another address about another film."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if line.startswith("    $ curl") and path in line]
+    line = re.sub(r"http://127\.0\.0\.1:\d+", address, line.removeprefix("    $ "))
+    line = re.sub(r"films=@\S+", f"films=@{film}", line)
+    encoded = base64.b64encode(film.read_bytes()).decode()
+    done = subprocess.run(["bash", "-c", line], env={**os.environ, "FILM": encoded}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.slow

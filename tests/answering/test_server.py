@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
+from running_app import serving
 from small_package import make_package
 from typer.testing import CliRunner
 
@@ -238,17 +238,9 @@ def test_a_model_that_moved_answers_next_and_a_broken_one_changes_nothing(tmp_pa
 
 @pytest.fixture
 def address(package):
-    """A server that listens, looks for models all the time and gives a request one second."""
-    follower = Follower(lambda: Place(package, "small", "7"), seconds=0.05)
-    app = make_app(follower, limits=Limits(seconds=1))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()
-    server.should_exit = True
-    thread.join()
+    """A server that looks for models all the time and gives a request one second."""
+    with serving(package, seconds=1, limits=Limits(seconds=1)) as address:
+        yield address
 
 
 def test_slow_requests_end_and_many_at_once_are_answered(address, film):
@@ -268,3 +260,42 @@ def test_slow_requests_end_and_many_at_once_are_answered(address, film):
         assert len({answer.json()["films"][0]["answer"]["prob_pneumonia"] for answer in answers}) == 1
         slow.settimeout(10)
         assert b"408 Request Timeout" in slow.recv(4096)
+
+
+def test_clients_that_keep_the_server_waiting_lose_their_connection(address, film):
+    half, later, large = (socket.create_connection(address) for _ in range(3))
+    half.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
+    later.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he")
+    large.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 50_000)
+    began = time.monotonic()
+    for connection, expected in ((half, b""), (later, b"200 OK"), (large, b"400 Bad Request")):
+        connection.settimeout(10)
+        assert expected in read_all(connection)
+    assert 0.5 < time.monotonic() - began < 8
+    assert httpx.get(f"http://{address[0]}:{address[1]}/healthz").json() == {"status": "alive"}
+
+
+def test_who_does_not_read_an_answer_makes_nobody_wait(address):
+    url = f"http://{address[0]}:{address[1]}"
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(address)
+        deaf.setblocking(False)
+        sent, end = 0, time.monotonic() + 10
+        with pytest.raises(OSError, match=r"reset|Broken"):  # noqa: PT012
+            while time.monotonic() < end:
+                try:
+                    sent += deaf.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+                except BlockingIOError:
+                    time.sleep(0.05)
+        assert httpx.get(f"{url}/healthz").json() == {"status": "alive"}
+
+
+def read_all(connection: socket.socket) -> bytes:
+    content = b""
+    try:
+        while part := connection.recv(65536):
+            content += part
+    except ConnectionResetError:
+        pass
+    return content

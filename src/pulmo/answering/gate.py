@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PROBLEM = "application/problem+json"
-OPEN = ("/", "/healthz", "/readyz")  # need no token: they say nothing of films
+OPEN = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")  # need no token: they say nothing of films
 _MB = 2**20
 
 

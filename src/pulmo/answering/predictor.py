@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, cast, overload
+from typing import Any, NamedTuple, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ from pulmo.package.storage import read_familiarity, read_onnx
 # A film: the path of a file, its content, gray pixels (height, width) as uint8 or uint16, or a DICOM data set
 # (pydicom.Dataset). A text is a path.
 Film = str | Path | bytes | NDArray[Any] | Any
+
+
+class Score(NamedTuple):
+    """The network's part of an answer."""
+
+    logit: float  # log-odds of PNEUMONIA before calibration
+    distance: float | None  # from the train films, as the package's familiarity measures it; None where it tells none
+    unlike: bool  # farther than the package's limit
 
 
 class Predictor:
@@ -83,14 +91,25 @@ class Predictor:
 
     def answer(self, films: Sequence[FittedFilm], anyway: bool = False) -> list[Answer]:
         """The answers for films that `read` gave, also those that are refused where `anyway` is true."""
+        return [self.decide(film, score, anyway) for film, score in zip(films, self.score(films), strict=True)]
+
+    def score(self, films: Sequence[FittedFilm]) -> list[Score]:
+        """The network's part of the answers for films that `read` gave."""
         if not films:
             return []
         logits, stages = self.network.score_and_read(np.stack([film.pixels for film in films]))
-        unlike = self.familiarity.is_unlike(stages) if self.familiarity else np.zeros(len(films), bool)
+        if self.familiarity is None:
+            return [Score(float(logit), None, False) for logit in logits]
+        distances = self.familiarity.measure(stages)
+        unlike = self.familiarity.is_beyond(distances)
         return [
-            self._decider.answer(float(logit), film.note, film.not_chest, bool(far), anyway)
-            for logit, film, far in zip(logits, films, unlike, strict=True)
+            Score(float(logit), float(distance) if np.isfinite(distance) else None, bool(far))
+            for logit, distance, far in zip(logits, distances, unlike, strict=True)
         ]
+
+    def decide(self, film: FittedFilm, score: Score, anyway: bool = False) -> Answer:
+        """The answer that follows from a film and its score."""
+        return self._decider.answer(score.logit, film.note, film.not_chest, score.unlike, anyway)
 
 
 def read_fitted(film: Film, size: int, fit: str) -> FittedFilm:

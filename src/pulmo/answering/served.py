@@ -26,7 +26,7 @@ class Served:
         label, unless `params` has `anyway`. Where one is no film, an exception says which.
         """
         anyway = bool((params or {}).get("anyway"))
-        contents = [_to_bytes(film) for film in _read_column(model_input)]
+        contents = [decode_content(film) for film in _read_column(model_input)]
         try:
             rows = [answer.to_dict() for answer in self.predictor.predict(contents, anyway)]
         except ImageError as error:
@@ -43,9 +43,12 @@ def _read_column(model_input: Any) -> Iterable[Any]:
     return [column] if isinstance(column, str | bytes) else list(column)
 
 
-def _to_bytes(film: Any) -> bytes:
-    """A film's content. MLflow decodes base64 in some of the forms that a request may have, and not in others; no image
-    or DICOM file consists of base64's characters alone."""
+def decode_content(film: Any) -> bytes:
+    """A film's content from bytes or base64.
+
+    MLflow decodes base64 in some of the forms that a request may have, and not in others; no image or DICOM file
+    consists of base64's characters alone.
+    """
     try:
         return base64.b64decode(film, validate=True)
     except (binascii.Error, TypeError, ValueError):

@@ -1,133 +1,49 @@
 """The model behind a page and a REST interface. Nothing uploaded is kept, written to disk or logged."""
 
 import base64
-import io
 import re
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from threading import Semaphore
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
-from PIL import Image
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from pulmo.answering.answer import Answer
+from pulmo.answering import open_inference
 from pulmo.answering.follow import PredictorSource
 from pulmo.answering.gate import PROBLEM, Gate, Limits, to_problem
-from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
-from pulmo.answering.metrics import Metrics
+from pulmo.answering.log import AnswerLog
 from pulmo.answering.openapi import PREDICT
-from pulmo.answering.predictor import Predictor, read_fitted
-from pulmo.answering.words import decision_text, worth_text
-from pulmo.base.errors import UserError
-from pulmo.base.process import usable_cores
-from pulmo.images.decode import decode_gray
-from pulmo.images.film import FittedFilm
-from pulmo.images.limits import MemoryShortage
+from pulmo.answering.service import Service, Upload, Wishes
+from pulmo.answering.uploads import read_uploads
 
 PAGE = Path(__file__).parent / "page" / "index.html"
-SIDE = 1600  # pixels of the longest side of pictures that are sent
-_NAME = 255  # characters of a film's name that come back
-Film = tuple[str, bytes]  # its name and content
 
 
-class _InMemory(MultiPartParser):
-    spool_max_size = sys.maxsize  # Starlette writes larger files to disk
-
-
-async def _read_films(request: Request) -> list[Film]:
-    """The films of a request."""
-    limits: Limits = request.app.state.limits
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise HTTPException(415, "send films as multipart/form-data, each as a field `films`")
-    parser = _InMemory(request.headers, request.stream(), max_files=limits.films, max_fields=0)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if "Too many files" in error.message:
-            raise HTTPException(413, f"a request may have {limits.films} films") from None
-        raise HTTPException(400, "the body is no multipart/form-data with films alone") from None
-    parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    if not parts:
-        raise HTTPException(400, "the request has no film; send each as a field `films`")
-    return [((part.filename or "film")[:_NAME], await part.read()) for part in parts]
+async def _read_films(request: Request) -> list[Upload]:
+    return await read_uploads(request, request.app.state.limits)
 
 
 def _predict(
     request: Request,
-    films: Annotated[list[Film], Depends(_read_films)],
+    films: Annotated[list[Upload], Depends(_read_films)],
     heatmap: Annotated[bool, Query(description="add each film with its heat map, as base64 of a PNG")] = False,
     film: Annotated[bool, Query(description="add each film itself, as base64 of a PNG")] = False,
     anyway: Annotated[bool, Query(description="answer, and mark, films that are refused otherwise")] = False,
 ) -> dict[str, Any]:
     """Answer films: for each, in their order, an `answer` or a `problem`. Not a medical device."""
-    metrics: Metrics = request.app.state.metrics
-    with metrics.timed(), request.app.state.turns:
-        results = _answer(request.app.state.source.current(), films, heatmap, film, anyway)
-    metrics.count(results)
-    return {"films": results, "not_a_medical_device": True}
-
-
-def _answer(predictor: Predictor, films: list[Film], heatmap: bool, film: bool, anyway: bool) -> list[dict[str, Any]]:
-    fitted = [_fit(predictor, content) for _, content in films]
-    answers = iter(predictor.answer([item for item in fitted if isinstance(item, FittedFilm)], anyway))
-    results: list[dict[str, Any]] = []
-    for (name, content), item in zip(films, fitted, strict=True):
-        if not isinstance(item, FittedFilm):
-            results.append({"film": name, "problem": item})
-            continue
-        answer = next(answers)
-        pictures = _draw(predictor, content, item, answer, heatmap, film)
-        said = {"decision": decision_text(answer), "worth": worth_text(answer)}
-        results.append({"film": name, **said, "answer": answer.to_dict(), **pictures})
-    return results
-
-
-def _fit(predictor: Predictor, content: bytes) -> FittedFilm | dict[str, Any]:
-    """A film as the network sees it, or the problem with it."""
-    try:
-        return read_fitted(content, predictor.info.size, predictor.info.fit)
-    except MemoryShortage as error:
-        return to_problem(503, error.message)
-    except UserError as error:
-        return to_problem(422, error.message)
-
-
-def _draw(
-    predictor: Predictor, content: bytes, fitted: FittedFilm, answer: Answer, heatmap: bool, film: bool
-) -> dict[str, str | None]:
-    if not heatmap and not film:
-        return {}
-    picture = Image.fromarray(decode_gray(content))
-    picture.thumbnail((SIDE, SIDE))
-    drawn: dict[str, str | None] = {}
-    if film:
-        png = io.BytesIO()
-        picture.save(png, "PNG", compress_level=1)
-        drawn["film_png"] = base64.b64encode(png.getvalue()).decode()
-    if heatmap:
-        heat = predictor.network.explain(fitted.pixels[None]) if answer.label else None
-        if heat is None or answer.label is None:
-            return drawn | {"heatmap_png": None}
-        scaled = scale_heat(heat[0], answer.label)
-        spread = spread_heat(scaled, *picture.size, predictor.info.size, predictor.info.fit)
-        drawn["heatmap_png"] = base64.b64encode(draw_heat(np.asarray(picture), spread)).decode()
-    return drawn
+    service: Service = request.app.state.service
+    return {"films": service.answer(films, Wishes(anyway, film, heatmap)), "not_a_medical_device": True}
 
 
 def _model(request: Request) -> dict[str, Any]:
     """The model that answers now, and the limits of a request."""
-    predictor, limits = request.app.state.source.current(), request.app.state.limits
+    predictor, limits = request.app.state.service.source.current(), request.app.state.limits
     info = predictor.info
     return {
         "model": {"name": predictor.model.name, "version": predictor.model.version, "sha256": predictor.model.sha256},
@@ -135,7 +51,11 @@ def _model(request: Request) -> dict[str, Any]:
         "size": info.size,
         "threshold": info.threshold,
         "heatmap": predictor.network.has_heat,
+        "unsure": [info.locked["abstention"][end] for end in ("low", "high")],
+        "refuses": predictor.familiarity is not None,
         "test": {key: info.metrics.get("estimates", {}).get(key) for key in ("auroc", "sensitivity", "specificity")},
+        "data_sha256": info.data_sha256,
+        "git_revision": info.git_revision,
         "limits": {"films": limits.films, "bytes": limits.request_bytes},
     }
 
@@ -147,22 +67,26 @@ def _healthz() -> dict[str, str]:
 
 def _readyz(request: Request) -> dict[str, str]:
     """A model answers; `warning` where it is not the one that should."""
-    warning = request.app.state.source.warning
+    warning = request.app.state.service.source.warning
     return {"status": "warning", "warning": warning} if warning else {"status": "ready"}
 
 
 def _metrics(request: Request) -> PlainTextResponse:
     """Counts and times, as Prometheus reads them."""
-    return PlainTextResponse(request.app.state.metrics.text())
+    return PlainTextResponse(request.app.state.service.metrics.text())
 
 
 def make_app(
-    source: PredictorSource, token: str = "", limits: Limits | None = None, names: frozenset[str] = frozenset()
+    source: PredictorSource,
+    token: str = "",
+    limits: Limits | None = None,
+    names: frozenset[str] = frozenset(),
+    log: AnswerLog | None = None,
 ) -> FastAPI:
     """The page and the REST interface.
 
     `token`, where it is not empty, must come with each request about films. `names`: host names that the server goes
-    by, beside localhost and addresses.
+    by, beside localhost and addresses. `log` gets a line an answer.
     """
     limits = limits or Limits()
 
@@ -173,8 +97,7 @@ def make_app(
         source.stop()
 
     app = FastAPI(title="Pulmo", description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.source, app.state.limits, app.state.metrics = source, limits, Metrics(source)
-    app.state.turns = Semaphore(usable_cores())  # more at once only get in each other's way, and take memory
+    app.state.service, app.state.limits = Service(source, log), limits
     page = PAGE.read_text(encoding="utf-8")
     app.add_middleware(Gate, token=token, names=names, limits=limits, headers=_security_headers(page))
     app.get("/", include_in_schema=False)(lambda: HTMLResponse(page))
@@ -183,6 +106,7 @@ def make_app(
     app.get("/metrics", response_class=PlainTextResponse)(_metrics)
     app.get("/v1/model")(_model)
     app.post("/v1/predict", openapi_extra=PREDICT)(_predict)
+    app.include_router(open_inference.router)
     app.add_exception_handler(HTTPException, _tell_refusal)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(ClientDisconnect, lambda *_: _problem(400, "the request broke off"))

@@ -28,10 +28,13 @@ def serve(
         str, typer.Option(envvar="PULMO_TOKEN", show_default=False, help="what each request about films must bear")
     ] = "",
     name: Annotated[list[str] | None, typer.Option(help="host name that the server goes by; may be repeated")] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="add a line of JSON for each answer, without names or pictures")
+    ] = None,
 ) -> None:
-    """Answer films in a web page and by REST. Not a medical device.
+    """Answer films in a web page, by REST and by the Open Inference Protocol. Not a medical device.
 
-    Nothing uploaded is kept, written to disk or logged. The model follows the champion while it serves.
+    Nothing uploaded is kept or written to disk. The model follows the champion while it serves.
     """
     if not token and not _is_loopback(host):
         raise UserError(
@@ -41,19 +44,20 @@ def serve(
     for library in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
         if not find_spec(library):
             raise UserError(f"{library} is not installed", "pip install 'pulmo[serve]'")
-    import uvicorn
-
     from pulmo.answering.follow import Follower
+    from pulmo.answering.listening import make_server
+    from pulmo.answering.log import AnswerLog
     from pulmo.answering.server import make_app
 
+    answer_log = AnswerLog(log) if log else None
     listener = _listen(host, port)
     follower = Follower(lambda: _find(package))
-    app = make_app(follower, token, names=frozenset(name or []))
+    app = make_app(follower, token, names=frozenset(name or []), log=answer_log)
     model = follower.current().model
     print(f"serves: {model.name}, version {model.version}")
     address = f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"page and REST: http://{address}\nCtrl-C ends it", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run([listener])
+    make_server(app).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -52,7 +52,7 @@ def read_film(content: bytes | Path, size: int, fit: str) -> FittedFilm:
     """As `read_image`, with a note where the film is not shown as its display attributes say."""
     film = decode_film(content, size)
     check_picture(film.image)
-    return FittedFilm(fit_picture(film.image, size, fit), film.note, film.not_chest)
+    return FittedFilm(fit_picture(film.image, size, fit), film.note, film.not_chest, film.width, film.height)
 
 
 def decode_film(content: bytes | Path, size_hint: int | None) -> DecodedFilm:

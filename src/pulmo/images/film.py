@@ -39,6 +39,8 @@ class FittedFilm(NamedTuple):
     pixels: Gray  # (size, size), what the network sees
     note: str = ""
     not_chest: str = ""  # as in DecodedFilm
+    width: int = 0  # pixels as stored; 0 where there is no file
+    height: int = 0
 
 
 def check_size(width: int, height: int) -> None:

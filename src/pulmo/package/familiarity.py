@@ -38,7 +38,11 @@ class Familiarity:
 
     def is_unlike(self, stages: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
         """True for each film that is farther than the limit; also where no distance can be told."""
-        return np.asarray(~(self.measure(stages) <= self.limit))
+        return self.is_beyond(self.measure(stages))
+
+    def is_beyond(self, distances: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """`is_unlike` for distances that `measure` gave."""
+        return np.asarray(~(distances <= self.limit))
 
     def to_bytes(self) -> bytes:
         """As an .npz file, which holds nothing but numbers."""

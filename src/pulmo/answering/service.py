@@ -1,0 +1,115 @@
+"""Films of a request answered: decoded a few at a time, scored together with those of other requests, and drawn."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Semaphore
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from pulmo.answering.answer import Answer
+from pulmo.answering.follow import PredictorSource
+from pulmo.answering.gate import to_problem
+from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
+from pulmo.answering.log import AnswerLog
+from pulmo.answering.metrics import Metrics
+from pulmo.answering.predictor import Predictor, read_fitted
+from pulmo.answering.scorer import Scorer
+from pulmo.answering.words import decision_text, worth_text
+from pulmo.base.errors import UserError
+from pulmo.base.process import usable_cores
+from pulmo.images.decode import decode_gray
+from pulmo.images.film import FittedFilm
+from pulmo.images.limits import MemoryShortage
+from pulmo.package.inference import BATCH
+
+SIDE = 1600  # pixels of the longest side of pictures that are sent
+Problem = dict[str, Any]  # as RFC 9457 writes it
+
+
+class Upload(NamedTuple):
+    """A film as it was sent."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The parts of an answer that are given only where they are asked for."""
+
+    anyway: bool = False  # label and probability of films that are refused
+    film: bool = False  # the film, as base64 of a PNG
+    heatmap: bool = False  # the film with its heat map, likewise
+
+
+class Service:
+    """Answers the requests of a server; to be asked from many threads."""
+
+    def __init__(self, source: PredictorSource, log: AnswerLog | None = None) -> None:
+        self.source = source
+        self.metrics = Metrics(source)
+        self._log = log
+        self._scorer = Scorer()
+        self._turns = Semaphore(usable_cores())  # more decoders at once get in each other's way, and take memory
+
+    def answer(self, films: Sequence[Upload], wishes: Wishes) -> list[dict[str, Any]]:
+        """For each film, in their order, a dictionary with its name and an `answer` or a `problem`."""
+        predictor = self.source.current()
+        with self.metrics.timed():
+            parts = (films[start : start + BATCH] for start in range(0, len(films), BATCH))
+            results = [result for part in parts for result in self._answer(predictor, part, wishes)]
+        self.metrics.count(results)
+        return results
+
+    def _answer(self, predictor: Predictor, films: Sequence[Upload], wishes: Wishes) -> Iterator[dict[str, Any]]:
+        with self._turns:
+            read = [_fit(predictor, film.content) for film in films]
+        scores = iter(self._scorer.score(predictor, [item for item in read if isinstance(item, FittedFilm)]))
+        for film, fitted in zip(films, read, strict=True):
+            if not isinstance(fitted, FittedFilm):
+                yield {"film": film.name, "problem": fitted}
+                continue
+            score = next(scores)
+            answer = predictor.decide(fitted, score, wishes.anyway)
+            if self._log:
+                self._log.write(fitted, score, answer)
+            said = {"decision": decision_text(answer), "worth": worth_text(answer), "answer": answer.to_dict()}
+            with self._turns:
+                pictures = _draw(predictor, film.content, fitted, answer, wishes)
+            yield {"film": film.name, **said, **pictures}
+
+
+def _fit(predictor: Predictor, content: bytes) -> FittedFilm | Problem:
+    """A film as the network sees it, or the problem with it."""
+    try:
+        return read_fitted(content, predictor.info.size, predictor.info.fit)
+    except MemoryShortage as error:
+        return to_problem(503, error.message)
+    except UserError as error:
+        return to_problem(422, error.message)
+
+
+def _draw(
+    predictor: Predictor, content: bytes, fitted: FittedFilm, answer: Answer, wishes: Wishes
+) -> dict[str, str | None]:
+    if not wishes.heatmap and not wishes.film:
+        return {}
+    picture = Image.fromarray(decode_gray(content))
+    picture.thumbnail((SIDE, SIDE))
+    drawn: dict[str, str | None] = {}
+    if wishes.film:
+        png = io.BytesIO()
+        picture.save(png, "PNG", compress_level=1)
+        drawn["film_png"] = base64.b64encode(png.getvalue()).decode()
+    if wishes.heatmap:
+        heat = predictor.network.explain(fitted.pixels[None]) if answer.label else None
+        if heat is None or answer.label is None:
+            return drawn | {"heatmap_png": None}
+        scaled = scale_heat(heat[0], answer.label)
+        spread = spread_heat(scaled, *picture.size, predictor.info.size, predictor.info.fit)
+        drawn["heatmap_png"] = base64.b64encode(draw_heat(np.asarray(picture), spread)).decode()
+    return drawn
