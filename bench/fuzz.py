@@ -1,17 +1,21 @@
 """Damaged films by the thousand: no crash, no answer later than 5 s, and no error but the decoder's own.
 
-Run from the project's root: `python bench/fuzz.py [SECONDS] [SEED]`, of which each format gets a fifth. Each runs in a
-process of its own, so that a crash is seen. What fails is written to the current folder as crash-<hash>.
+Run from the project's root: `python bench/fuzz.py [SECONDS] [SEED]`, of which each format gets its share, and the
+readers of headers, which see every file first, theirs. Each runs in a process of its own, so that a crash is seen. What
+fails is written to the current folder as crash-<hash>; one kind alone: `python bench/fuzz.py --kind PNG SECONDS SEED`.
 """
 
+import contextlib
 import hashlib
 import io
+import struct
 import subprocess
 import sys
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +24,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from film_files import GRAY, TWELVE, TWELVE_BITS, dicom, encode
 
+from pulmo.images.codestream import read_codestream
 from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
+from pulmo.images.guard import is_foreign
 
 LATEST = 5.0  # seconds
 SMALL = GRAY[::5, ::5]
@@ -73,6 +79,14 @@ def webps() -> Iterator[bytes]:
     yield encode(COLOUR, "WEBP", save_all=True, append_images=[COLOUR.rotate(180)])
 
 
+def bmps() -> Iterator[bytes]:
+    for image in (Image.fromarray(NOISE), COLOUR, COLOUR.convert("P"), Image.fromarray(NOISE > 99)):
+        yield encode(image, "BMP")
+    head = struct.pack("<2sIIIIiiHHIIIIII", b"BM", 0, 0, 1078, 40, 64, 48, 1, 8, 1, 0, 0, 0, 256, 0)
+    rows = b"".join(bytes([20, row, 0, 10, *NOISE[row, :10], 34, 255 - row, 0, 0]) for row in range(48))
+    yield head + b"".join(bytes([level] * 3 + [0]) for level in range(256)) + rows + b"\0\1"
+
+
 def dicoms() -> Iterator[bytes]:
     import pydicom
     from pydicom.data import get_testdata_file
@@ -104,7 +118,9 @@ KINDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "PNG": pngs,
     "TIFF": tiffs,
     "WebP": webps,
+    "BMP": bmps,
     "DICOM": dicoms,
+    "headers": lambda: chain(dicoms(), jpegs(), pngs()),
 }
 
 
@@ -143,6 +159,14 @@ def right_checksums(png: bytes) -> bytes:
     return bytes(data)
 
 
+def read_headers(content: bytes) -> None:
+    """All that is read of a film before it is known whether it is decoded in a process of its own."""
+    is_foreign(content)
+    for start in (0, content.find(b"\xff\xd8"), content.find(b"\xff\x4f\xff\x51")):
+        with contextlib.suppress(ImageError):
+            read_codestream(content[max(start, 0) :])
+
+
 def fuzz(kind: str, seconds: float, seed: int) -> None:
     """Print figures of one kind; the input that is being decoded lies in `current`, should this process end."""
     warnings.simplefilter("ignore")
@@ -157,7 +181,7 @@ def fuzz(kind: str, seconds: float, seed: int) -> None:
         began = time.monotonic()
         reason = ""
         try:
-            read_image(content, 64, "pad")
+            read_headers(content) if kind == "headers" else read_image(content, 64, "pad")
             shown += 1
         except ImageError as error:
             reason = error.message

@@ -1,5 +1,6 @@
 """A film that ends, freezes or fills the process that decodes it costs itself alone, and a lack of memory is none."""
 
+import contextlib
 import os
 import signal
 import struct
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from pulmo.images.film import ImageError
 from pulmo.images.limits import hold_pixels
 
 FOREIGN = dicom(TWELVE, **TWELVE_BITS)
+JPEG, PNG = encode(GRAY, "JPEG"), encode(GRAY, "PNG")
 
 
 def workers() -> list[psutil.Process]:
@@ -40,7 +43,7 @@ def one_worker() -> Iterator[psutil.Process]:
     guard._end_workers()
 
 
-@pytest.mark.parametrize("content", [encode(GRAY, "JPEG"), encode(GRAY, "PNG"), encode(GRAY, "BMP"), b"no film"])
+@pytest.mark.parametrize("content", [encode(GRAY, "JPEG"), encode(GRAY, "PNG"), b"no film"])
 def test_ordinary_films_start_no_process(content: bytes) -> None:
     guard._end_workers()
     try:
@@ -50,7 +53,10 @@ def test_ordinary_films_start_no_process(content: bytes) -> None:
     assert not workers()
 
 
-@pytest.mark.parametrize("content", [encode(GRAY, "TIFF"), encode(GRAY, "WEBP"), FOREIGN, FOREIGN[132:]])
+@pytest.mark.parametrize(
+    "content",
+    [encode(GRAY, "TIFF"), encode(GRAY, "WEBP"), encode(GRAY, "BMP"), FOREIGN, FOREIGN[132:], JPEG[:20] + FOREIGN[20:]],
+)
 def test_foreign_films_share_a_process_of_their_own(content: bytes, one_worker: psutil.Process) -> None:
     assert decode_film(content, None).image.size == (320, 240)
     assert workers() == [one_worker]
@@ -165,6 +171,71 @@ def test_hostile_film_is_refused_at_once(name: str, one_worker: psutil.Process) 
     assert sum(one_worker.cpu_times()[:2]) + time.process_time() - began < 1
     assert one_worker.memory_info().vms < 1e9
     assert workers() == [one_worker], "the door should be closed before the worker dies"
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(chunks: bytes, before: bytes = b"IDAT") -> bytes:
+    """A film with chunks before one of its own."""
+    place = PNG.find(before) - 4
+    return PNG[:place] + chunks + PNG[place:]
+
+
+def segment(marker: int, data: bytes = b"") -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def jpeg_with(segments: bytes) -> bytes:
+    return JPEG[:20] + segments + JPEG[20:]
+
+
+def claiming_exif(size: int) -> bytes:
+    """EXIF of `size` bytes, each of whose entries claims all of them."""
+    entries = b"".join(struct.pack("<HHII", tag, 7, size - 8, 8) for tag in range((size - 14) // 12))
+    return (b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries) // 12) + entries).ljust(size, b"\0")
+
+
+def row_by_row(width: int) -> bytes:
+    """A BMP that says no more of its only row than that it ends."""
+    head = struct.pack("<2sIIIIiiHHIIIIII", b"BM", 1082, 0, 1078, 40, width, 1, 1, 8, 1, 4, 0, 0, 256, 0)
+    return head + bytes(range(256)) * 4 + b"\1\0" + b"\0\0\0\1"
+
+
+EXIF = claiming_exif(400_000)
+BOMB = zlib.compress(bytes(2**20))
+UNUSUAL = {
+    "a BMP row without pixels": row_by_row(60_000_000),
+    "a million segments in a JPEG": jpeg_with(segment(0xFE) * 1_000_000),
+    "claiming EXIF in a JPEG": jpeg_with(
+        b"".join(segment(0xE1, b"Exif\0\0" + EXIF[at : at + 65_000]) for at in range(0, len(EXIF), 65_000))
+    ),
+    "junk between the segments of a JPEG": jpeg_with(bytes(10)),
+    "arithmetic coding": JPEG.replace(b"\xff\xc0", b"\xff\xc9", 1),
+    "a million chunks in a PNG": png_with(chunk(b"IDAT") * 1_000_000),
+    "chunks after the pixels of a PNG": png_with(chunk(b"abCd") * 1_000_000, before=b"IEND"),
+    "profiles that unpack to a gigabyte": png_with(chunk(b"iCCP", b"x\0\0" + BOMB) * 1000),
+    "texts that unpack to a gigabyte": png_with(chunk(b"zTXt", b"x\0\0" + BOMB) * 1000),
+    "claiming EXIF in a PNG": png_with(chunk(b"eXIf", EXIF)),
+    "claiming EXIF in a text": png_with(
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\n\n\n" + EXIF.hex().encode()))
+    ),
+    "an animation": png_with(chunk(b"acTL", struct.pack(">II", 2**31, 0))),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_jpeg_png_or_bmp_costs_little_and_this_process_nothing(
+    name: str, one_worker: psutil.Process
+) -> None:
+    before, began = psutil.Process().memory_info().rss, time.process_time()
+    with contextlib.suppress(ImageError):
+        decode_gray(UNUSUAL[name])
+    assert time.process_time() - began < 0.5
+    assert psutil.Process().memory_info().rss - before < 50e6
+    assert sum(one_worker.cpu_times()[:2]) < 5
+    assert workers() == [one_worker]
 
 
 def test_reported_hostile_films_are_refused(shared: Path, tmp_path: Path) -> None:

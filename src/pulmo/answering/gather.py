@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pulmo.base.errors import UserError
 from pulmo.films.archives import is_archive, read_members
+from pulmo.films.contents import read_file, read_stream
 from pulmo.films.names import IMAGE_SUFFIXES
 
 STDIN = "-"
@@ -31,7 +32,7 @@ def gather_films(named: Sequence[str]) -> Iterator[Source]:
     seen: set[tuple[int, int]] = set()
     for name in named:
         if name == STDIN:
-            yield Source(STDIN, sys.stdin.buffer.read)
+            yield Source(STDIN, partial(read_stream, sys.stdin.buffer))
             continue
         paths = _list_paths(name)
         if not paths:
@@ -42,7 +43,7 @@ def gather_films(named: Sequence[str]) -> Iterator[Source]:
                 if (place.st_dev, place.st_ino) in seen:
                     continue
                 seen.add((place.st_dev, place.st_ino))
-            yield from _open_archive(path) if is_archive(path) else [Source(str(path), path.read_bytes)]
+            yield from _open_archive(path) if is_archive(path) else [Source(str(path), partial(read_file, path))]
 
 
 def count_films(named: Sequence[str]) -> int | None:

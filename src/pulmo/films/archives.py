@@ -34,7 +34,7 @@ from pulmo.films.archive_names import (
     with_slashes,
     zip_name,
 )
-from pulmo.films.contents import HEAD, is_film
+from pulmo.films.contents import HEAD, is_film, read_stream
 
 MAX_MEMBERS = 1_000_000
 MAX_RATIO = 200  # unpacked bytes per packed byte; X-rays pack 1 to 20 times, a bomb 1,000 times and more
@@ -140,7 +140,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
         for member in _files(archive, ""):
             if wanted(member.name) and (content := member.open()):
                 with content:
-                    yield member.name, content.read()
+                    yield member.name, read_stream(content)
 
 
 def find_encoding(archive: Path, names: Collection[str]) -> str:

@@ -1,11 +1,49 @@
-"""Recognition of films by how a file's content begins, whatever it is called."""
+"""The content of a film's file: read to no more than any film holds, and told by how it begins, whatever its name."""
 
+import os
 import re
-from pathlib import PurePosixPath
+import stat
+from pathlib import Path, PurePosixPath
+from typing import IO
 
+from pulmo.base.errors import UserError
 from pulmo.films.names import IMAGE_SUFFIXES
 
 HEAD = 1024  # bytes that are looked at
+MOST_BYTES = 2**29  # of 64 million pixels, the most that are decoded, eight each
+_PART = 2**20
+
+
+class TooLarge(UserError):
+    """A file that holds more than any film."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the file holds more than {MOST_BYTES // 2**20} MB, which no film does",
+            "remove it, or store the film anew",
+        )
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a film's file, which may be a pipe. Raises TooLarge before it takes memory; OSError."""
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            return read_stream(file)
+        if found.st_size > MOST_BYTES:
+            raise TooLarge
+        return file.read()
+
+
+def read_stream(stream: IO[bytes]) -> bytes:
+    """All that comes from a stream whose length nobody knows. Raises TooLarge."""
+    content = bytearray()
+    while part := stream.read(_PART):
+        content += part
+        if len(content) > MOST_BYTES:
+            raise TooLarge
+    return bytes(content)
+
 
 _PICTURES = re.compile(
     rb"\xff\xd8\xff"  # JPEG

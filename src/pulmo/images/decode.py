@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
+from pulmo.films.contents import TooLarge, read_file
 from pulmo.images.colour import is_deep_colour, read_deep_colour
 from pulmo.images.dicom import decode_dicom
 from pulmo.images.film import DecodedFilm, FittedFilm, Gray, ImageError, check_picture, check_size
@@ -24,6 +25,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _SCANNED = 2_000_000_000  # pixels of all scans of a JPEG: a progressive one takes some ten to refine its pixels
 _PAGES = 10
+_CODED_IN_RUNS = (1, 2)  # a BMP that Pillow decodes a byte at a time
+_RUNS = 16_000_000  # pixels of it
 _EXIF = 2**16  # bytes; each of its entries may claim all of them
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 
@@ -61,8 +64,10 @@ def decode_film(content: bytes | Path, size_hint: int | None) -> DecodedFilm:
     A lack of memory is no fault of the film: MemoryShortage, which names the film where it is a path.
     """
     try:
-        data = content.read_bytes() if isinstance(content, Path) else content
+        data = read_file(content) if isinstance(content, Path) else content
         return decode_guarded(data) if is_foreign(data) else decode_here(data, size_hint)
+    except TooLarge as error:
+        raise ImageError(error.message, error.hint) from None
     except MemoryError:
         shortage = MemoryShortage(content.stat().st_size / 1e6 if isinstance(content, Path) else len(content) / 1e6)
     except MemoryShortage as error:
@@ -103,6 +108,8 @@ def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
             # a quarter or an eighth would be faster still, but moves some films by more than one gray level
             shrink = 2 if size_hint and min(width, height) >= 2 * JPEG_MARGIN * size_hint else 1
             image.draft("L", (width // shrink, height // shrink))
+        elif image.format == "BMP" and image.info.get("compression") in _CODED_IN_RUNS and width * height > _RUNS:
+            raise ImageError(f"a BMP coded in runs, of {width} x {height} pixels, is not read", "store it without")
         elif (pages := _count_pages(image)) > 1:
             raise ImageError(f"holds {pages} pages", "store one film per file")
         if len(image.info.get("exif", b"")) > _EXIF:

@@ -1,6 +1,7 @@
 """Foreign films are decoded in a process of their own: what ends, freezes or fills it costs that film alone.
 
-JPEG, PNG and BMP stay in the calling process, because their decoders are well tried and most films are such.
+Ordinary JPEG and PNG stay in the calling process: most films are such, and what they may cost is bounded before they
+are decoded, by their pixels, their scans and their parts.
 """
 
 import atexit
@@ -21,8 +22,10 @@ from pulmo.images.colour import is_deep_png
 from pulmo.images.film import DecodedFilm, ImageError
 from pulmo.images.header import find_header
 from pulmo.images.limits import MemoryShortage, hold_pixels
+from pulmo.images.ordinary import is_ordinary
 
-_TIFF, _RIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"RIFF"
+# every beginning by which Pillow takes a file for a picture
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"II\0*", b"MM*\0", b"RIFF", b"BM")
 _HEAD = 4096
 _BYTES = 2  # of most DICOM pixels; how many there are is not known before the worker has read the header
 _SIZE = struct.Struct("<Q")
@@ -37,8 +40,11 @@ _idle: list["Worker"] = []
 
 
 def is_foreign(content: bytes) -> bool:
-    """True where a film is decoded in a process of its own: TIFF, WebP, DICOM and PNG in deep colour."""
-    return content.startswith((*_TIFF, _RIFF)) or is_deep_png(content) or find_header(content) is not None
+    """True where a film is decoded in a process of its own: all but JPEG and PNG, of them PNG in deep colour and what
+    is not ordinary."""
+    if find_header(content) is not None:  # whatever else it begins with
+        return True
+    return content.startswith(_PICTURES) and (is_deep_png(content) or not is_ordinary(content))
 
 
 class Worker:
