@@ -1,5 +1,6 @@
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,11 +47,74 @@ def test_a_killed_writer_leaves_nothing_that_looks_whole(tmp_path):
         "    file.write_text('half'); (folder / 'x').write_text('half'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == -9
-    assert {path.name for path in tmp_path.iterdir()} == {".file.part", ".folder.part"}
+    assert {re.sub(r"\.\w{8}\.", ".", path.name) for path in tmp_path.iterdir()} == {".file.part", ".folder.part"}
     with files.whole_folder(tmp_path / "folder") as folder:
         assert not list(folder.iterdir())
     files.write_bytes(tmp_path / "file", b"whole")
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+WRITER = (
+    "import sys; from pathlib import Path; from pulmo.base.files import KIND\n"
+    "with KIND(Path('out')) as own:\n"
+    "    (own / 'x' if own.is_dir() else own).write_text('first')\n"
+    "    print(flush=True); sys.stdin.read()"
+)
+
+
+@pytest.mark.parametrize("kind", ["whole_file", "whole_folder"])
+def test_a_living_writer_is_not_disturbed_and_the_last_to_end_stands(kind, tmp_path):
+    script = WRITER.replace("KIND", kind)
+    command = [sys.executable, "-c", script]
+    out = tmp_path / "out"
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        first.stdout.readline()
+        subprocess.run([sys.executable, "-c", script.replace("first", "second")], cwd=tmp_path, input=b"", check=True)
+        assert (out / "x" if out.is_dir() else out).read_text() == "second"
+        first.stdin.close()
+        assert first.wait() == 0
+    assert (out / "x" if out.is_dir() else out).read_text() == "first"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_only_what_dead_processes_left_of_the_same_file_is_removed(tmp_path):
+    script = [sys.executable, "-c", WRITER.replace("KIND", "whole_file")]
+    with subprocess.Popen(script, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
+        killed.stdout.readline()
+        killed.kill()
+    other = tmp_path / ".out.csv.01234567.part"
+    other.mkdir()
+    (tmp_path / ".out.01234567.part").symlink_to(other)
+    with subprocess.Popen(script, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as living:
+        living.stdout.readline()
+        (own,) = (path for path in tmp_path.iterdir() if path.is_dir() and not path.is_symlink() and path != other)
+        files.write_bytes(tmp_path / "out", b"here")
+        assert {path.name for path in tmp_path.iterdir()} == {"out", own.name, other.name, ".out.01234567.part"}
+        living.communicate()
+
+
+def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from pulmo.base.files import whole_folder, write_bytes\n"
+        "for turn in range(10):\n"
+        "    write_bytes(Path('file'), sys.argv[1].encode() * 100_000)\n"
+        "    with whole_folder(Path('folder')) as folder:\n"
+        "        for name in 'abc': (folder / name).write_text(sys.argv[1])"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, letter], cwd=tmp_path) for letter in "123"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+    assert len(set((tmp_path / "file").read_bytes())) == 1
+    assert len((tmp_path / "file").read_bytes()) == 100_000
+    texts = [path.read_text() for path in sorted((tmp_path / "folder").iterdir())]
+    assert texts in (["1"] * 3, ["2"] * 3, ["3"] * 3)
+
+
+def test_a_folder_that_cannot_be_written_is_named_by_the_file(tmp_path):
+    (tmp_path / "reports").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match=r"exists|directory") as caught:
+        files.write_bytes(tmp_path / "reports" / "metrics.json", b"1")
+    assert caught.value.filename == str(tmp_path / "reports" / "metrics.json")
 
 
 def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path):
@@ -98,7 +162,7 @@ def test_a_failed_swap_puts_the_earlier_folder_back(tmp_path, monkeypatch):
     replace = Path.replace
 
     def fail(self: Path, target: Path) -> Path:
-        if self.name == ".raw.part":
+        if self.parent.suffix == ".part":
             raise OSError(errno.EIO, "Input/output error", str(target))
         return replace(self, target)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # its import takes longer than an answer
     import pandas as pd
 
 from pulmo.base.errors import UserError
+from pulmo.base.places import alone_in, own_place
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # a spreadsheet runs such a cell, unless ' stands before it
 SEAL_BYTES = 32
@@ -23,44 +24,38 @@ SEAL_BYTES = 32
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed, on any error removed.
+    """Yield a temporary path; on success it is flushed to disk and renamed to `path`, on any error removed.
 
-    A leftover of a killed process bears the same temporary name and is overwritten by the next attempt.
+    Two that write the same file at once do not see each other, and the last to end leaves its own.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with own_place(path) as temporary:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; on success it replaces `path`, on any error it is removed.
+    """Yield an empty temporary folder; on success it replaces `path`, on any error it is removed.
 
     The earlier folder stays, under another name, until the new one stands. What a kill leaves of it the next call
     puts back.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, earlier = (path.with_name(f".{path.name}.{end}") for end in ("part", "earlier"))
-    _settle(path, earlier)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with own_place(path) as temporary:
+        earlier = path.with_name(f".{path.name}.earlier")
+        temporary.mkdir()
+        with alone_in(path.parent):
+            _settle(path, earlier)
         yield temporary
-        if path.is_dir():
-            path.replace(earlier)
-        temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    finally:
-        _settle(path, earlier)
+        with alone_in(path.parent):
+            _settle(path, earlier)
+            try:
+                if path.is_dir():
+                    path.replace(earlier)
+                temporary.replace(path)
+            finally:
+                _settle(path, earlier)
 
 
 def _settle(path: Path, earlier: Path) -> None:
@@ -95,11 +90,16 @@ def read_json(path: Path) -> Any:
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table without its index; floats keep every digit, so that the same table gives the same bytes.
 
-    A text that a spreadsheet would run as a formula gets a ' in front, which `unquote` takes off again.
+    Texts are written as `quote` gives them, which `unquote` takes back.
     """
     with whole_file(path) as temporary:
-        quoted = _map_texts(table, lambda text: f"'{text}" if _FORMULA.match(text) else text)
+        quoted = _map_texts(table, quote)
         quoted.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def quote(text: str) -> str:
+    """A text as a cell of a CSV: a ' stands before what a spreadsheet would run as a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def unquote(table: "pd.DataFrame") -> "pd.DataFrame":
