@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ from pulmo.experiments.project import Project
 from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate
 from pulmo.films.labels import LABELS
 from pulmo.model.classifier import load_classifier
-from pulmo.tracking import registry
+from pulmo.tracking import registry, turns
 from pulmo.tracking.logged_models import log_model
 from pulmo.tracking.runs import evaluate_run
 from pulmo.tracking.store import open_store, store_uri
@@ -202,6 +203,60 @@ def test_of_two_promotions_at_once_one_is_told_that_the_champion_changed(root, m
     with ThreadPoolExecutor(2) as pool:
         said = sorted(pool.map(try_to_promote, candidates))
     assert said == ["the champion changed while this model was compared with it", "version 1"]
+
+
+def test_promotions_from_many_checkouts_replace_each_other_one_by_one(root, monkeypatch):
+    """Each asks again until it is its turn, as the message says; no champion is replaced unseen."""
+    names = [f"run-{number}" for number in range(4)]
+    for name in names:
+        evaluated_run(root, monkeypatch, name, predictions(0.6), report())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri(root))
+
+    def promote(name: str) -> None:
+        checkout = root.parent / f"checkout-{name}"
+        checkout.mkdir()
+        store = open_store(checkout)
+        candidate = registry.find_candidate(store, name)
+        done = False
+        while not done:
+            champion = registry.read_champion(store)
+            replaced = {"replaced": champion.name} if champion else {}
+            with contextlib.suppress(UserError):  # the champion changed
+                registry.register(store, candidate, {"experiment": name, **replaced}, champion)
+                done = True
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(promote, names))
+    versions = registry.read_versions(open_store(root))
+    assert sorted(version.name for version in versions) == names
+    assert [version.tags.get("replaced") for version in versions] == [None, *(v.name for v in versions[:-1])]
+    assert [version.is_champion for version in versions] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("step", ["set_registered_model_alias", "delete_model_version_tag"])
+def test_a_promotion_that_was_killed_delays_the_next_and_is_no_champion_by_half(root, monkeypatch, step):
+    for name in ("one", "two"):
+        evaluated_run(root, monkeypatch, name, predictions(0.6), report())
+    store = open_store(root)
+    one, two = (registry.find_candidate(store, name) for name in ("one", "two"))
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.client), step, kill)
+        with pytest.raises(KeyboardInterrupt):
+            registry.register(store, one, {"experiment": "one"}, None)
+    champion = registry.read_champion(store)
+    assert (champion and champion.name) == ("one" if step == "delete_model_version_tag" else None)
+    monkeypatch.setattr(turns, "_WAIT", 0.2)
+    with pytest.raises(UserError, match="version 1 has been under way for too long"):
+        registry.register(store, two, {"experiment": "two"}, champion)
+    assert registry.read_champion(store) == champion
+    monkeypatch.setattr(turns, "LEASE", 0)
+    registry.register(store, two, {"experiment": "two"}, champion)
+    names = [version.name for version in registry.read_versions(store)]
+    assert names == (["one", "two"] if champion else ["two"])
 
 
 def test_to_ask_for_a_champion_makes_no_store(root):

@@ -2,19 +2,18 @@
 
 import hashlib
 import shlex
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
+from pulmo.base.places import own_place
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
 from pulmo.tracking.store import Store, load_mlflow, quote
+from pulmo.tracking.turns import UNDER_WAY, own_turn
 from pulmo.tracking.upkeep import REPLACED
 
 MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
@@ -83,7 +82,7 @@ def _read_candidate(store: Store, run: Any) -> Candidate:
 
 
 def read_versions(store: Store) -> list[Version]:
-    """Every version of the registered model, oldest first."""
+    """Every version of the registered model, oldest first, less those that are not yet or were never champion."""
     try:
         champion = store.client.get_registered_model(MODEL).aliases.get(CHAMPION)
     except load_mlflow().exceptions.MlflowException as error:
@@ -96,10 +95,11 @@ def read_versions(store: Store) -> list[Version]:
             run_id=found.run_id,
             source=found.source,
             created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-            tags=found.tags,
+            tags={key: text for key, text in found.tags.items() if key != UNDER_WAY},
             is_champion=str(found.version) == str(champion),
         )
         for found in store.client.search_model_versions(f"name = '{MODEL}'")
+        if UNDER_WAY not in found.tags or str(found.version) == str(champion)
     ]
     return sorted(versions, key=lambda version: version.number)
 
@@ -114,14 +114,7 @@ def register(store: Store, candidate: Candidate, tags: Mapping[str, str], replac
 
     UserError, with nothing changed, where `replaced` is no longer the champion.
     """
-    with FileLock(store.root / ".champion/lock"):  # two at once would both see the champion that they replace
-        if read_champion(store) != replaced:
-            raise UserError("the champion changed while this model was compared with it", "promote again")
-        return _register(store.client, candidate, tags)
-
-
-def _register(client: Any, candidate: Candidate, tags: Mapping[str, str]) -> int:
-    mlflow = load_mlflow()
+    mlflow, client = load_mlflow(), store.client
     try:
         client.create_registered_model(MODEL, description="NORMAL or PNEUMONIA from one chest X-ray")
     except mlflow.exceptions.MlflowException as error:
@@ -129,10 +122,19 @@ def _register(client: Any, candidate: Candidate, tags: Mapping[str, str]) -> int
             raise
     # Not as models:/<id>: MLflow resolves that in the store that is set globally, which need not be this client's.
     version = client.create_model_version(
-        MODEL, candidate.source, run_id=candidate.run_id, tags=dict(tags), model_id=candidate.model_id
-    ).version
-    client.set_registered_model_alias(MODEL, CHAMPION, version)
-    return int(version)
+        MODEL,
+        candidate.source,
+        run_id=candidate.run_id,
+        tags={**tags, UNDER_WAY: "true"},
+        model_id=candidate.model_id,
+    )
+    with own_turn(client, MODEL, version):
+        if read_champion(store) != replaced:
+            raise UserError("the champion changed while this model was compared with it", "promote again")
+        if replaced:  # whose own promotion may have been killed at its last line
+            client.delete_model_version_tag(MODEL, str(replaced.number), UNDER_WAY)
+        client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+    return int(version.version)
 
 
 def fetch_package(store: Store, model: Candidate | Version) -> Path:
@@ -145,11 +147,10 @@ def fetch_package(store: Store, model: Candidate | Version) -> Path:
         else:
             folder = copy
             if not copy.exists():
-                copy.parent.mkdir(exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".part-") as part:
-                    download(artifact_uri=source, dst_path=f"{part}/model", tracking_uri=store.uri)
+                with own_place(copy) as part:
+                    download(artifact_uri=source, dst_path=str(part), tracking_uri=store.uri)
                     if not copy.exists():  # another process may have been faster
-                        Path(part, "model").replace(copy)
+                        part.replace(copy)
     except Exception as error:  # every kind of store has errors of its own
         reason = hide_secrets(hide_secrets(" ".join(str(error).split()), store.uri), source)[:200]
         raise UserError(
