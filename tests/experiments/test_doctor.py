@@ -1,3 +1,4 @@
+import os
 import shutil
 import socket
 import sqlite3
@@ -9,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from small_project import ROOT, run
-from toy_project import make_toy
+from toy_project import PIPELINE, STAGE, make_toy
 from toy_settings import SECRET_ADDRESSES
 from typer.testing import CliRunner
 
 from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.experiments import doctor
-from pulmo.experiments.doctor import Finding
+from pulmo.experiments.checks import store
+from pulmo.experiments.checks.finding import Finding
 from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
 from pulmo.tracking.runs import train_run
@@ -185,8 +187,8 @@ def test_no_check_tells_more_of_an_address_than_scheme_and_host(address, tmp_pat
     text = doctor.check_cache(Project(tmp_path, Talkative(tmp_path))).text
     assert f"remotes: {shown}" in text
     assert "secret" not in text
-    monkeypatch.setattr(doctor, "probe_store", lambda store: 3)
-    monkeypatch.setattr(doctor, "move_artifacts", lambda store, look: 0)
+    monkeypatch.setattr(store, "probe_store", lambda store: 3)
+    monkeypatch.setattr(store, "move_artifacts", lambda store, look: 0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setattr(Project, "store", None)
     assert doctor.check_store(Project(tmp_path)) == Finding("ok", f"{shown} takes runs, and holds 3")
@@ -251,6 +253,52 @@ def test_outputs_that_are_gone_changed_or_nowhere(tmp_path):
     assert doctor.check_data(Project(toy)).cure.startswith("dvc pull")
 
 
+FOLDER = (
+    STAGE
+    + """
+for name in ("a.txt", "b.txt"):
+    pathlib.Path("films").mkdir(exist_ok=True)
+    pathlib.Path("films", name).write_text(name * 1000)
+"""
+)
+
+
+def flip(file: Path) -> None:
+    """Change a bit, and neither size nor time."""
+    content, times = bytearray(file.read_bytes()), file.stat()
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.slow
+def test_what_dvc_takes_for_unchanged_is_read_and_the_cures_cure(tmp_path):
+    toy = make_toy(tmp_path / "toy", FOLDER, PIPELINE.replace("    outs:\n", "    outs:\n      - films\n"))
+    project, film = Project(toy), toy / "films/a.txt"
+    assert doctor.check_contents(project) == Finding("ok", "6 files hold what DVC recorded")
+    whole = film.read_bytes()
+    flip(film)
+    assert doctor.check_data(project).state == "ok", "DVC itself sees nothing"
+    found = doctor.check_contents(project)
+    assert found == Finding("error", "films/a.txt not as DVC recorded", "rm -f films/a.txt && dvc checkout films")
+    run(toy, "bash", "-c", found.cure)
+    assert film.read_bytes() == whole
+    (copy,) = (file for file in (toy / ".dvc/cache").rglob("*") if file.is_file() and file.read_bytes() == whole)
+    for file in (film, copy, toy / "reports/metrics.json"):
+        flip(file)
+    found = doctor.check_contents(project)
+    assert found.text == f"{copy}, films/a.txt and 1 more not as DVC recorded"
+    assert found.cure.startswith("rm -f films/a.txt reports/metrics.json ")
+    assert found.cure.endswith("; dvc pull (from a remote), or dvc repro")
+    run(toy, "bash", "-c", found.cure.replace("dvc pull (from a remote), or ", ""))
+    assert film.read_bytes() == whole
+    assert doctor.check_contents(project).state == "ok"
+    (listing,) = (toy / ".dvc/cache").rglob("*.dir")
+    flip(listing)
+    assert str(listing) in doctor.check_contents(project).text
+
+
 def test_the_command_prints_a_line_each_and_fails_only_for_errors(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text("train: 1")
     monkeypatch.chdir(tmp_path)
@@ -268,4 +316,4 @@ def test_the_command_prints_a_line_each_and_fails_only_for_errors(tmp_path, monk
 
 def test_every_check_is_in_the_list():
     written = {value for name, value in vars(doctor).items() if name.startswith("check_")}
-    assert written == set(doctor.CHECKS.values())
+    assert written == {*doctor.CHECKS.values(), *doctor.DEEP.values()}

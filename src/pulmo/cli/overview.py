@@ -171,14 +171,16 @@ def _add_runs(project: "Project") -> None:
         print(f"the runs in MLflow are not complete: {error.message}; `pulmo sync` adds them", file=sys.stderr)
 
 
-def doctor() -> None:
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="also read every output, and its copy in DVC's cache")] = False,
+) -> None:
     """Look for what keeps this checkout from working: a line a check, with the cure; exit code 1 for an error."""
     from pulmo.base import paths
     from pulmo.experiments.doctor import examine
     from pulmo.experiments.project import Project
 
     failed = False
-    for name, (state, text, cure) in examine(Project(paths.project_root())):
+    for name, (state, text, cure) in examine(Project(paths.project_root()), deep):
         print(f"{state:8} {name:12} {text}" + (f"  ->  {cure}" if cure else ""), flush=True)
         failed |= state == "error"
     if failed:

@@ -1,0 +1,49 @@
+"""Checks of what the pipeline wrote, as DVC sees it."""
+
+import json
+
+from pulmo.base.addresses import hide_secrets
+from pulmo.experiments.checks.finding import Finding, name_few
+from pulmo.experiments.project import Project
+from pulmo.experiments.workspace import KEEP, has_own_results, list_lost_outputs
+
+
+def check_data(project: Project) -> Finding:
+    """Check that what the pipeline wrote is there, unchanged, and in the cache."""
+    told = json.loads(project.dvc.run("data", "status", "--json"))
+    uncommitted = told.get("uncommitted", {})
+    if absent := told.get("not_in_cache"):
+        return Finding("warning", f"{name_few(absent)} not in the cache", "dvc pull (from a remote), or make repro")
+    if missing := uncommitted.get("deleted"):
+        return Finding("warning", f"{name_few(missing)} missing", "dvc checkout")
+    if changed := uncommitted.get("modified"):
+        return Finding("warning", f"{name_few(changed)} changed by hand", "dvc checkout --force, or dvc repro")
+    return Finding("ok", "every output is there and in the cache")
+
+
+def check_results(project: Project) -> Finding:
+    """The results that HEAD tells of: whether they can be had, to be compared or promoted."""
+    own = has_own_results(project.root)
+    if own and (absent := list_lost_outputs(project.dvc)):
+        return Finding(
+            "warning", f"HEAD's results were made elsewhere: {name_few(absent)} in no cache here", KEEP.strip("`")
+        )
+    return Finding("ok", "the workspace has results that HEAD has not" if own else "those of HEAD")
+
+
+def check_plots(project: Project) -> Finding:
+    """The page in which `dvc plots` draws, which without a network needs scripts of its own."""
+    settings = project.root / ".dvc/config.local"
+    told = settings.is_file() and "html_template" in settings.read_text(encoding="utf-8")
+    if not (told and (project.root / ".dvc/plots.html").is_file()):
+        return Finding("warning", "`dvc plots` draws nothing without a network", "pulmo setup")
+    return Finding("ok", "`dvc plots` needs no network")
+
+
+def check_cache(project: Project) -> Finding:
+    """The place of DVC's cache, the kinds of link from outputs to it, and the remotes to share through."""
+    lines = [line.partition(": ") for line in project.dvc.run("version").splitlines()]
+    told = {key: value for key, _, value in lines}
+    place, links = told.get("Cache directory"), told.get("Cache types", "")
+    cache = f"cache on {place}, links: {links}" if place else "no cache yet"
+    return Finding("ok", f"{cache}; remotes: {hide_secrets(told.get('Remotes', 'None'))}")
