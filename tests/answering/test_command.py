@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from pulmo import Predictor, cli
 from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
 from pulmo.base.errors import UserError
+from pulmo.films import contents
 from pulmo.images.gray import fit_picture
 
 
@@ -177,3 +179,40 @@ def test_the_command_loads_nothing_heavy(package, films, tmp_path):
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "prob_pneumonia" in done.stdout
     assert not {"torch", "torchvision", "mlflow", "dvc", "pandas", "matplotlib", "cv2", "lightning"} & loaded
+
+
+def test_names_run_nothing_and_steer_no_terminal(package, films, tmp_path):
+    names = ["=cmd.png", "-1.png", "a\x1b[2Jb.png", "two\nlines.png", os.fsdecode(b"not\xffunicode.png")]
+    for name in names:
+        shutil.copy(films / "b.png", tmp_path / name)
+    command = [sys.executable, "-c", "from pulmo.cli import main; main()", "predict", "--package", str(package)]
+    for form in ([], ["--json"], ["--csv"]):
+        done = subprocess.run([*command, *form, "--", *names], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert b"\x1b" not in done.stdout + done.stderr or form == ["--csv"]
+        lines = done.stdout.decode().splitlines()
+        if form == ["--csv"]:
+            cells = [row["film"] for row in csv.DictReader(io.StringIO(done.stdout.decode()))]
+            assert cells == ["'=cmd.png", "'-1.png", names[2], names[3], "not\\udcffunicode.png"]
+        elif form == ["--json"]:
+            assert [json.loads(line)["film"] for line in lines] == names
+        else:
+            assert len(lines) == len(names) + 1
+
+
+def test_what_never_ends_or_is_larger_than_any_film_is_refused_at_once(package, films, tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "MOST_BYTES", 2**22)
+    with (tmp_path / "sparse.png").open("wb") as sparse:
+        sparse.truncate(2**43)
+    with zipfile.ZipFile(tmp_path / "films.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.png", bytes(2**23))
+    os.mkfifo(tmp_path / "pipe.png")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe.png").write_bytes((films / "b.png").read_bytes()))
+    writer.start()
+    done = ask(package, tmp_path / "sparse.png", "/dev/zero", tmp_path / "films.zip", tmp_path / "pipe.png", code=1)
+    writer.join()
+    assert [line.partition(": ")[2] for line in done.stdout.splitlines() if "no answer" in line] == [
+        *["the file holds more than 4 MB, which no film does"] * 3
+    ]
+    assert "pipe.png" in done.stdout.splitlines()[3]
+    assert "prob_pneumonia" in done.stdout.splitlines()[3]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 
 from pulmo.answering.answer import Answer
 from pulmo.answering.batch import Row
+from pulmo.base.files import quote
+from pulmo.base.names import show_name
 from pulmo.metrics.estimates import estimate_text, probability_text
 
 _COLUMNS = (
@@ -20,18 +22,20 @@ def to_text(row: Row) -> str:
     """A line for people."""
     answer = row.answer
     if answer is None or answer.prob_pneumonia is None:
-        return f"{'no answer':>9}  {'':45}  {row.film}: {row.error}"
+        return f"{'no answer':>9}  {'':45}  {show_name(row.film)}: {row.error}"
     probability, threshold = (probability_text(value) for value in (answer.prob_pneumonia, answer.threshold))
     remarks = [answer.refusal, "unsure: leave it to a person" if answer.unsure else "", answer.note]
     remark = "".join(f"  ({text})" for text in remarks if text)
-    return f"{answer.label:>9}  prob_pneumonia {probability:<9}  threshold {threshold:<9}  {row.film}{remark}"
+    return (
+        f"{answer.label:>9}  prob_pneumonia {probability:<9}  threshold {threshold:<9}  {show_name(row.film)}{remark}"
+    )
 
 
 def to_json(row: Row) -> str:
     """A line of JSON with every part of the answer, and an `error` where it has no label."""
     content = {"film": row.film} | (row.answer.to_dict() if row.answer else {})
     content |= {"heatmap": str(row.heatmap) if row.heatmap else None, "error": row.error or None}
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return json.dumps(content, ensure_ascii=not row.film.isprintable(), allow_nan=False)
 
 
 def csv_header() -> str:
@@ -47,7 +51,7 @@ def to_csv(row: Row) -> str:
     first = [row.film, answer.label, answer.prob_pneumonia, answer.threshold, str(answer.unsure).lower()]
     second = [answer.not_a_chest_film, str(answer.unlike_training).lower(), answer.note, answer.logit]
     bounds = [value for rate in (answer.sensitivity, answer.specificity) for value in (rate.value, rate.low, rate.high)]
-    last = [found.name, found.version, found.sha256, str(answer.anyway).lower(), row.heatmap, row.error]
+    last = [found.name, found.version, found.sha256, str(answer.anyway).lower(), str(row.heatmap or ""), row.error]
     return _csv_line(["" if cell is None else cell for cell in (*first, *second, *bounds, *last)])
 
 
@@ -62,8 +66,8 @@ def threshold_text(answer: Answer) -> str:
 
 def _csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    csv.writer(line, lineterminator="\n").writerow(quote(cell) if isinstance(cell, str) else cell for cell in cells)
+    return line.getvalue()[:-1].encode("utf-8", "backslashreplace").decode()  # a name need not be Unicode
 
 
 WRITERS: dict[str, Callable[[Row], str]] = {"text": to_text, "json": to_json, "csv": to_csv}

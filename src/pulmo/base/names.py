@@ -19,3 +19,8 @@ def check_reference(text: str) -> str:
     if not text.strip() or not text.isprintable() or text.startswith("-") or {"'", '"'} <= set(text) or "\\" in text:
         raise UserError(f"{text!r} names no experiment, commit or run", "`pulmo experiments` lists them")
     return text
+
+
+def show_name(text: str) -> str:
+    """A name from outside on one line of a terminal: what cannot be printed, or would steer it, as an escape."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

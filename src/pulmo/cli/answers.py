@@ -43,6 +43,7 @@ def predict(
 
     from pulmo.answering import batch, gather, output
     from pulmo.answering.predictor import Predictor
+    from pulmo.base.names import show_name
 
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other")
@@ -57,7 +58,7 @@ def predict(
         tqdm.write(output.WRITERS[form](row), file=sys.stdout)
         if row.error:
             failed = True
-            tqdm.write(f"error: {row.film}: {row.error}", file=sys.stderr)
+            tqdm.write(f"error: {show_name(row.film)}: {row.error}", file=sys.stderr)
         else:
             last = row.answer
     if form == "text" and last:
