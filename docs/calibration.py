@@ -15,7 +15,7 @@ from ranking import opened
 from scipy.optimize import minimize_scalar
 
 from pulmo.evaluation.probes.renderings import score_renderings
-from pulmo.metrics.calibration import BINS, fit_temperature, to_probability
+from pulmo.metrics.calibration import BINS, to_probability
 from pulmo.metrics.comparison import read_predictions
 from pulmo.metrics.decisions import choose_abstention, choose_operating_point, is_answered, is_called
 from pulmo.metrics.reliability import expected_calibration_error
@@ -26,18 +26,18 @@ Rule = Callable[[pd.DataFrame], float]  # films of validation in some renderings
 
 
 def on_validation(films: pd.DataFrame) -> float:
-    """Fitted on validation films as they are; where they are left out, on nothing."""
+    """The least log loss on validation films as they are; where they are left out, 1."""
     plain = films[films.rendering == PLAIN]
-    return fit_temperature(plain.label, plain.logit).value if len(plain) else 1.0
+    return least_loss(plain.assign(rendering="")) if len(plain) else 1.0
 
 
 def on_renderings(films: pd.DataFrame) -> float:
-    """Fitted on all renderings together."""
-    return fit_temperature(films.label, films.logit).value
+    """The least log loss on all renderings together."""
+    return least_loss(films.assign(rendering=""))
 
 
-def on_worst(films: pd.DataFrame) -> float:
-    """The temperature with the least log loss on the rendering where it does worst."""
+def least_loss(films: pd.DataFrame) -> float:
+    """The temperature from .1 to 10 with the least log loss on the rendering where it does worst."""
     parts = [(part.label.to_numpy(), part.logit.to_numpy()) for _, part in films.groupby("rendering")]
     found = minimize_scalar(
         lambda log_t: max(log_loss(label, logit, np.exp(log_t)) for label, logit in parts),
@@ -53,8 +53,8 @@ RULES: dict[str, Rule] = {
     "validation, 1 or more": lambda films: max(1.0, on_validation(films)),
     "renderings": on_renderings,
     "renderings, 1 or more": lambda films: max(1.0, on_renderings(films)),
-    "worst rendering": on_worst,
-    "worst rendering, 1 or more": lambda films: max(1.0, on_worst(films)),
+    "worst rendering": least_loss,
+    "worst rendering, 1 or more": lambda films: max(1.0, least_loss(films)),
 }
 
 

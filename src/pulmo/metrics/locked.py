@@ -110,7 +110,8 @@ class LockingRules:
 def lock(val: "pd.DataFrame", rendered: "pd.DataFrame | None", rules: LockingRules, resampling: Resampling) -> Locked:
     """Fit temperature, then threshold, then abstention band on the validation films (columns label, logit, patient).
 
-    `rendered`: films of them in every rendering, same columns, for the policy youden_rendered.
+    `rendered`: films of them in every rendering, same columns; with these the abstention band keeps its error on films
+    that look unlike validation, and they choose the threshold of the policy youden_rendered.
     """
     temperature = fit_temperature(val.label, val.logit)
     films = rendered if rendered is not None and rules.policy == "youden_rendered" else val
@@ -123,6 +124,7 @@ def lock(val: "pd.DataFrame", rendered: "pd.DataFrame | None", rules: LockingRul
         rules.threshold,
         resampling,
     )
-    probability = to_probability(val.logit, temperature.value)
-    band = choose_abstention(val.label, probability, point.threshold, rules.target_error)
+    seen = val if rendered is None else rendered
+    probability = to_probability(seen.logit, temperature.value)
+    band = choose_abstention(seen.label, probability, point.threshold, rules.target_error)
     return Locked(temperature, point, band)
