@@ -7,10 +7,10 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help repro test check leaderboard doctor ui recipes bench lock clean
+.PHONY: help repro test check leaderboard doctor ui recipes bench bench-scale lock clean
 
 help:  ## Show what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 # uv where it is found, else brought into the new environment by pip; exact versions with hashes, compiled once
 $(VENV)/installed: requirements.lock pyproject.toml
@@ -52,9 +52,14 @@ recipes: $(VENV)/installed  ## Run every recipe and print the leaderboard; for r
 bench: $(VENV)/installed  ## Run the benchmarks; each prints ratios measured in one run
 	@for file in bench/[a-z]*.py; do echo "== $$file"; python $$file || exit 1; done
 
+FILMS ?= 100000
+
+bench-scale: $(VENV)/installed  ## Seconds and memory for ever more films, up to FILMS; 100,000 take an hour
+	FILMS=$(FILMS) python bench/scale.py --plot docs/scale-films.svg
+
 lock:  ## Resolve requirements.lock anew
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header -o requirements.lock
 
 clean:  ## Remove what the pipeline wrote, but not the environment nor the run history
-	git clean -qfdX data models reports dvc_plots .resume
+	git clean -qfdX data models reports dvc_plots .resume .cache

@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
+from pulmo.base.files import sha256_file
 from pulmo.base.process import usable_cores
+from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import process_films
 from pulmo.images.decode import read_image
 
@@ -76,7 +79,10 @@ def compare_methods(films: list[bytes]) -> None:
 
 
 def compare_cores(scratch: Path, paths: list[str]) -> None:
-    """Wall-clock seconds of the whole of process_films, starting the processes included."""
+    """Wall-clock seconds of the whole of process_films, starting the processes included; no film comes from a store."""
+    files = [scratch / "raw" / path for path in paths]
+    films = pd.DataFrame({"path": paths, "sha256": map(sha256_file, files), "bytes": [f.stat().st_size for f in files]})
+    films = pd.concat([films] * REPEATS)
     counts = [1]
     while counts[-1] * 2 <= usable_cores():
         counts.append(counts[-1] * 2)
@@ -85,7 +91,7 @@ def compare_cores(scratch: Path, paths: list[str]) -> None:
         for count in counts:
             start = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()):
-                process_films(scratch / "raw", paths * REPEATS, SIZE, "squash", count, 0, scratch / "processed")
+                process_films(scratch / "raw", films, FilmStore(SIZE, "squash"), count, 0, scratch / "processed")
             seconds[count].append(time.perf_counter() - start)
     typical = {count: statistics.median(values) for count, values in seconds.items()}
     print(f"process_films, {len(paths) * REPEATS} films, median of 3 rounds of wall-clock time:")

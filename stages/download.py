@@ -4,25 +4,35 @@ from pulmo.base import paths
 from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
+from pulmo.dataset.film_store import FilmStore
 from pulmo.films.table import KNOWN_PATIENT
-from pulmo.images.manifest import describe_films
+from pulmo.images.manifest import describe_films, facts_store
 from pulmo.sources import fetch_source
 
 
 def main() -> None:
-    params = load_params(paths.PARAMS).data
-    settings = getattr(params, params.source).model_dump()
-    if params.source == "folder":
+    params = load_params(paths.PARAMS)
+    data, size, fit, store_gb = params.data, params.preprocess.size, params.preprocess.fit, params.preprocess.store_gb
+    settings = getattr(data, data.source).model_dump()
+    if data.source == "folder":
         for key in ("path", "labels"):
             settings[key] = paths.own_films(settings[key], f"data.folder.{key}") if settings[key] else None
     paths.FILMS.unlink(missing_ok=True)
-    with whole_folder(paths.RAW) as raw:
-        listed, provenance = fetch_source(params.source, settings, raw)
-        films = describe_films(raw, listed)
+    store = paths.film_store()
+    with (
+        whole_folder(paths.RAW) as raw,
+        facts_store(store, store_gb) as known,
+        FilmStore(size, fit, store, store_gb) as decoded,
+    ):
+        listed, provenance = fetch_source(data.source, settings, raw)
+        decoded.leave_room(len(listed))
+        # what may come from afar is read once, for preprocess too
+        on_read = decoded.add if settings.get("in_place") else None
+        films = describe_films(raw, listed, known=known, on_read=on_read)
     write_json(paths.SOURCE, provenance)
     write_csv(paths.FILMS, films)
     patients = films.patient[films.patient_from.isin(KNOWN_PATIENT)].nunique()
-    print(f"{len(films)} films of {patients} known patients from {params.source}  ->  {paths.FILMS}")
+    print(f"{len(films)} films of {patients} known patients from {data.source}  ->  {paths.FILMS}")
     print(films.groupby(["source_split", "subtype"]).size().unstack(fill_value=0).to_string())
 
 

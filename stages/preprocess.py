@@ -3,26 +3,24 @@
 from pulmo.base import paths
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
+from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import process_films
+from pulmo.films.places import refuse_changed
 from pulmo.films.table import read_films
 
 
 def main() -> None:
     params = load_params(paths.PARAMS).preprocess
     films = read_films(paths.FILMS)
-    done = process_films(
-        paths.RAW,
-        films.path.tolist(),
-        params.size,
-        params.fit,
-        params.workers,
-        params.max_rejected,
-        paths.IMAGES.parent,
-    )
+    refuse_changed(paths.RAW, films)
+    with FilmStore(params.size, params.fit, paths.film_store(), params.store_gb) as store:
+        done = process_films(paths.RAW, films, store, params.workers, params.max_rejected, paths.IMAGES.parent)
     for path, reason in done.rejected:
         print(f"rejected {path}: {reason}")
     for path, note in done.noted:
         print(f"note: {path}: {note}")
+    if done.stored:
+        print(f"{done.stored} of the films were decoded before")
     print(
         f"{done.films} films of {params.size} x {params.size} pixels, {len(done.rejected)} rejected  ->  {paths.IMAGES}"
     )

@@ -25,8 +25,10 @@ from small_project import permissions_bind
 
 from pulmo.base import files
 from pulmo.base.errors import UserError
+from pulmo.base.files import sha256_file
 from pulmo.base.places import own_place
 from pulmo.dataset import preprocessing
+from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import Processed, process_films
 from pulmo.images.decode import read_image
 
@@ -57,8 +59,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data" / "processed"
 
 
-def run(raw: Path, paths: list[str], folder: Path, workers: int = 1, max_rejected: int = 0) -> Processed:
-    return process_films(raw, paths, SIZE, "squash", workers, max_rejected, folder)
+def describe(raw: Path, paths: list[str]) -> pd.DataFrame:
+    """What the film table says of the films as they are now; nothing of one that is not there."""
+    there = [(raw / path).is_file() for path in paths]
+    hashes = [sha256_file(raw / path) if here else "0" * 64 for path, here in zip(paths, there, strict=True)]
+    sizes = [(raw / path).stat().st_size if here else 0 for path, here in zip(paths, there, strict=True)]
+    return pd.DataFrame({"path": paths, "sha256": hashes, "bytes": sizes})
+
+
+def run(
+    raw: Path, paths: list[str], folder: Path, workers: int = 1, max_rejected: int = 0, store: Path | None = None
+) -> Processed:
+    with FilmStore(SIZE, "squash", store, most=0.1) as films:
+        return process_films(raw, describe(raw, paths), films, workers, max_rejected, folder)
 
 
 def damage(raw: Path, paths: list[str]) -> None:
@@ -128,8 +141,13 @@ def test_few_films_start_few_processes(
 ) -> None:
     pools = pretend_pool(monkeypatch)
     draw_films(raw, 1)
-    list(preprocessing._decode_films(raw, ["train/NORMAL/film0.png"] * films, SIZE, "pad", workers))
+    list(preprocessing._decode_films([source(raw)] * films, FilmStore(SIZE, "pad"), workers))
     assert [pool.processes for pool in pools] == ([started] if started else [])
+
+
+def source(raw: Path) -> preprocessing._Source:
+    file = raw / "train/NORMAL/film0.png"
+    return preprocessing._Source("train/NORMAL/film0.png", file, sha256_file(file), file.stat().st_size)
 
 
 class PretendPool:
@@ -164,18 +182,19 @@ def pretend_pool(monkeypatch: pytest.MonkeyPatch) -> list[PretendPool]:
 def test_results_in_flight_are_bounded(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pools = pretend_pool(monkeypatch)
     draw_films(raw, 1)
-    results = preprocessing._decode_films(raw, ["train/NORMAL/film0.png"] * 1000, SIZE, "pad", 4)
-    for taken in range(1, 100):
-        assert len(next(results)) <= preprocessing.CHUNK
-        assert pools[0].given <= taken + 2 * 4
+    results = preprocessing._decode_films([source(raw)] * 1000, FilmStore(SIZE, "pad"), 4)
+    for taken in range(1, 800):
+        next(results)
+        assert pools[0].given <= -(-taken // preprocessing.CHUNK) + 2 * 4
 
 
 def test_memory_does_not_grow_with_the_films(raw: Path, folder: Path) -> None:
     draw_films(raw, 1)
+    many = describe(raw, ["train/NORMAL/film0.png"] * 420)
 
     def peak(films: int) -> int:
         tracemalloc.start()
-        process_films(raw, ["train/NORMAL/film0.png"] * films, 256, "squash", 1, 0, folder)
+        process_films(raw, many.head(films), FilmStore(256, "squash"), 1, 0, folder)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -292,12 +311,15 @@ def test_killed_worker_is_one_line(raw: Path, folder: Path, monkeypatch: pytest.
 SCRIPT = """
 import sys
 from pathlib import Path
+import pandas as pd
+from pulmo.base.files import sha256_file
 from pulmo.dataset import preprocessing
+from pulmo.dataset.film_store import FilmStore
 if __name__ == "__main__":
     preprocessing.FILMS_PER_WORKER = 10
-    raw, folder, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    paths = [str(path.relative_to(raw)) for path in raw.rglob("film*")]
-    preprocessing.process_films(raw, paths, 32, "squash", workers, 0, folder)
+    raw, folder, films, workers = *map(Path, sys.argv[1:4]), int(sys.argv[4])
+    store = FilmStore(32, "squash", folder.parent / "store", 0.1)
+    preprocessing.process_films(raw, pd.read_csv(films), store, workers, 0, folder)
 """
 
 
@@ -317,12 +339,20 @@ def test_kill_midway_leaves_nothing_that_looks_whole(workers: int, raw: Path, fo
     paths = draw_films(raw, 40)
     run(raw, paths, tmp_path / "expected")
     shutil.copytree(tmp_path / "expected", folder)
+    describe(raw, paths).to_csv(tmp_path / "films.csv", index=False)
     stuck = raw / max(paths)
     film = stuck.read_bytes()
     stuck.unlink()
     os.mkfifo(stuck)  # the last film never ends, so that the kill always comes midway
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "script.py"), str(raw), str(folder), str(workers)]
+    command = [
+        sys.executable,
+        str(tmp_path / "script.py"),
+        str(raw),
+        str(folder),
+        str(tmp_path / "films.csv"),
+        str(workers),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         writer = wait_for_reader(stuck, process)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -335,7 +365,7 @@ def test_kill_midway_leaves_nothing_that_looks_whole(workers: int, raw: Path, fo
 
     stuck.unlink()
     stuck.write_bytes(film)
-    run(raw, paths, folder)
+    assert run(raw, paths, folder, store=folder.parent / "store").stored == 32, "all but the last of five tasks"
     for file in FILES:
         assert (folder / file).read_bytes() == (tmp_path / "expected" / file).read_bytes()
     assert names(folder) == sorted(FILES)
@@ -347,7 +377,7 @@ def test_originals_give_the_same_array_from_two_processes(
 ) -> None:
     monkeypatch.setattr(preprocessing, "FILMS_PER_WORKER", 70)
     paths = [str(film.relative_to(originals)) for film in originals.rglob("*.jpeg")]
-    assert process_films(originals, paths, 224, "pad", 2, 0, tmp_path).films == 140
+    assert process_films(originals, describe(originals, paths), FilmStore(224, "pad"), 2, 0, tmp_path).films == 140
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
     for row, path in islice(enumerate(sorted(paths)), 0, 140, 20):
         np.testing.assert_array_equal(images[row], read_image(originals / path, 224, "pad"))
@@ -364,3 +394,49 @@ def test_films_are_rejected_or_noted_by_what_they_show(raw: Path, folder: Path) 
     assert pd.read_csv(folder / "rejected.csv").path.tolist() == ["black.png"]
     assert [path for path, _ in done.noted] == ["noted.dcm"]
     assert "stretched instead" in done.noted[0][1]
+
+
+def test_films_that_were_added_alone_are_decoded(
+    raw: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, store = sorted(draw_films(raw, 30)), tmp_path / "store"
+    (raw / "noted.dcm").write_bytes(
+        dicom(np.arange(4096, dtype=np.uint16).reshape(64, 64), WindowCenter=0, WindowWidth=0)
+    )
+    paths.append("noted.dcm")
+    run(raw, paths[5:], tmp_path / "earlier", store=store)
+    assert run(raw, paths, tmp_path / "expected").stored == 0
+    shutil.rmtree(tmp_path / "earlier")
+    read_film, decoded = preprocessing.read_film, []
+    monkeypatch.setattr(preprocessing, "read_film", lambda *asked: decoded.append(asked) or read_film(*asked))
+    done = run(raw, paths, folder, store=store)
+    assert (done.films, done.stored, len(decoded)) == (31, 26, 5)
+    assert [path for path, _ in done.noted] == ["noted.dcm"], "what is noted of a film is kept with it"
+    for file in FILES:
+        assert (folder / file).read_bytes() == (tmp_path / "expected" / file).read_bytes()
+
+
+def test_another_size_fit_or_decoder_finds_nothing(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = draw_films(raw, 1)
+    run(raw, [path], tmp_path / "out", store=tmp_path)
+    sha256 = sha256_file(raw / path)
+    assert sha256 in FilmStore(SIZE, "squash", tmp_path, 0.1)
+    assert sha256 not in FilmStore(SIZE, "pad", tmp_path, 0.1)
+    assert sha256 not in FilmStore(SIZE + 1, "squash", tmp_path, 0.1)
+    monkeypatch.setattr("pulmo.dataset.film_store.decoding_stamp", lambda: "another")
+    assert sha256 not in FilmStore(SIZE, "squash", tmp_path, 0.1)
+
+
+def test_a_film_that_changed_since_it_was_listed_is_named(raw: Path, folder: Path) -> None:
+    paths = draw_films(raw, 4)
+    films = describe(raw, paths)
+    (raw / paths[1]).write_bytes((raw / paths[2]).read_bytes())
+    with pytest.raises(UserError, match=f"{paths[1]} has changed since it was listed"):
+        process_films(raw, films, FilmStore(SIZE, "squash"), 1, 0, folder)
+    assert_nothing_whole(folder)
+
+
+def test_a_store_that_cannot_be_written_costs_nothing_but_time(raw: Path, folder: Path, tmp_path: Path) -> None:
+    paths = draw_films(raw, 5)
+    (tmp_path / "store").write_text("a file where the folder should be")
+    assert run(raw, paths, folder, store=tmp_path / "store").films == 5

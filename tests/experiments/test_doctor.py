@@ -7,8 +7,10 @@ import sys
 import time
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from small_project import ROOT, run
 from toy_project import PIPELINE, STAGE, make_toy
 from toy_settings import SECRET_ADDRESSES
@@ -16,11 +18,14 @@ from typer.testing import CliRunner
 
 from pulmo import cli
 from pulmo.base.errors import UserError
+from pulmo.base.files import write_csv
 from pulmo.experiments import doctor
 from pulmo.experiments.checks import store
 from pulmo.experiments.checks.finding import Finding
 from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
+from pulmo.images.manifest import describe_films
+from pulmo.sources import fetch_source
 from pulmo.tracking.runs import train_run
 
 
@@ -297,6 +302,21 @@ def test_what_dvc_takes_for_unchanged_is_read_and_the_cures_cure(tmp_path):
     (listing,) = (toy / ".dvc/cache").rglob("*.dir")
     flip(listing)
     assert str(listing) in doctor.check_contents(project).text
+
+
+def test_films_read_in_place_are_looked_at(tmp_path):
+    own = tmp_path / "own/NORMAL/a.png"
+    own.parent.mkdir(parents=True)
+    Image.new("L", (9, 9)).save(own)
+    (tmp_path / "data/raw").mkdir(parents=True)
+    listed, _ = fetch_source("folder", {"path": tmp_path / "own", "in_place": True}, tmp_path / "data/raw")
+    write_csv(tmp_path / "data/films.csv", describe_films(tmp_path / "data/raw", listed))
+    project = SimpleNamespace(root=tmp_path, dvc=SimpleNamespace(run=lambda *_: "{}"))
+    assert doctor.check_data(project).text == "every output is there and in the cache; 1 films are read in place"
+    own.unlink()
+    state, text, cure = doctor.check_data(project)
+    assert (state, text) == ("warning", f"1 of 1 films read in place have changed or are gone, {own} for one")
+    assert "dvc repro --force download" in cure
 
 
 def test_the_command_prints_a_line_each_and_fails_only_for_errors(tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file, write_csv
 from pulmo.films.names import read_name
 from pulmo.films.table import Film, Listed, read_films, to_table
-from pulmo.images.inspect import FileFacts
-from pulmo.images.manifest import describe_films
+from pulmo.images.inspect import FileFacts, inspect_file
+from pulmo.images.manifest import describe_films, facts_store
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,26 @@ def test_table_is_measured_and_survives_the_disk(tmp_path):
     assert read_films(tmp_path / "films.csv").equals(films), "the patient NA is a name, not a missing value"
 
 
+def test_what_is_known_of_a_content_is_not_found_out_again(tmp_path, monkeypatch):
+    for number in range(4):
+        Image.fromarray(np.full((5, 7), number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    listed = [Listed(f"{name}.png", "NORMAL") for name in (0, 1, 2, 3, "broken")]
+    plain = describe_films(tmp_path, listed)
+    with facts_store(tmp_path / "store", 0.1) as known:
+        describe_films(tmp_path, listed[1:], known=known)
+    looked: list[str] = []
+
+    def inspect(file, content):
+        looked.append(file.name)
+        return inspect_file(file, content)
+
+    monkeypatch.setattr("pulmo.images.manifest.inspect_file", inspect)
+    again = describe_films(tmp_path, listed, known=facts_store(tmp_path / "store", 0.1))
+    pd.testing.assert_frame_equal(again, plain)
+    assert sorted(looked) == ["0.png", "broken.png"], "what cannot be read may be read another time"
+
+
 @pytest.mark.parametrize(
     ("path", "dicom", "expected"),
     [
@@ -82,7 +102,7 @@ def test_table_is_measured_and_survives_the_disk(tmp_path):
     ],
 )
 def test_who_tells_the_patient(path, dicom, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr("pulmo.images.manifest.inspect_file", lambda _: FileFacts(1, 1, "L", "", dicom))
+    monkeypatch.setattr("pulmo.images.manifest.inspect_file", lambda *_: FileFacts(1, 1, "L", "", dicom))
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).touch()
     table = describe_films(tmp_path, [Listed(path, "NORMAL")], workers=1)

@@ -60,6 +60,7 @@ class FolderParams(Section):
     label_values: dict[str | int, Literal["NORMAL", "PNEUMONIA"]]
     partial: bool
     follow_links: bool
+    in_place: bool
 
 
 class DataParams(Section):
@@ -103,6 +104,7 @@ class PreprocessParams(Section):
     fit: Literal["squash", "crop", "pad"]
     max_rejected: Count
     workers: Count
+    store_gb: Annotated[float, Field(ge=0)]
 
 
 class AugmentParams(Section):

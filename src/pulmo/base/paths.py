@@ -41,6 +41,11 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
+def film_store() -> Path:
+    """The folder of what earlier runs decoded, which all checkouts and temporary copies of a project share."""
+    return project_root() / ".cache/films"
+
+
 def from_root(path: str | Path) -> Path:
     """A path that the user typed, taken relative to the project root; `~` and environment variables are expanded."""
     return project_root() / os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path raises where no home is

@@ -1,7 +1,8 @@
 """All films of the table, decoded once into one array on disk that training maps into memory.
 
 The array is written front to back with ordinary writes, not through a memory map: memory stays the same however many
-films there are, and a full disk is an error that can be caught instead of a killed process.
+films there are, and a full disk is an error that can be caught instead of a killed process. What earlier runs decoded,
+killed ones too, comes from a store.
 """
 
 import errno
@@ -11,23 +12,28 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from pulmo.base.errors import UserError
 from pulmo.base.process import usable_cores
+from pulmo.dataset.film_store import FilmStore
+from pulmo.films.places import check_unchanged, find_films
 from pulmo.images.decode import read_film
 from pulmo.images.film import FittedFilm, ImageError
-from pulmo.images.limits import share_gate
+from pulmo.images.limits import name_shortage, share_gate
+
+if TYPE_CHECKING:  # its import takes longer than the start of a process that decodes
+    import pandas as pd
 
 CHUNK = 8  # films per task: 20 ms of decoding, 400 kB of result at 224 pixels
 FILMS_PER_WORKER = 128  # with fewer films another process takes longer to start than it saves
@@ -37,41 +43,59 @@ LISTED = 10  # rejected films that the error names; rejected.csv has them all
 @dataclass(frozen=True)
 class Processed:
     """The outcome of preprocessing: the number of films in images.npy, (path, reason) of each that cannot be decoded,
-    and (path, note) of each that is not shown as its display attributes say."""
+    (path, note) of each that is not shown as its display attributes say, and how many were in the store."""
 
     films: int
     rejected: tuple[tuple[str, str], ...]
     noted: tuple[tuple[str, str], ...] = ()
+    stored: int = 0
+
+
+class _Source(NamedTuple):
+    """A film to decode."""
+
+    path: str  # in the film table
+    file: Path
+    sha256: str  # of the file
+    bytes: int
+
+
+_Result = tuple[_Source, FittedFilm | str, bool]  # the film or the reason why there is none; True = from the store
 
 
 def process_films(
-    raw: Path, paths: Sequence[str], size: int, fit: str, workers: int, max_rejected: int, folder: Path
+    raw: Path, films: "pd.DataFrame", store: FilmStore, workers: int, max_rejected: int, folder: Path
 ) -> Processed:
-    """Decode `paths` under `raw` into `folder`: images.npy (uint8, N x size x size), rejected.csv, and last index.csv.
+    """Decode `films` (columns path, sha256, bytes) of `raw` into `folder`: images.npy (uint8, N x size x size),
+    rejected.csv, and last index.csv. Size and fit are those of `store`, which keeps each film that it has not got.
 
     Rows follow the sorted paths, whatever the number of workers (0 = one per core); index.csv exists only beside a
-    complete images.npy. Raises UserError, after writing rejected.csv, when more than `max_rejected` films, or all of
-    them, cannot be decoded; OSError with the file's name when a film is missing or `folder` cannot be written.
+    complete images.npy. Raises UserError where a film has changed, and after writing rejected.csv, when more than
+    `max_rejected` films, or all of them, cannot be decoded; OSError with the file's name when a film is missing or
+    `folder` cannot be written.
     """
     import pandas as pd
 
     from pulmo.base.files import whole_file, write_csv
 
-    ordered = sorted(paths)
+    films = films.sort_values("path")
+    files = find_films(raw, films.path)
+    sources = [_Source(*each) for each in zip(films.path, files, films.sha256, films.bytes, strict=True)]
     images, index, rejects = folder / "images.npy", folder / "index.csv", folder / "rejected.csv"
     with _naming(images):
         folder.mkdir(parents=True, exist_ok=True)
         index.unlink(missing_ok=True)
-        _announce(images, len(ordered), size)
+        _announce(images, len(sources), store.size)
+        store.leave_room(len(sources))
         with whole_file(images) as temporary:
             with temporary.open("wb") as file:
-                kept, rejected, noted = _write_array(file, raw, ordered, size, fit, workers or usable_cores())
+                kept, done = _write_array(file, sources, store, workers or usable_cores())
             with _naming(rejects):
-                write_csv(rejects, pd.DataFrame(rejected, columns=["path", "reason"]))
-            _judge(rejected, len(ordered), max_rejected, rejects)
+                write_csv(rejects, pd.DataFrame(done.rejected, columns=["path", "reason"]))
+            _judge(done.rejected, len(sources), max_rejected, rejects)
     with _naming(index):
         write_csv(index, pd.DataFrame({"row": range(len(kept)), "path": kept}))
-    return Processed(len(kept), tuple(rejected), tuple(noted))
+    return done
 
 
 @contextmanager
@@ -93,31 +117,31 @@ def _announce(images: Path, films: int, size: int) -> None:
 
 
 def _write_array(
-    file: BinaryIO, raw: Path, paths: list[str], size: int, fit: str, workers: int
-) -> tuple[list[str], list[tuple[str, str]], list[tuple[str, str]]]:
-    """Write an .npy file of the films that decode; return their paths in row order, (path, reason) of the rest, and
-    (path, note) of those that have one."""
+    file: BinaryIO, sources: Sequence[_Source], store: FilmStore, workers: int
+) -> tuple[list[str], Processed]:
+    """Write an .npy file of the films that decode; return their paths in row order, and what became of all."""
     kept: list[str] = []
     rejected: list[tuple[str, str]] = []
     noted: list[tuple[str, str]] = []
-    start = _write_header(file, len(paths), size)
-    waiting = iter(paths)
-    with tqdm(total=len(paths), unit=" films", disable=None) as progress:
-        for results in _decode_films(raw, paths, size, fit, workers):
-            for result in results:
-                path = next(waiting)
-                if isinstance(result, str):
-                    rejected.append((path, result))
-                else:
-                    kept.append(path)
-                    file.write(result.pixels.data)
-                    if result.note:
-                        noted.append((path, result.note))
-            progress.update(len(results))
+    stored = 0
+    start = _write_header(file, len(sources), store.size)
+    for source, result, is_stored in tqdm(
+        _decode_films(sources, store, workers), total=len(sources), unit=" films", disable=None
+    ):
+        if isinstance(result, str):
+            rejected.append((source.path, result))
+            continue
+        if not is_stored:
+            store.put(source.sha256, result)
+        stored += is_stored
+        kept.append(source.path)
+        file.write(result.pixels.data)
+        if result.note:
+            noted.append((source.path, result.note))
     file.seek(0)
     # NumPy pads the header so that the first axis can change without moving the data
-    assert _write_header(file, len(kept), size) == start
-    return kept, rejected, noted
+    assert _write_header(file, len(kept), store.size) == start
+    return kept, Processed(len(kept), tuple(rejected), tuple(noted), stored)
 
 
 def _write_header(file: BinaryIO, rows: int, size: int) -> int:
@@ -126,37 +150,58 @@ def _write_header(file: BinaryIO, rows: int, size: int) -> int:
     return file.tell()
 
 
-def _decode_films(raw: Path, paths: list[str], size: int, fit: str, workers: int) -> Iterator[list[FittedFilm | str]]:
-    """Yield, in the order of `paths` and CHUNK at a time, each film or the reason why it has none."""
-    chunks = ([raw / path for path in paths[first : first + CHUNK]] for first in range(0, len(paths), CHUNK))
-    processes = min(workers, len(paths) // FILMS_PER_WORKER)
-    if processes < 2:
-        for chunk in chunks:
-            yield _read_chunk(chunk, size, fit)
-        return
-    context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads, and differs between systems
-    with ProcessPoolExecutor(processes, context, initializer=partial(_start_worker, context.Lock())) as pool:
-        pending: deque[Future[list[FittedFilm | str]]] = deque()
+def _decode_films(sources: Sequence[_Source], store: FilmStore, workers: int) -> Iterator[_Result]:
+    """Yield, in the order of `sources`, each film from the store, or decoded in one of several processes."""
+    missing = sum(source.sha256 not in store for source in sources)
+    processes = min(workers, missing // FILMS_PER_WORKER)
+    waiting: deque[tuple[Sequence[_Source], list[FittedFilm | None], Callable[[], list[FittedFilm | str]]]] = deque()
+    with _start_pool(processes) if processes > 1 else nullcontext() as pool:
         try:
-            for chunk in chunks:
-                if len(pending) == 2 * processes:  # bounds the memory, and keeps every process busy
-                    yield pending.popleft().result()
-                pending.append(pool.submit(_read_chunk, chunk, size, fit))
-            while pending:
-                yield pending.popleft().result()
+            for first in range(0, len(sources), CHUNK):
+                chunk = sources[first : first + CHUNK]
+                stored = [_recall(source, store) for source in chunk]
+                wanted = [source for source, film in zip(chunk, stored, strict=True) if film is None]
+                task = partial(_read_chunk, wanted, store.size, store.fit)
+                waiting.append((chunk, stored, pool.submit(task).result if pool and wanted else task))
+                if not pool or len(waiting) > 2 * processes:  # bounds the memory, and keeps every process busy
+                    yield from _join(*waiting.popleft())
+            while waiting:
+                yield from _join(*waiting.popleft())
         except BrokenProcessPool:
             reason = "a process that decodes films was killed, most likely for want of memory"
             raise UserError(reason, f"lower preprocess.workers (it was {processes} processes)") from None
 
 
-def _read_chunk(files: list[Path], size: int, fit: str) -> list[FittedFilm | str]:
+def _recall(source: _Source, store: FilmStore) -> FittedFilm | None:
+    """The film from the store, unless its file has another size than the film table says."""
+    return store.get(source.sha256) if source.file.stat().st_size == source.bytes else None
+
+
+def _join(
+    chunk: Sequence[_Source], stored: Sequence[FittedFilm | None], decode: Callable[[], list[FittedFilm | str]]
+) -> Iterator[_Result]:
+    decoded = iter(decode())
+    for source, film in zip(chunk, stored, strict=True):
+        yield source, next(decoded) if film is None else film, film is not None
+
+
+def _read_chunk(sources: Sequence[_Source], size: int, fit: str) -> list[FittedFilm | str]:
     results: list[FittedFilm | str] = []
-    for file in files:
-        try:
-            results.append(read_film(file, size, fit))
-        except ImageError as error:
-            results.append(error.message)
+    for source in sources:
+        with name_shortage(source.file):
+            content = source.file.read_bytes()
+            try:
+                results.append(read_film(content, size, fit))
+            except ImageError as error:
+                results.append(error.message)
+            else:
+                check_unchanged(source.file, content, source.sha256)
     return results
+
+
+def _start_pool(processes: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads, and differs between systems
+    return ProcessPoolExecutor(processes, context, initializer=partial(_start_worker, context.Lock()))
 
 
 def _start_worker(gate: AbstractContextManager[Any]) -> None:
@@ -173,7 +218,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _judge(rejected: list[tuple[str, str]], films: int, max_rejected: int, rejects: Path) -> None:
+def _judge(rejected: Sequence[tuple[str, str]], films: int, max_rejected: int, rejects: Path) -> None:
     if len(rejected) <= max_rejected and len(rejected) < films:
         return
     allowed = f"preprocess.max_rejected allows {max_rejected}"

@@ -13,6 +13,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.evaluation.report import PREDICTED, decide_films, report_split
 from pulmo.films.labels import SPLITS
+from pulmo.films.places import check_unchanged, find_films
 from pulmo.films.table import Listed
 from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
@@ -43,7 +44,8 @@ def evaluate_folder(
     command = f"pulmo evaluate --films {films}" + (f" --labels {labels}" if labels else "")
     with tempfile.TemporaryDirectory() as temporary, whole_folder(folder) as out:
         raw = Path(temporary)
-        listed, provenance = fetch_source("folder", {"path": films, "labels": labels}, raw)
+        source = {"path": films, "labels": labels, "in_place": films.is_dir()}
+        listed, provenance = fetch_source("folder", source, raw)
         table, images = _read_films(raw, listed, classifier.info, films)
         table = decide_films(table.assign(logit=classifier.score(images, precision="fp32").astype(float)), locked)
         report = report_external(table, classifier, locked, resampling)
@@ -61,13 +63,16 @@ def _read_films(raw: Path, listed: Sequence[Listed], info: PackageInfo, films: P
     """The table of the films (label 0 or 1, row of the images) and their pixels, uint8 (N, S, S)."""
     table = describe_films(raw, listed)
 
-    def read(path: str) -> np.ndarray:
+    def read(path: str, file: Path, sha256: str) -> np.ndarray:
+        content = file.read_bytes()
+        check_unchanged(file, content, sha256)
         try:
-            return read_image(raw / path, info.size, info.fit)
+            return read_image(content, info.size, info.fit)
         except ImageError as error:
             raise UserError(f"{films}: {path}: {error.message}", f"{error.hint}, or remove this film") from None
 
-    images = np.stack([read(path) for path in tqdm(table.path, unit="film", disable=None)])
+    files = zip(table.path, find_films(raw, table.path), table.sha256, strict=True)
+    images = np.stack([read(*each) for each in tqdm(files, total=len(table), unit="film", disable=None)])
     label = (table.label == info.classes[1]).astype(int)
     return table.assign(row=range(len(table)), split="external", label=label), images
 

@@ -28,10 +28,13 @@ class FileFacts:
     two_valued: bool = False  # hardly anything but two gray values, as in a mask
 
 
-def inspect_file(path: Path) -> FileFacts:
-    """Decode a whole film and describe it; damaged content gives empty facts, a missing file an OSError."""
+def inspect_file(path: Path, content: bytes | None = None) -> FileFacts:
+    """Decode a whole film and describe it; damaged content gives empty facts, a missing file an OSError.
+
+    `content`: of the file, where it has been read already.
+    """
     try:
-        film = decode_film(path, None)
+        film = decode_film(path if content is None else content, None)
     except ImageError:
         return FileFacts(0, 0, "", "")
     digest = hashlib.sha256("{} x {} ".format(*film.image.size).encode() + film.image.tobytes())

@@ -44,6 +44,17 @@ class MemoryShortage(UserError):
         return self
 
 
+@contextmanager
+def name_shortage(film: Path) -> Iterator[None]:
+    """Have a lack of memory in this block, for the content of a film or its pixels, be MemoryShortage of that film."""
+    try:
+        yield
+    except MemoryShortage as error:
+        raise error.of(film) from None
+    except MemoryError:
+        raise MemoryShortage(film.stat().st_size / 1e6).of(film) from None
+
+
 def share_gate(gate: AbstractContextManager[Any]) -> None:
     """Let this process and all others that share the lock decode one large film at a time."""
     global _gate

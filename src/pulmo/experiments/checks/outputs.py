@@ -2,10 +2,13 @@
 
 import json
 
+from pulmo.base import paths
 from pulmo.base.addresses import hide_secrets
 from pulmo.experiments.checks.finding import Finding, name_few
 from pulmo.experiments.project import Project
 from pulmo.experiments.workspace import KEEP, has_own_results, list_lost_outputs
+from pulmo.films.places import CHANGED_CURE, list_changed, read_places
+from pulmo.films.table import read_films
 
 
 def check_data(project: Project) -> Finding:
@@ -18,6 +21,11 @@ def check_data(project: Project) -> Finding:
         return Finding("warning", f"{name_few(missing)} missing", "dvc checkout")
     if changed := uncommitted.get("modified"):
         return Finding("warning", f"{name_few(changed)} changed by hand", "dvc checkout --force, or dvc repro")
+    if places := read_places(project.root / paths.RAW):
+        if lost := list_changed(places, read_films(project.root / paths.FILMS)):
+            text = f"{len(lost):,} of {len(places):,} films read in place have changed or are gone"
+            return Finding("warning", f"{text}, {places[min(lost)].file} for one", CHANGED_CURE)
+        return Finding("ok", f"every output is there and in the cache; {len(places):,} films are read in place")
     return Finding("ok", "every output is there and in the cache")
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.films.archives import ARCHIVE_SUFFIXES, Entry, find_encoding, is_archive, list_members, unpack
+from pulmo.films.places import write_places
 from pulmo.films.table import Listed
 from pulmo.sources.common.labels import Reading, read_labels, read_paths
 from pulmo.sources.common.layout import check_space, check_targets, find_films, list_folder
@@ -22,12 +23,19 @@ def fetch(
     label_values: Mapping[str, str] | None = None,
     partial: bool = False,
     follow_links: bool = False,
+    in_place: bool = False,
 ) -> tuple[list[Listed], dict[str, str]]:
-    """Fill the empty folder `raw` with copies of the films at `path`; the films and where they come from.
+    """Fill the empty folder `raw` with copies of the films at `path`, or `in_place` with a list of where they lie; the
+    films and where they come from.
 
     Without `labels` the folder names tell split and class. With it they keep their place, and the CSV tells, read as
     `columns`, `label_values` and `partial` say (params.yaml explains them).
     """
+    if in_place and not path.is_dir() and path.exists():
+        raise UserError(
+            f"{path} is no folder, so its films cannot be read in place",
+            "unpack it, or set data.folder.in_place: false",
+        )
     reading = Reading(columns or {}, label_values or {}, partial)
     encoding = _name_encoding(path, labels, reading)
     entries = _list_files(path, encoding, follow_links)
@@ -38,12 +46,11 @@ def fetch(
         check_targets({name: film.path for name, film in films.items()})
     if others := sorted(name for name, entry in entries.items() if not entry.is_film and name not in films):
         print(f"{len(others):,} files of {path} that are no images are left out, {others[0]!a} for one")
-    check_space(raw, sum(entries[name].size for name in films))
-    targets = {name: raw / film.path for name, film in films.items()}
-    if path.is_dir():
-        _copy(path, targets)
+    if in_place:
+        write_places(raw, {film.path: path / name for name, film in films.items()})
     else:
-        unpack(path, targets, encoding)
+        check_space(raw, sum(entries[name].size for name in films))
+        _fill(path, {name: raw / film.path for name, film in films.items()}, encoding)
     origin = {"source": "folder", "name": path.name}
     if not path.is_dir():
         origin["sha256"] = sha256_file(path)
@@ -69,8 +76,11 @@ def _list_files(path: Path, encoding: str, follow_links: bool) -> dict[str, Entr
     return list_members(path, encoding)
 
 
-def _copy(folder: Path, targets: Mapping[str, Path]) -> None:
+def _fill(path: Path, targets: Mapping[str, Path], encoding: str) -> None:
+    if not path.is_dir():
+        unpack(path, targets, encoding)
+        return
     # Never hard links: DVC makes what it tracks read-only, and these are the user's own files.
     for name, target in tqdm(targets.items(), desc="copy", unit="film", disable=None):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / name, target)
+        shutil.copyfile(path / name, target)

@@ -1,0 +1,159 @@
+"""Seconds and memory of download (in place), split and preprocess for ever more films.
+
+Run from the project's root: `python bench/scale.py`, or `make bench-scale FILMS=100000` for 1,000, 10,000 and 100,000.
+The films are cut out of sixty drawn ones, each with pixels of its own. About a minute for 1,000 on two cores. With
+`--plot FILE.svg` the figures are drawn too.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import psutil
+
+from pulmo.base.yaml import read_yaml
+from pulmo.sources import phantom
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = 224
+CUT = 40  # pixels: the range of the corner from which a film is cut
+LIMIT = 2000  # MB that no stage may exceed
+PAUSE = 0.05  # s between two looks at the memory
+
+
+class Measured(NamedTuple):
+    """A stage that ran to its end."""
+
+    films: int
+    stage: str
+    seconds: float
+    peak: float  # MB, of all processes together
+
+
+def main() -> None:
+    """Print a table, and how much longer a film takes among the most than among the fewest."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plot", type=Path, help="file for the picture")
+    most, plot = int(os.environ.get("FILMS") or 1000), parser.parse_args().plot
+    measured = []
+    for films in [count for count in (1000, 10_000, 100_000) if count < most] + [most]:
+        with tempfile.TemporaryDirectory() as scratch:
+            measured += measure(Path(scratch), films)
+    print("| films | stage | seconds | films/s | peak memory, MB |\n|---|---|---|---|---|")
+    for films, stage, seconds, peak in measured:
+        print(f"| {films:,} | {stage} | {seconds:.1f} | {films / seconds:,.0f} | {peak:,.0f} |")
+    print(f"highest peak: {max(each.peak for each in measured):,.0f} MB (allowed: {LIMIT:,})")
+    if plot:
+        draw(measured, plot)
+
+
+def measure(scratch: Path, films: int) -> list[Measured]:
+    """All stages on new films; preprocess again after a kill, after nothing, and after one more film in a hundred."""
+    began = time.perf_counter()
+    cut_films(scratch / "films", range(films))
+    print(f"{films:,} films were drawn in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    write_params(scratch)
+    done = [run_stage(scratch, films, stage) for stage in ("download", "split", "preprocess")]
+    done.append(run_stage(scratch, films, "preprocess", "again"))
+    cut_films(scratch / "films", range(films, films + films // 100))
+    done += [run_stage(scratch, films, stage, "1% more films") for stage in ("download", "preprocess")]
+    remove_store(scratch)
+    run_stage(scratch, films, "preprocess", kill_after=done[2].seconds / 2)
+    done.append(run_stage(scratch, films, "preprocess", "the rest after a kill half-way"))
+    return done
+
+
+def cut_films(folder: Path, numbers: range) -> None:
+    """Write the films of these numbers, 15% of them into the test split, in the names of the published films."""
+    with tempfile.TemporaryDirectory() as drawn:
+        paths = [path for path, _, _ in phantom.fetch(Path(drawn), 60, 1)]
+        bases = [cv2.imread(str(Path(drawn, path)), cv2.IMREAD_GRAYSCALE) for path in paths]
+    for split in ("train", "test"):
+        for label in ("NORMAL", "PNEUMONIA"):
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        random = np.random.default_rng(number)
+        place = int(random.integers(len(bases)))
+        top, left = random.integers(CUT, size=2)
+        film = cv2.convertScaleAbs(bases[place][top : top - CUT, left : left - CUT], alpha=random.uniform(0.8, 1))
+        label = "PNEUMONIA" if "PNEUMONIA" in paths[place] else "NORMAL"
+        patient = number // 2
+        name = f"person{patient}_virus_{number}" if label == "PNEUMONIA" else f"IM-{patient:04}-{number:04}"
+        split = "test" if patient % 7 == 0 else "train"
+        cv2.imwrite(str(folder / split / label / f"{name}.jpeg"), film)
+
+
+def write_params(scratch: Path) -> None:
+    """params.yaml of the project for the films in `scratch`."""
+    from ruamel.yaml import YAML
+
+    params = read_yaml(ROOT / "params.yaml")
+    params["data"] |= {"source": "folder"}
+    params["data"]["folder"] |= {"path": str(scratch / "films"), "in_place": True}
+    params["preprocess"] |= {"size": SIZE, "store_gb": 50}
+    with (scratch / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+
+
+def remove_store(scratch: Path) -> None:
+    """Have preprocess decode every film anew."""
+    for block in (scratch / ".cache/films").glob(f"{SIZE}-*/*.block"):
+        block.unlink()
+
+
+def run_stage(scratch: Path, films: int, stage: str, what: str = "", kill_after: float = 0) -> Measured:
+    """Run a stage in a process of its own, to its end or so many seconds."""
+    environment = os.environ | {"DVC_ROOT": str(scratch), "PYTHONPATH": str(ROOT / "src")}
+    began, peak = time.perf_counter(), 0.0
+    command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
+    process = psutil.Popen(command, cwd=scratch, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None:
+        peak = max(peak, memory(process))
+        time.sleep(PAUSE)
+        if kill_after and time.perf_counter() - began > kill_after:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return Measured(films, stage, kill_after, peak)
+    if process.returncode:
+        sys.exit(process.stderr.read().decode())
+    return Measured(films, f"{stage}, {what}" if what else stage, time.perf_counter() - began, peak)
+
+
+def memory(process: psutil.Process) -> float:
+    """MB of a process and those that it started; what they share counts for each."""
+    used = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in (process, *process.children(recursive=True)):
+            used += one.memory_info().rss
+    return used / 1e6
+
+
+def draw(measured: list[Measured], file: Path) -> None:
+    """Seconds and memory by the number of films, a line a stage."""
+    from pulmo.reporting.canvas import LINES, drawing
+
+    with drawing(file, 9, 3.6, columns=2) as (seconds, peaks):
+        for (colour, style), stage in zip(LINES, ("download", "split", "preprocess"), strict=False):
+            of_stage = [each for each in measured if each.stage == stage]
+            films = [each.films for each in of_stage]
+            for ax, values in (
+                (seconds, [each.seconds for each in of_stage]),
+                (peaks, [each.peak for each in of_stage]),
+            ):
+                ax.plot(films, values, color=colour, linestyle=style, marker="o", label=stage)
+        seconds.set(xscale="log", yscale="log", xlabel="films", title="Seconds")
+        peaks.set(xscale="log", xlabel="films", title="Peak memory, MB", ylim=(0, LIMIT))
+        seconds.legend()
+
+
+if __name__ == "__main__":
+    main()
