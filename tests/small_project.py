@@ -1,5 +1,6 @@
 """A pipeline of a minute's work cut down to seconds: few phantom films, small images, a short training."""
 
+import hashlib
 import os
 import runpy
 import shutil
@@ -115,6 +116,15 @@ def run(folder: Path, *command: str, **variables: str) -> str:
         said = out.read()
         assert done.returncode == 0, f"{' '.join(command)}: {said[-3000:]}{error.read()[-3000:]}"
     return said
+
+
+def assert_cache_is_whole(folder: Path) -> None:
+    """Every object of DVC's cache has the content that its name tells."""
+    objects = [file for file in (folder / ".dvc/cache/files/md5").rglob("*") if file.is_file()]
+    assert objects
+    for file in objects:
+        digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        assert file.parent.name + file.name.removesuffix(".dir") == digest, file
 
 
 def run_queued(folder: Path, jobs: int, limit: int = 600, **variables: str) -> None:

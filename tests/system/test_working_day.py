@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml_text
-from small_project import TINY, commit, make_checkout, run
+from small_project import TINY, assert_cache_is_whole, commit, make_checkout, run
 
 from pulmo.base.params import flatten
 from pulmo.tracking.store import EXPERIMENT
@@ -201,3 +201,10 @@ def test_a_colleague_has_it_all_and_runs_nothing(day):
     assert {key: there.data.metrics[key] for key in here.data.metrics if key.startswith(("val.", "test."))} == {
         key: value for key, value in here.data.metrics.items() if key.startswith(("val.", "test."))
     }
+
+
+def test_outputs_share_their_bytes_with_the_cache_and_none_was_written_over(day):
+    outputs = [file for name in ("data", "models") for file in (day.here / name).rglob("*") if file.is_file()]
+    assert {"images.npy", "weights.safetensors"} <= {file.name for file in outputs}
+    assert all(file.stat().st_nlink > 1 or file.is_symlink() for file in outputs)
+    assert_cache_is_whole(day.here)
