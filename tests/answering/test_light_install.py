@@ -28,7 +28,7 @@ from pulmo.cli import main
 main()
 """
 PIPELINE = ["dvc", "filelock", "jinja2", "lightning", "matplotlib", "mlflow", "onnx", "optuna", "pandas", "ruamel"]
-PIPELINE += ["safetensors", "sklearn", "sqlalchemy", "torch", "torchvision"]
+PIPELINE += ["safetensors", "scipy", "sklearn", "sqlalchemy", "torch", "torchvision"]
 
 
 def run_light(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,4 +59,4 @@ def test_what_answers_is_not_among_the_extras():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     core = {line.split(">")[0] for line in project["dependencies"]}
     assert {"numpy", "onnxruntime", "pillow", "pydantic", "pydicom", "typer"} <= core
-    assert not core & {"dvc", "mlflow", "torch", "torchvision", "pandas", "lightning", "matplotlib"}
+    assert not core & {"dvc", "mlflow", "torch", "torchvision", "pandas", "lightning", "matplotlib", "scipy"}

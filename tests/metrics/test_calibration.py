@@ -26,6 +26,12 @@ def films(n=800, seed=0, sharpness=1.0, shift=0.0):
     return labels, logits * sharpness + shift, np.arange(n) // 2
 
 
+def test_a_probability_is_the_logistic_function_at_every_size():
+    logits = np.array([-1e6, -745, -40, -1e-9, 0, 2.5, 40, 1e6])
+    assert to_probability(logits, 0.5) == pytest.approx(expit(logits / 0.5), rel=1e-14)
+    assert to_probability([-1e6, 0, 1e6]).tolist() == [0, 0.5, 1]
+
+
 @pytest.mark.parametrize("sharpness", [1.3, 3])
 def test_temperature_is_the_maximum_likelihood(sharpness):
     labels, logits, _ = films(sharpness=sharpness)

@@ -44,9 +44,8 @@ class Calibration(TypedDict):
 
 def to_probability(logits: ArrayLike, temperature: float = 1.0) -> Floats:
     """Probability of PNEUMONIA from log-odds."""
-    from scipy.special import expit  # whose import takes as long as the rest of an answer
-
-    return np.asarray(expit(np.asarray(logits, dtype=np.float64) / temperature), dtype=np.float64)
+    with np.errstate(over="ignore"):  # the exponential of log-odds far below 0 is infinite, and the probability 0
+        return np.asarray(1 / (1 + np.exp(-np.asarray(logits, dtype=np.float64) / temperature)))
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> Temperature:
