@@ -83,7 +83,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; one that is damaged is a UserError that names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # no JSON, no text at all, or brackets without end
         raise UserError(f"{path} is not valid JSON ({error})", "delete it and run `dvc repro` again") from error
 
 

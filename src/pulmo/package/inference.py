@@ -1,5 +1,7 @@
 """The network of a package on ONNX Runtime: log-odds of films, and the map that speaks for them, without PyTorch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pulmo.package.views import move_films
 # where the network allows it, a map (N, h, w) that is positive where a place speaks for PNEUMONIA; and the mean
 # (N, channels) of the feature maps at up to four depths, as stage1, stage2, … from shallow to deep.
 FILMS, LOGIT, HEAT, STAGE = "films", "logit", "heat", "stage"
+_DIMENSIONS = {LOGIT: 1, HEAT: 3}
 BATCH = 8  # films at a time; ONNX Runtime's memory would grow with every other number
 
 
@@ -21,15 +24,21 @@ class Network:
     """An ONNX Runtime session of a package's network; safe to use from many threads."""
 
     def __init__(self, file: Path | bytes, tta_views: int = 1, threads: int = 0) -> None:
-        """`file`: model.onnx or its content. `threads` compute one call (0 = one per core)."""
+        """`file`: model.onnx or its content. `threads` compute one call (0 = one per core).
+
+        UserError where it is no network that takes films and answers with log-odds.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         content = str(file) if isinstance(file, Path) else file
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        with _naming_network():
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self.outputs = [output.name for output in self._session.get_outputs()]
+        if [given.name for given in self._session.get_inputs()] != [FILMS] or LOGIT not in self.outputs:
+            raise _unusable(f"it does not answer {FILMS} with {LOGIT}")
         self._stages = [name for name in self.outputs if name.startswith(STAGE)]
         self.tta_views = tta_views
 
@@ -70,8 +79,31 @@ class Network:
         whole = len(films) - len(films) % BATCH
         starts = [*range(0, whole, BATCH), *range(whole, len(films))]
         batches = [films[start : start + (BATCH if start < whole else 1)] for start in starts] or [films[:0]]
-        parts: list[Any] = [self._session.run(names, {FILMS: batch}) for batch in batches]
+        with _naming_network():
+            parts: list[Any] = [self._session.run(names, {FILMS: batch}) for batch in batches]
+        for batch, outputs in zip(batches, parts, strict=True):
+            for name, output in zip(names, outputs, strict=True):
+                if np.ndim(output) != _DIMENSIONS.get(name, 2) or len(output) != len(batch):
+                    raise _unusable(f"its {name} for {len(batch)} films has the shape {np.shape(output)}")
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+@contextmanager
+def _naming_network() -> Iterator[None]:
+    """Explain an error of ONNX Runtime, whose classes have no common name."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _unusable(" ".join(str(error).split())[:160]) from error
+
+
+def _unusable(reason: str) -> UserError:
+    return UserError(
+        f"model.onnx of the package cannot be used: {reason}",
+        "copy the package again, or make it anew by `dvc repro -f -s evaluate`",
+    )
 
 
 def check_logits(logits: NDArray[Any]) -> None:

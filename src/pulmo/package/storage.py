@@ -23,6 +23,7 @@ ONNX = "model.onnx"
 FAMILIARITY = "familiarity.npz"
 FILMS = "films.csv"  # columns pixel_sha256, split
 _COLUMNS = ["pixel_sha256", "split"]
+_MOST_BYTES = 2**31  # of model.onnx, by its format
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def read_onnx(folder: Path) -> tuple[PackageInfo, bytes]:
             f"{file} not found: the package is incomplete, or an earlier version of Pulmo made it",
             "copy it again, or make it anew by `dvc repro -f -s evaluate`",
         )
-    content = file.read_bytes()
+    content = file.read_bytes() if file.stat().st_size <= _MOST_BYTES else b""
     if sha256(content).hexdigest() != info.onnx_sha256:
         raise UserError(f"{file} is damaged or not the one that {CARD} describes", "copy the package again")
     return info, content
@@ -115,8 +116,12 @@ def read_known(folder: Path) -> dict[str, str]:
     file = folder / FILMS
     if not file.is_file():
         return {}  # a package of an earlier version, or one that was trained but not evaluated
-    with file.open(encoding="utf-8", newline="") as lines:
-        header, *rows = csv.reader(lines)
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            header, *rows = csv.reader(lines)
+        known = dict(rows)
+    except (ValueError, csv.Error):  # no text, no line, or lines of other lengths
+        header, known = [], {}
     if header != _COLUMNS:
         raise UserError(f"{file} does not have the columns pixel_sha256,split", "copy the package again")
-    return dict(rows)
+    return known
