@@ -177,7 +177,12 @@ def _ensure_experiment(client: Any, artifacts_at: Path | None) -> str:
     if experiment := client.get_experiment_by_name(EXPERIMENT):
         return str(experiment.experiment_id)
     place = (artifacts_at / "mlartifacts").as_uri() if artifacts_at else None
-    return str(client.create_experiment(EXPERIMENT, place))
+    try:
+        return str(client.create_experiment(EXPERIMENT, place))
+    except load_mlflow().exceptions.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return str(client.get_experiment_by_name(EXPERIMENT).experiment_id)  # another machine was faster
 
 
 def load_mlflow() -> Any:
