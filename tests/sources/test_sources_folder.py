@@ -376,6 +376,28 @@ def test_split_folder_for_some_films_alone(tmp_path):
     assert "images/1.jpeg has no split while others have" in line
 
 
+def test_names_and_folders_without_end_are_refused_at_once(tmp_path):
+    path = build(tmp_path / "films", "NORMAL/a.jpeg", "PNEUMONIA/b.jpeg", f"NORMAL/{'d/' * 60}c.jpeg")
+    assert "NORMAL/d/d is more than 50 folders deep" in refused(path, tmp_path / "raw")
+    for name, says in {
+        f"NORMAL/{'d/' * 2000}c.jpeg": "lies more than 50 folders deep",
+        f"NORMAL/{'x' * 300}.jpeg": "has a name of more than 255 bytes, or 1,000 with its folders",
+        f"NORMAL/{'é' * 200}.jpeg": "has a name of more than 255 bytes, or 1,000 with its folders",
+    }.items():
+        with zipfile.ZipFile(tmp_path / "films.zip", "w") as archive:
+            archive.writestr(name, hubs.jpeg(0))
+        line = refused(tmp_path / "films.zip", tmp_path / "raw")
+        assert says in line
+        assert len(line) < 600
+
+
+def test_a_film_larger_than_any_is_refused_before_it_is_read(tmp_path):
+    path = build(tmp_path / "films", "NORMAL/a.jpeg", "PNEUMONIA/b.jpeg")
+    with (path / "NORMAL/c.jpeg").open("wb") as sparse:
+        sparse.truncate(2**43)
+    assert "NORMAL/c.jpeg holds more than 512 MB, which no film does" in refused(path, tmp_path / "raw")
+
+
 def test_csv_that_is_not_there(tmp_path, own):
     assert "labels.csv not found\n\nhint: correct data.folder.labels" in refused(
         own, tmp_path / "raw", tmp_path / "labels.csv"

@@ -331,6 +331,20 @@ def test_a_colleague_without_the_run_gets_a_whole_one(project, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_experiment_that_another_machine_just_made_is_taken(root, monkeypatch):
+    import mlflow
+
+    find, asked = mlflow.MlflowClient.get_experiment_by_name, []
+
+    def find_too_early(self, name):
+        asked.append(name)
+        return find(self, name) if len(asked) > 1 else None
+
+    expected = open_store(root).experiment
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", find_too_early)
+    assert open_store(root).experiment == expected
+
+
 def test_two_processes_may_create_the_store_at_once(tmp_path):
     program = (
         "from pathlib import Path\nfrom pulmo.tracking.runs import train_run\n"

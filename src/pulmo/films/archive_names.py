@@ -10,6 +10,8 @@ from contextlib import suppress
 
 AS_BYTES = "bytes"  # in place of an encoding: names as they are written, in Python's escapes
 _LEGACY = ("cp437", "cp850", "cp1252", "cp932", "gb18030", "big5", "cp949", "cp1250", "cp866", "cp1251", "mac_roman")
+MOST_FOLDERS = 50
+_LONGEST, _LONGEST_PART = 1000, 255  # bytes; systems allow few more, counted from their root
 _UTF8_NAME = 0x800  # flag of a zip's member
 
 
@@ -29,6 +31,10 @@ def name_problem(name: str) -> str:
         return "has a backslash or a control character in its name"
     if any("\ud800" <= character <= "\udfff" for character in name):
         return "has a name that is not Unicode"
+    if name.count("/") > MOST_FOLDERS:
+        return f"lies more than {MOST_FOLDERS} folders deep"
+    if len(name.encode()) > _LONGEST or max(len(part.encode()) for part in name.split("/")) > _LONGEST_PART:
+        return f"has a name of more than {_LONGEST_PART} bytes, or {_LONGEST:,} with its folders"
     return ""
 
 

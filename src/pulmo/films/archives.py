@@ -34,7 +34,7 @@ from pulmo.films.archive_names import (
     with_slashes,
     zip_name,
 )
-from pulmo.films.contents import HEAD, is_film, read_stream
+from pulmo.films.contents import HEAD, MOST_BYTES, TooLarge, is_film, read_stream
 
 MAX_MEMBERS = 1_000_000
 MAX_RATIO = 200  # unpacked bytes per packed byte; X-rays pack 1 to 20 times, a bomb 1,000 times and more
@@ -109,7 +109,9 @@ def list_members(archive: Path, encoding: str = "") -> dict[str, Entry]:
             with content:
                 film = is_film(member.name, content.read(HEAD))
             if film and (problem := name_problem(member.name)):
-                raise ArchiveError(f"{archive} is refused: {member.name!a} {problem}", _RENAME)
+                raise ArchiveError(f"{archive} is refused: {member.name[:100]!a} {problem}", _RENAME)
+            if film and member.size > MOST_BYTES:
+                raise TooLarge(f"{archive}: {member.name!a}")
             entries[member.name] = Entry(member.size, film)
     return entries
 

@@ -17,9 +17,9 @@ _PART = 2**20
 class TooLarge(UserError):
     """A file that holds more than any film."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "the file") -> None:
         super().__init__(
-            f"the file holds more than {MOST_BYTES // 2**20} MB, which no film does",
+            f"{name} holds more than {MOST_BYTES // 2**20} MB, which no film does",
             "remove it, or store the film anew",
         )
 

@@ -9,9 +9,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from pulmo.base.errors import UserError
-from pulmo.films.archive_names import is_hidden, name_problem
+from pulmo.films.archive_names import MOST_FOLDERS, is_hidden, name_problem
 from pulmo.films.archives import Entry
-from pulmo.films.contents import HEAD, is_film, is_mask
+from pulmo.films.contents import HEAD, MOST_BYTES, TooLarge, is_film, is_mask
 from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
 from pulmo.films.names import IMAGE_SUFFIXES
 from pulmo.films.table import Listed
@@ -50,6 +50,11 @@ def list_folder(root: Path, follow_links: bool = False) -> dict[str, Entry]:
     top = root.resolve()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         here, relative = Path(folder).resolve(), Path(folder).relative_to(root)
+        if len(relative.parts) > MOST_FOLDERS:
+            raise UserError(
+                f"{root}: {'/'.join(relative.parts[:3])} is more than {MOST_FOLDERS} folders deep",
+                "name the folder that holds the films, or move them further up",
+            )
         visible = [name for name in folders if not is_hidden(name)]
         folders[:] = [name for name in visible if not here.is_relative_to((here / name).resolve())]
         for name in folders if not follow_links else []:
@@ -73,6 +78,8 @@ def _inspect(file: Path, path: str) -> Entry | None:
         film = is_film(path, opened.read(HEAD))
     if film and (problem := name_problem(path)):
         raise UserError(f"{file.parent}: {path!a} {problem}", "rename it")
+    if film and file.stat().st_size > MOST_BYTES:
+        raise TooLarge(str(file))
     return Entry(file.stat().st_size, film)
 
 
@@ -153,7 +160,7 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"the films need {needed / 1e9:.1f} GB and the disk of {folder} has {free / 1e9:.1f} GB free",
+            f"the films need {needed / 1e9:.1f} GB and their disk has {free / 1e9:.1f} GB free",
             "free some space, or move the project to a larger disk",
         )
 
