@@ -8,7 +8,7 @@ from pulmo.base.git import git_state
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.rows import hash_data, open_images, read_rows, summarise_splits
-from pulmo.model.weights import WEIGHT_FILES, to_arrays
+from pulmo.model.weights import names_file, to_arrays
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
 from pulmo.tracking.runs import train_run
@@ -20,7 +20,7 @@ def main() -> None:
     fitting = params.preprocess.fit
     given = params.train.model_dump()
     weights = given["weights"]
-    weights = str(paths.from_root(weights)) if weights.endswith(WEIGHT_FILES) else weights
+    weights = str(paths.from_root(weights)) if names_file(weights) else weights
     # What auto chose is part of the task, or a GPU would go on from a CPU's state.
     settings = resolve_settings(params.train).model_copy(update={"weights": weights})
     images = open_images(paths.IMAGES)

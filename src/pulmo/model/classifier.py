@@ -11,7 +11,7 @@ from pulmo.base.errors import UserError
 from pulmo.films.stack import Films
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import Preparation, predict_logits
-from pulmo.model.weights import read_state
+from pulmo.model.weight_files import read_state
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import WEIGHTS, read_known, verify_package
 

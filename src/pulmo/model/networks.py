@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pulmo.base.errors import UserError
-from pulmo.model.weights import GOOGLENET_AND_INCEPTION, WEIGHT_FILES, find_head, list_choices, load_file_into
+from pulmo.model.weights import GOOGLENET_AND_INCEPTION, find_head, list_choices, load_file_into, names_file
 
 _SIZE_ARGUMENT = {
     "vit_b_16": "image_size",
@@ -28,7 +28,7 @@ def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224
     """A torchvision classifier whose last layer is replaced by one of `head` outputs, for images of `size` pixels.
 
     `weights` is none, imagenet (torchvision's best for `arch`), the name of a set of torchvision's weights, or the
-    path of a state dict (.safetensors or .pth), whose last layer is taken over only if its shape fits.
+    path of a file of weights, whose last layer is taken over only if its shape fits.
     """
     from torchvision import models
 
@@ -36,7 +36,7 @@ def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224
     if arch not in known:
         near = difflib.get_close_matches(arch, known, 3, 0.4)
         raise UserError(f"train.arch: torchvision has no classifier {arch!r}", list_choices(near or known[:8]))
-    if weights == "none" or weights.endswith(WEIGHT_FILES):
+    if weights == "none" or names_file(weights):
         model = _construct(arch, size)
     else:
         model = _construct_pretrained(arch, weights, size)
@@ -44,7 +44,7 @@ def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224
         if hasattr(model, name):
             setattr(model, name, value)
     _replace_head(model, head)
-    if weights.endswith(WEIGHT_FILES):
+    if names_file(weights):
         load_file_into(model, Path(weights).expanduser(), arch)
     return model
 
@@ -75,7 +75,7 @@ def _construct_pretrained(arch: str, weights: str, size: int) -> nn.Module:
     offered = models.get_model_weights(arch)
     name = offered.DEFAULT.name if weights == "imagenet" else weights
     if name not in offered.__members__:
-        names = ["none", "imagenet", *offered.__members__, "a .safetensors or .pth file"]
+        names = ["none", "imagenet", *offered.__members__, "the path of a file"]
         raise UserError(f"train.weights: {arch} has no weights {weights!r}", list_choices(names))
     chosen = offered[name]
     folder = Path(torch.hub.get_dir()) / "checkpoints"

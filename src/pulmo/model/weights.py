@@ -1,18 +1,24 @@
-"""State dicts of networks: read from files, and fitted into a network."""
+"""State dicts of networks: read from files as people have them, and fitted into a network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pulmo.base.errors import UserError
+from pulmo.model.weight_files import find_network, read_state
 
-WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 # One output, always, and inputs scaled as their weights want it, which torchvision does only with weights of its own.
 GOOGLENET_AND_INCEPTION = {"aux_logits": False, "aux1": None, "aux2": None, "AuxLogits": None, "transform_input": True}
+_COUNTER = "num_batches_tracked"  # which older files lack
+_NAMED = 3  # keys of each kind that a message names
+
+
+def names_file(weights: str) -> bool:
+    """True where train.weights is the path of a file, for no set of weights has a dot or a slash in its name."""
+    return "." in weights or "/" in weights
 
 
 def find_head(model: nn.Module) -> str:
@@ -22,51 +28,44 @@ def find_head(model: nn.Module) -> str:
 
 
 def load_file_into(model: nn.Module, file: Path, arch: str) -> None:
-    state = {key: value for key, value in read_state(file).items() if key.split(".")[0] not in GOOGLENET_AND_INCEPTION}
+    """Take over the weights of a file, its last layer only if that has the shape of the model's.
+
+    Raises UserError where the file cannot be read, or holds the weights of no such network.
+    """
     head, own = find_head(model), model.state_dict()
-    for key in (f"{head}.weight", f"{head}.bias"):
-        if key in state and key in own and state[key].shape != own[key].shape:
-            del state[key]
-    needless = (f"{head}.weight", f"{head}.bias", "num_batches_tracked")  # the last counts, and older files lack it
-    missing = [key for key in own if key not in state and not key.endswith(needless)]
-    unknown = [key for key in state if key not in own]
-    shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
-    for what, keys in (("lacks", missing), ("has the unknown", unknown), ("has another shape of", shapes)):
-        if keys:
-            raise UserError(
-                f"train.weights: {file} does not fit {arch}: it {what} {keys[0]} and {len(keys) - 1} more",
-                "name weights of this train.arch, or change train.arch",
-            )
-    model.load_state_dict(state, strict=False)
-
-
-def read_state(file: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors or .pth file; a missing, damaged or other file is a UserError that names it."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{file} not found", "name an existing file of weights") from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    state, left_out = find_network(read_state(file), own.keys(), file)
+    state = {key: value for key, value in state.items() if key.split(".")[0] not in GOOGLENET_AND_INCEPTION}
+    layer = {key: value for key, value in state.items() if key.startswith(f"{head}.")}
+    if layer and _shapes(layer) != _shapes({key: value for key, value in own.items() if key.startswith(f"{head}.")}):
+        state = {key: value for key, value in state.items() if key not in layer}
+        print(f"{file}: its last layer, {head}, gives other outputs, so that of {arch} is new")
+    needless = (f"{head}.weight", f"{head}.bias", _COUNTER)
+    problems = {
+        "lacks": [key for key in own if key not in state and not key.endswith(needless)],
+        "has the unknown": [key for key in state if key not in own],
+        "has another shape of": [
+            f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
+            for key, value in state.items()
+            if key in own and value.shape != own[key].shape
+        ],
+    }
+    if problem := "; it ".join(f"{what} {_enumerate(keys)}" for what, keys in problems.items() if keys):
         raise UserError(
-            f"{file} cannot be read as weights ({' '.join(str(error).split())[:200]})",
-            "name a file of weights, .safetensors or .pt, or put a whole copy in its place",
-        ) from error
-    except UnpicklingError as error:
-        raise UserError(f"{file} holds more than tensors, which is refused", "save a plain state dict") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(
-            f"{file} is not a plain state dict (name: tensor)",
-            "save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors",
+            f"train.weights: {file} does not fit {arch}: it {problem}",
+            "name weights of this train.arch, or change train.arch",
         )
-    if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
-        raise UserError(f"{file}: {wrong[0]} holds numbers that are not finite", "put sound weights in its place")
-    return state
+    model.load_state_dict(state, strict=False)
+    if left_out:
+        print(f"{file}: {len(left_out):,} tensors beside the network are left out, {left_out[0]} for one")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in tensors.items()}
+
+
+def _enumerate(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
+    return ", ".join(keys[:_NAMED]) + more
 
 
 def list_choices(names: Sequence[str]) -> str:
