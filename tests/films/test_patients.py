@@ -14,6 +14,7 @@ from pulmo.base.params import SplitParams
 from pulmo.dataset.splits import describe_leakage, leakage_text, split_films
 from pulmo.films.names import read_published
 from pulmo.films.patients import Evidence, tell_patients
+from pulmo.films.table import Listed
 from pulmo.images.inspect import inspect_file
 from pulmo.images.manifest import describe_films
 from pulmo.sources.folder import fetch
@@ -40,10 +41,16 @@ NOBODY = ("", "")
         ("NORMAL/p10000032_s50414267_02aa804e.jpg", ("mimic-10000032", "published")),
         ("NORMAL/p10/s5/1.jpg", NOBODY),
         ("NORMAL/MIDRC-RICORD-1C-419639-000082-41077-0.png", ("ricord-419639-000082", "published")),
+        ("NORMAL/MIDRC-RICORD-1C-SITE2-000265-99793-1.png", ("ricord-SITE2-000265", "published")),
+        ("test/NORMAL/NORMAL-1049278-0001.jpeg", ("kermany-1049278", "published")),  # as first published
+        ("train/PNEUMONIA/BACTERIA-30629-0003_jpeg.rf.1f2e.jpg", ("kermany-30629", "published")),
+        ("NORMAL/normal-1049278-0001.jpeg", NOBODY),
+        ("images/id_05c32a26-1bd9/Study_12.3/Series_4/image-5.png", ("brax-05c32a26-1bd9", "published")),
         ("NORMAL/sub-S03044_ses-E06160_run-1_bp-chest_vp-ap_cr.png", ("bids-S03044", "published")),
         ("sub-S03044/ses-E06160/mod-rx/sub-S03044_ses-E06160_run-1_cr.png", ("bids-S03044", "published")),
         ("NORMAL/CXR1000_IM-0003-1001.png", ("openi-1000", "published")),
         ("NORMAL/1000_IM-0003-2001.dcm.png", ("openi-1000", "published")),
+        ("NLMCXR_png/CXR1_1_IM-0001-3001.png", ("openi-1", "published")),
         (
             "NORMAL/216840111366964012959786098432011033083840143_00-176-115.png",
             ("padchest-216840111366964012959786098432011033083840143", "study"),
@@ -133,6 +140,15 @@ def test_rsnas_patient_id_is_the_name_of_the_film(tmp_path):
     facts = inspect_file(tmp_path / f"{name}.dcm")
     assert facts.patient
     assert facts.study == "1.2.3"
+
+
+def test_a_csv_that_repeats_the_random_name_of_a_film_tells_no_patient(tmp_path):
+    names = ["0004cfab-14fd-4e49-80ba-63a80b6bddd6", "films/00436515-870c-4b36-a041-de91049b9ab4", "P7"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_dicom(tmp_path / name)
+    listed = [Listed(name, "NORMAL", patient=Path(name).name) for name in names]
+    assert describe_films(tmp_path, listed).patient_from.tolist() == ["", "csv", ""]
 
 
 def write_dicom(path: Path, **tags: str) -> None:

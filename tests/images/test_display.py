@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from film_files import GRAY, TWELVE, TWELVE_BITS, dicom
+from film_files import GRAY, TWELVE, TWELVE_BITS, dicom, encode
+from PIL import Image
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from pulmo.images.decode import decode_film, decode_gray
 from pulmo.images.film import ImageError
@@ -66,27 +67,6 @@ def test_big_endian_tables_are_read_in_their_order() -> None:
         item.LUTData = np.frombuffer(item.LUTData, "<u2").astype(">u2").tobytes()
         film = dicom(TWELVE.astype(">u2"), ExplicitVRBigEndian, VOILUTSequence=[item], **TWELVE_BITS)
         assert furthest(decode_gray(film), np.rint(CURVE[TWELVE] * 255)) <= 1
-
-
-LAYOUTS = [
-    (allocated, stored, high, sign)
-    for allocated in (8, 16, 32)
-    for stored in (6, 8, 10, 12, 14, 16)
-    for high in (stored - 1, allocated - 1)
-    for sign in (0, 1)
-    if stored <= allocated
-]
-
-
-@pytest.mark.parametrize(("allocated", "stored", "high", "sign"), sorted(set(LAYOUTS)))
-def test_every_layout_of_stored_bits_shows_the_same(allocated: int, stored: int, high: int, sign: int) -> None:
-    levels = GRAY.astype(np.int64) * (2**stored - 1) // 255
-    pixels = (levels - sign * 2 ** (stored - 1)) & (2**stored - 1)
-    garbage = np.random.default_rng(0).integers(0, 2**allocated, GRAY.shape)
-    garbage &= ~((2**stored - 1) << (high + 1 - stored))
-    layout = {"BitsStored": stored, "HighBit": high, "PixelRepresentation": sign}
-    decoded = decode_gray(dicom(((pixels << (high + 1 - stored)) | garbage).astype(f"u{allocated // 8}"), **layout))
-    assert furthest(decoded, np.rint(levels * 255 / (2**stored - 1))) <= 1
 
 
 def test_more_values_than_a_table_holds_are_shown() -> None:
@@ -159,6 +139,29 @@ def test_decimal_comma_is_no_number() -> None:
     assert "width nan" in note(film)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize("kind", ["FD", "FL", "US", "LO"])
+def test_windows_of_another_representation_are_read(kind: str) -> None:
+    tags = {
+        name: DataElement(name, kind, str(number) if kind == "LO" else number)
+        for name, number in (("WindowCenter", 2000), ("WindowWidth", 3000))
+    }
+    expected = decode_gray(dicom(TWELVE, WindowCenter=2000, WindowWidth=3000, **TWELVE_BITS))
+    film = dicom(TWELVE, **TWELVE_BITS, **tags, VOILUTFunction="linear")
+    np.testing.assert_array_equal(decode_gray(film), expected)
+    assert note(film) == ""
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_padding_is_read_in_every_encoding(syntax: UID) -> None:
+    pixels = TWELVE.copy()
+    pixels[:40] = 0xFFFF
+    pixels = pixels.astype(">u2") if syntax == ExplicitVRBigEndian else pixels
+    decoded = decode_gray(dicom(pixels, syntax, PixelPaddingValue=0xFFFF))
+    assert not decoded[:40].any()
+    assert furthest(decoded[40:], decode_gray(dicom(TWELVE[40:]))) <= 1
+
+
 def test_the_next_usable_attribute_counts() -> None:
     window = {"WindowCenter": 2000, "WindowWidth": 3000, **TWELVE_BITS}
     expected = decode_gray(dicom(TWELVE, **window))
@@ -180,6 +183,21 @@ def test_few_bits_of_eight_use_the_whole_range() -> None:
     for bits in (2, 4, 6, 7):
         decoded = decode_gray(dicom(GRAY >> (8 - bits), BitsStored=bits, HighBit=bits - 1))
         assert (decoded.min(), decoded.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("spread", [2, 10])
+@pytest.mark.parametrize("tags", [{}, {"WindowCenter": 1000, "WindowWidth": 20}])
+@pytest.mark.parametrize("form", ["dicom", "PNG", "TIFF"])
+def test_the_noise_of_a_sensor_is_no_picture(form: str, tags: dict[str, Any], spread: int) -> None:
+    noise = np.random.default_rng(0).integers(1000 - spread, 1001 + spread, GRAY.shape).astype(np.uint16)
+    film = GRAY // 16 + noise
+    for pixels, refused in ((noise, True), (film, False)):
+        content = dicom(pixels, **tags) if form == "dicom" else encode(Image.fromarray(pixels), form)
+        if refused:
+            with pytest.raises(ImageError, match="carries no picture"):
+                decode_gray(content)
+        else:
+            assert decode_gray(content).std() > 30
 
 
 @pytest.mark.parametrize(
@@ -209,6 +227,19 @@ def test_attributes_that_old_files_lack_are_assumed() -> None:
     lacking = dict.fromkeys(("SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation", "HighBit"))
     np.testing.assert_array_equal(decode_gray(bare(dicom(TWELVE, **lacking))), STRETCHED)
     np.testing.assert_array_equal(decode_gray(dicom(TWELVE, **lacking)), STRETCHED)
+
+
+def test_big_endian_dicom_without_header_is_told_by_its_content() -> None:
+    film = dicom(TWELVE.astype(">u2"), ExplicitVRBigEndian, **TWELVE_BITS)
+    for start in (132, len(film) - len(bare(film))):
+        np.testing.assert_array_equal(decode_gray(film[start:]), STRETCHED)
+
+
+def test_meta_information_alone_is_no_film() -> None:
+    film = dicom(TWELVE)
+    for content in (film[: -len(bare(film))], film[132 : -len(bare(film))]):
+        with pytest.raises(ImageError, match="holds no image"):
+            decode_gray(content)
 
 
 def test_declared_encoding_may_be_wrong() -> None:

@@ -59,8 +59,9 @@ _BARE_DICOM = re.compile(
     rb"|\0[\x02\x08][\0-\x20].[A-Z]{2}[\0-\x04].",
     re.DOTALL,
 )
-# Storage classes of data sets that hold no image: directory, report, presentation state, document, waveform.
-_NO_IMAGE = re.compile(rb"1\.2\.840\.10008\.(?:1\.3\.10|5\.1\.4\.1\.1\.(?:88|11|104|9)\b)")
+# Storage classes of data sets that hold no film: directory, report, presentation state, document, waveform,
+# segmentation, plans of radiotherapy.
+_NO_IMAGE = re.compile(rb"1\.2\.840\.10008\.(?:1\.3\.10|5\.1\.4\.1\.1\.(?:88|11|104|9|66)\b|5\.1\.4\.1\.1\.481\.[^1])")
 
 
 def is_film(name: str, head: bytes) -> bool:
@@ -73,7 +74,8 @@ def is_film(name: str, head: bytes) -> bool:
     return bool(_PICTURES.match(head)) or PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-_MASK = re.compile(r"(?<![a-z])(?:lung|left|right|heart|infection)?[ _-]?(?:masks?|segmentations?)(?![a-z])")
+_MASK = re.compile(r"(?<![a-z])(?:lung|left|right|heart|infection)?[ _-]?(?:masks?|segmentations?|segs?)(?![a-z])")
+_PICTURE_FOLDERS = {"images", "image", "imgs", "img", "films", "cxr", "cxrs", "x-rays", "xrays"}
 _NUMBER = re.compile(r"(?<=[a-z])[ _-]*\d+$", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -81,11 +83,15 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 def is_mask(name: str, shared_folders: int = 0) -> bool:
     """True where a folder, or the beginning or end of its own name, calls a film a mask: masks/1.png, 1_mask.png.
 
-    The first `shared_folders` folders, which all films have in common, tell nothing.
+    The first `shared_folders` folders, which all films have in common, tell nothing, nor does one for segmentation
+    with a folder of images in it: Lung Segmentation/Train/images/1.png.
     """
     *folders, file = name.split("/")
     stem = _NUMBER.sub("", file.rpartition(".")[0] or file)
     words = [_CAMEL.sub("_", word).lower() for word in (*folders[shared_folders:], stem)]
-    if any(_MASK.search(folder) for folder in words[:-1]):
-        return True
+    holds_images = False
+    for folder in words[-2::-1]:
+        if _MASK.search(folder) and not (holds_images and "mask" not in folder):
+            return True
+        holds_images |= folder in _PICTURE_FOLDERS
     return any(found.start() == 0 or found.end() == len(words[-1]) for found in _MASK.finditer(words[-1]))

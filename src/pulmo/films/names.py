@@ -10,15 +10,21 @@ IMAGE_SUFFIXES = frozenset(
 )
 _ROBOFLOW = re.compile(r"(?<=.)(_(jpe?g|png))?\.rf\.[0-9A-Za-z]+$")
 _PNEUMONIA = re.compile(r"^person(\d+)_(bacteria|virus)_\d+(_\d+)?$")
+_MENDELEY = re.compile(r"^(BACTERIA|VIRUS|NORMAL)-(\d+)-\d{4}$")  # as first published: patient and his film
 _NORMAL = re.compile(r"^(NORMAL2-IM|IM)-(\d+)-\d{4}(-\d{4})?$")
+_RANDOM_NAME = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Paths without suffix. Folders may have become part of the name: patient00001_study1_view1_frontal.
 _PUBLISHED = {
     "nih": re.compile(r"(?:^|/)(000[0-3]\d{4})_\d{3}$"),  # 00000013_005: patient and follow-up
     "chexpert": re.compile(r"(?:^|[/_-])patient(\d{5,6})[/_-]study\d+[/_-]"),  # patient00001/study1/view1_frontal
     "mimic": re.compile(r"(?:^|[/_-])p(1\d{7})[/_-]s\d{8}(?:[/_-]|$)"),  # p10/p10000032/s50414267/02aa804e-...
-    "ricord": re.compile(r"(?:^|/)MIDRC-RICORD-1[A-C]-(\d+-\d+)(?:[/_-]|$)"),  # of COVIDx: site and patient
+    "kermany": re.compile(r"(?:^|/)(?:BACTERIA|VIRUS|NORMAL)-(\d+)-\d{4}$"),  # as first published, on Mendeley
+    "brax": re.compile(r"(?:^|/)id_([0-9a-f-]{8,36})/Study_"),
+    "ricord": re.compile(r"(?:^|/)MIDRC-RICORD-1[A-C]-((?:\d+|SITE\d+)-\d+)(?:[/_-]|$)"),  # of COVIDx: site and patient
     "bids": re.compile(r"(?:^|/)sub-([0-9A-Za-z]+)(?:[/_]|$)"),  # BIMCV and COVIDx: sub-S03044_ses-E06160_..._cr
-    "openi": re.compile(r"(?:^|/)(?:CXR)?(\d{1,4})_IM-\d{4}-\d{4}(?:\.dcm)?$"),  # CXR1000_IM-0003-1001, one report each
+    "openi": re.compile(
+        r"(?:^|/)(?:CXR)?(\d{1,4})(?:_\d)?_IM-\d{4}-\d{4}(?:\.dcm)?$"
+    ),  # CXR1000_IM-0003-1001, one report each
     "padchest": re.compile(r"(?:^|/)(\d{30,64})_[0-9a-z-]+$"),  # number of the study, two views of it
 }
 
@@ -35,6 +41,8 @@ def read_name(name: str) -> tuple[str, str]:
     if found := _PNEUMONIA.match(stem):
         number, kind = int(found[1]), found[2]
         return f"{kind}-{number}", {"bacteria": "bacterial", "virus": "viral"}[kind]
+    if found := _MENDELEY.match(stem):
+        return f"kermany-{found[2]}", {"BACTERIA": "bacterial", "VIRUS": "viral", "NORMAL": "normal"}[found[1]]
     if found := _NORMAL.match(stem):
         return f"{found[1]}-{int(found[2])}", "normal"
     return path, "unknown"
@@ -52,6 +60,12 @@ def read_published(path: str) -> tuple[str, str]:
         if found := pattern.search(_without_suffix(path)):
             return f"{name}-{found[1]}", "study" if name == "padchest" else "published"
     return "", ""
+
+
+def is_random_name(stem: str) -> bool:
+    """True for names as RSNA gives them to films. Where such a name stands for the patient too, it tells nobody: NIH,
+    where those films come from, has several of one patient."""
+    return bool(_RANDOM_NAME.fullmatch(stem))
 
 
 def strip_layout(path: str) -> list[str]:

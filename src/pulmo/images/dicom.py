@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from pulmo.images.display import show
-from pulmo.images.film import DecodedFilm, Gray, ImageError, check_size
-from pulmo.images.gray import stretch, to_luma
+from pulmo.images.film import DecodedFilm, ImageError, check_size
+from pulmo.images.gray import scale, stretch, to_luma
 from pulmo.images.header import DEFLATED, Header
+from pulmo.images.palette import apply_palette
 from pulmo.images.stored import read_stored
 from pulmo.images.subject import judge_header, judge_picture
 
@@ -19,6 +20,7 @@ from pulmo.images.subject import judge_header, judge_picture
 _NO_ID = re.compile(r"[0x*?._\s-]*|anon(ymous|ymi[sz]ed)?|none|unknown|n/?a", re.IGNORECASE)
 # What a reader without these attributes assumes; films older than DICOM 3 lack them.
 _ASSUMED = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
+_GRAY_MODES = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")  # one channel each
 
 
 def decode_dicom(content: bytes, header: Header) -> DecodedFilm:
@@ -32,9 +34,8 @@ def decode_dicom(content: bytes, header: Header) -> DecodedFilm:
     frames = int(film.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ImageError(f"the DICOM file holds {frames} frames", "store one film per file")
-    gray, note = _show(film, mode)
-    image = Image.fromarray(gray)
-    not_chest = judge_header(film) or judge_picture(image)
+    image, colours, note = _show(film, mode)
+    not_chest = judge_header(film) or judge_picture(colours)
     patient, study = (str(film.get(name) or "").strip() for name in ("PatientID", "StudyInstanceUID"))
     return DecodedFilm(image, width, height, mode, hash_patient(patient), study, note, not_chest)
 
@@ -55,16 +56,21 @@ def _read_dataset(content: bytes, header: Header) -> Any:
     return film
 
 
-def _show(film: Any, mode: str) -> tuple[Gray, str]:
-    known = mode in ("MONOCHROME1", "MONOCHROME2") if film.SamplesPerPixel == 1 else not mode.startswith("MONOCHROME")
-    if known and mode != "PALETTE COLOR":
-        pixels = read_stored(film)
-        if pixels.ndim == 2:
-            return show(pixels, film)
-        if pixels.dtype == np.uint8:
-            return np.asarray(Image.fromarray(pixels).convert("L")), ""
-        if pixels.dtype == np.uint16:
-            return stretch(to_luma(pixels)), ""
+def _show(film: Any, mode: str) -> tuple[Image.Image, Image.Image, str]:
+    """The film in gray, in its colours where it has any, and a note on its display."""
+    known = mode in _GRAY_MODES if film.SamplesPerPixel == 1 else not mode.startswith(("MONOCHROME", "PALETTE"))
+    pixels = read_stored(film) if known else np.empty(0)
+    if pixels.ndim == 2 and mode == "PALETTE COLOR":
+        pixels = apply_palette(pixels, film)
+    if pixels.ndim == 2:
+        gray, note = show(pixels, film)
+        return (image := Image.fromarray(gray)), image, note
+    if pixels.dtype == np.uint8:
+        colours = Image.fromarray(pixels)
+        return colours.convert("L"), colours, ""
+    if pixels.dtype == np.uint16:
+        colours = Image.fromarray(scale(pixels, 0, float(pixels.max())))
+        return Image.fromarray(stretch(to_luma(pixels))), colours, ""
     kind = f"{mode} in {film.SamplesPerPixel} channels"
     raise ImageError(f"DICOM pixels of kind {kind} are not read", "store the film as MONOCHROME2 in one channel")
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pulmo.images.film import Gray, ImageError
-from pulmo.images.gray import has_levels, scale
-from pulmo.images.tables import Unusable, read_items, read_numbers, read_table
+from pulmo.images.gray import is_picture, scale
+from pulmo.images.tables import Unusable, read_items, read_numbers, read_table, read_word
 
 Values = NDArray[np.float64]
 _TABLE_SPAN = 2**16
@@ -39,17 +39,19 @@ def show(stored: NDArray[Any], film: Any) -> tuple[Gray, str]:
     values = _apply_modality(levels, film, notes)
     gray = _apply_voi(values, levels, film, notes)
     whole = stored.dtype == np.uint8 and film.BitsStored == 8 and np.array_equal(values, levels.values)
-    if gray is None and whole:
-        gray = levels.values.astype(np.uint8)
-    elif gray is None:
-        gray = _stretch(values, levels.counts)
-        gray *= has_levels(_histogram(gray, levels.counts))
-        notes += ["stretched instead"] if notes else []
+    plain = gray is None and whole
+    if gray is None:
+        gray = levels.values.astype(np.uint8) if plain else _stretch(values, levels.counts)
+        notes += ["stretched instead"] if notes and not plain else []
+    histogram = _histogram(gray, levels.counts)
     # MONOCHROME1 that also asks for the inverse asks for one thing twice
     if "MONOCHROME1" in str(film.PhotometricInterpretation) or film.get("PresentationLUTShape") == "INVERSE":
         gray = np.asarray(~gray)
     gray[padding] = 0
-    return _take(gray, places), "; ".join(notes)
+    shown = _take(gray, places)
+    if not plain and not is_picture(shown, histogram):
+        shown[:] = 0
+    return shown, "; ".join(notes)
 
 
 def _find_levels(stored: NDArray[Any]) -> tuple[Levels, NDArray[Any]]:
@@ -83,12 +85,12 @@ def _take(table: Gray, places: NDArray[Any]) -> Gray:
 
 def _find_padding(values: NDArray[np.int64], signed: bool, film: Any) -> NDArray[np.bool_]:
     """Which stored values are no part of the film but fill up its rectangle: they are black, however it is shown."""
-    limits = [film.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    if limits[0] in (None, ""):
+    limits = [read_word(film, name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if limits[0] is None:
         return np.zeros(values.shape, bool)
     # 16 bits that not every writer declares with the sign that the pixels have
-    ends = np.array([limit for limit in limits if limit not in (None, "")])
-    ends = ends.astype(np.int16 if signed else np.uint16)
+    ends = np.array([limit for limit in limits if limit is not None], np.uint16)
+    ends = ends.view(np.int16) if signed else ends
     padding: NDArray[np.bool_] = (values >= ends.min()) & (values <= ends.max())
     return padding
 
@@ -134,7 +136,7 @@ def _apply_voi(values: Values, levels: Levels, film: Any, notes: list[str]) -> G
     ]
     centers, widths = read_numbers(film, "WindowCenter"), read_numbers(film, "WindowWidth")
     if centers is not None and widths is not None:
-        name = str(film.get("VOILUTFunction") or "LINEAR").strip()
+        name = str(film.get("VOILUTFunction") or "LINEAR").strip().upper()
         steps += [partial(_window, values, *pair, name) for pair in zip(centers, widths, strict=False)]
     for step in steps:
         try:

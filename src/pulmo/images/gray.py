@@ -11,6 +11,7 @@ from pulmo.images.film import Gray, ImageError
 BLOCK_MARGIN = 2.0  # averaging whole blocks first leaves so many pixels per pixel of the target, each way
 _LEAST_LEVELS = 4
 _RARE = 0.001
+_BLOCK, _FEW_LEVELS, _LEAST_SHAPE = 8, 64, 0.1  # pixels each way; of 256; share of the variance that blocks keep
 
 
 def fit_picture(image: Image.Image, size: int, fit: str) -> Gray:
@@ -39,18 +40,32 @@ def fit_picture(image: Image.Image, size: int, fit: str) -> Gray:
 def stretch(values: NDArray[Any]) -> Gray:
     """Scale pixels of any depth linearly from their 0.1th to their 99.9th percentile, deaf to dead pixels and markers.
 
-    Where fewer than four gray levels are left, all is black, for that is a uniform film and its noise, or a mask.
+    Where fewer than four gray levels are left, or a few without any shape, all is black, for that is a uniform film and
+    its noise, or a mask.
     """
     if not np.isfinite(values).all():
         raise ImageError("the image holds pixels that are not finite numbers", "store the film anew")
     black, white = np.percentile(values, (0.1, 99.9))
     gray = scale(values, float(black), float(white))
-    return gray if has_levels(np.bincount(gray.ravel(), minlength=256)) else np.zeros_like(gray)
+    return gray if is_picture(gray, np.bincount(gray.ravel(), minlength=256)) else np.zeros_like(gray)
 
 
-def has_levels(histogram: NDArray[np.int64]) -> bool:
-    """True where deep pixels become at least four gray levels; single pixels do not make a level."""
-    return bool(np.count_nonzero(histogram > histogram.sum() * _RARE) >= _LEAST_LEVELS)
+def is_picture(gray: Gray, histogram: NDArray[np.int64]) -> bool:
+    """True where pixels have at least four gray levels, single pixels not counted, and a shape where they are few."""
+    if np.count_nonzero(histogram > histogram.sum() * _RARE) < _LEAST_LEVELS:
+        return False
+    return np.count_nonzero(histogram) > _FEW_LEVELS or _has_shape(gray, histogram)
+
+
+def _has_shape(gray: Gray, histogram: NDArray[np.int64]) -> bool:
+    """False where blocks of pixels are all alike on average: the noise that sensors give without a film."""
+    height, width = (side // _BLOCK for side in gray.shape)
+    if not height * width:
+        return True
+    levels, shares = np.arange(256), histogram / histogram.sum()
+    variance = (shares * (levels - (shares * levels).sum()) ** 2).sum()
+    blocks = gray[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK).mean(axis=(1, 3))
+    return bool(blocks.var() >= _LEAST_SHAPE * variance)
 
 
 def scale(values: NDArray[Any], black: float, white: float) -> Gray:

@@ -32,6 +32,8 @@ def find_header(content: bytes) -> Header | None:
         syntax, start = _read_meta(content, start)
         return Header(start, syntax, _is_implicit(content, start, syntax))
     explicit = content[start + 4 : start + 6] in (*_LONG, *_SHORT)
+    if explicit and content[start : start + 2] == bytes([0, _IDENTIFYING]):
+        return Header(start, BIG_ENDIAN, False)
     if start or (group == _IDENTIFYING and (explicit or size <= len(content) - 8)):
         return Header(start, EXPLICIT if explicit else IMPLICIT, not explicit)
     return None

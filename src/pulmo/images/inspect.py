@@ -1,17 +1,16 @@
 """Facts about the file of a film."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from pulmo.films.names import is_random_name
 from pulmo.images.decode import decode_film
 from pulmo.images.dicom import hash_patient
 from pulmo.images.film import ImageError
 
-_RANDOM_NAME = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NEAR, _NEARLY_ALL = 16, 0.97  # gray levels, share of the pixels: a mask that was saved as JPEG has softer edges
 
 
@@ -38,9 +37,7 @@ def inspect_file(path: Path, content: bytes | None = None) -> FileFacts:
     except ImageError:
         return FileFacts(0, 0, "", "")
     digest = hashlib.sha256("{} x {} ".format(*film.image.size).encode() + film.image.tobytes())
-    # RSNA's PatientID is the film's own random name, while NIH, where the films come from, has several of one patient.
-    own = _RANDOM_NAME.fullmatch(path.stem) and film.patient == hash_patient(path.stem)
-    patient = "" if own else film.patient
+    patient = "" if is_random_name(path.stem) and film.patient == hash_patient(path.stem) else film.patient
     return FileFacts(
         film.width, film.height, film.mode, digest.hexdigest(), patient, film.study, _two_valued(film.image)
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pulmo.base.blocks import GB, Blocks
 from pulmo.base.process import usable_cores
-from pulmo.films.names import read_name
+from pulmo.films.names import is_random_name, read_name
 from pulmo.films.patients import Evidence, tell_patients
 from pulmo.films.places import find_films
 from pulmo.films.table import Film, Listed, to_table
@@ -56,7 +56,7 @@ def describe_films(
         results = pool.map(partial(_measure, known=known or facts_store(), on_read=on_read), files)
         measured = list(tqdm(results, total=len(files), desc="describe", unit="film", disable=None))
     evidence = [
-        Evidence(film.path, film.patient, file.facts.patient, file.facts.study)
+        Evidence(film.path, _read_patient(film), file.facts.patient, file.facts.study)
         for film, file in zip(listed, measured, strict=True)
     ]
     patients, notes = tell_patients(evidence)
@@ -68,7 +68,12 @@ def describe_films(
     for note in notes:
         print(note)
     rows = zip(listed, measured, patients, strict=True)
-    return to_table(_describe_film(film, file, *patient) for film, file, patient in rows)
+    return to_table((_describe_film(film, file, *patient) for film, file, patient in rows), listed)
+
+
+def _read_patient(film: Listed) -> str:
+    """The patient that a CSV names, if it does not just repeat the random name of the film."""
+    return "" if is_random_name(film.patient) and PurePosixPath(film.path).stem == film.patient else film.patient
 
 
 def _measure(file: Path, known: Blocks, on_read: OnRead | None) -> _Measured:

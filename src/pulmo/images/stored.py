@@ -11,29 +11,57 @@ from PIL import Image
 
 from pulmo.images.codestream import Codestream, read_codestream
 from pulmo.images.film import ImageError
+from pulmo.images.header import BIG_ENDIAN
 
 _JPEG, _JPEG_EXTENDED = (f"1.2.840.10008.1.2.4.{end}" for end in ("50", "51"))
+_ODD_SIZES = (24, 40, 48, 56)  # bits, as legal as 8, 16, 32 and 64
 _CODESTREAMS = "1.2.840.10008.1.2.4."  # JPEG, JPEG-LS, JPEG 2000
 
 
 def read_stored(film: Any) -> NDArray[Any]:
     """Stored integers (height, width), or (height, width, 3) where the film is in colour."""
     syntax = str(film.file_meta.TransferSyntaxUID)
-    stored = int(film.BitsStored)
-    if film.get("HighBit") in (None, ""):
-        film.HighBit = stored - 1
-    if not 0 < stored <= film.HighBit + 1 <= film.BitsAllocated:
-        raise ImageError(f"{stored} bits below bit {film.HighBit} of {film.BitsAllocated} are impossible")
+    film.BitsStored = stored = int(film.get("BitsStored") or film.BitsAllocated)
+    if not 0 < stored <= film.BitsAllocated:
+        raise ImageError(f"{stored} bits of {film.BitsAllocated} are impossible")
+    high = film.get("HighBit")
+    if not isinstance(high, int) or not stored <= high + 1 <= film.BitsAllocated:
+        film.HighBit = stored - 1  # as readers have it that never look at an impossible one
     if syntax.startswith(_CODESTREAMS):
         picture = _checked_codestream(film)
         if syntax in (_JPEG, _JPEG_EXTENDED):
             return _decode_jpeg(picture, film) if picture.bits == 8 else _decode_extended(picture, film)
-    # pydicom takes the highest bit to be the last one stored
     surplus = int(film.HighBit) + 1 - stored
-    film.BitsStored = stored + surplus
-    pixels: NDArray[Any] = film.pixel_array
-    film.BitsStored = stored
-    return pixels >> surplus if surplus else pixels
+    if film.BitsAllocated in _ODD_SIZES:
+        pixels: NDArray[Any] = _read_bytes(film, film.BitsAllocated // 8)
+    else:
+        film.BitsStored += surplus  # pydicom takes the highest bit to be the last one stored
+        pixels = film.pixel_array
+        film.BitsStored = stored
+    return pixels >> surplus if surplus and not _fits(pixels, film) else pixels
+
+
+def _fits(pixels: NDArray[Any], film: Any) -> bool:
+    """True where no value has more bits than are stored, which are the lowest then, whatever HighBit says."""
+    low = -(2 ** (film.BitsStored - 1)) if film.PixelRepresentation else 0
+    return bool(pixels.min() >= low and pixels.max() < low + 2**film.BitsStored)
+
+
+def _read_bytes(film: Any, size: int) -> NDArray[np.int64]:
+    """Values of so many bytes each, which no processor has, up to the highest bit."""
+    if film.SamplesPerPixel != 1:
+        raise ImageError(f"colour of {8 * size} bits a channel is not read", "store the film in gray")
+    count = film.Rows * film.Columns
+    if len(film.PixelData) < count * size:
+        raise ImageError("the DICOM film has fewer pixels than its header says")
+    parts = np.frombuffer(film.PixelData, np.uint8, count * size).reshape(film.Rows, film.Columns, size)
+    parts = parts[..., ::-1] if str(film.file_meta.TransferSyntaxUID) == BIG_ENDIAN else parts
+    values = np.zeros(parts.shape[:2], np.int64)
+    for place in range(size):
+        values |= parts[..., place].astype(np.int64) << 8 * place
+    unused = 63 - int(film.HighBit)  # shifted out and back, with the sign where there is one
+    values <<= unused
+    return values >> unused if film.PixelRepresentation else (values.view("u8") >> np.uint64(unused)).view("i8")
 
 
 def _checked_codestream(film: Any) -> Codestream:

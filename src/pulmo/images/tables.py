@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST_ENTRIES = 2**16
+_BINARY = ("FD", "FL", "SL", "SS", "UL", "US")  # value representations of numbers that are no text
 
 
 class Unusable(Exception):
@@ -27,7 +28,10 @@ def read_numbers(film: Any, keyword: str) -> list[float] | None:
     """The values of an attribute, None without it; each that is no number (a decimal comma, an empty text) is NaN."""
     if keyword not in film:
         return None
-    value = film.get_item(keyword).value
+    element = film.get_item(keyword)
+    value = element.value
+    if isinstance(value, bytes) and element.VR in _BINARY:
+        value = film[keyword].value
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace").split("\\")
     elif value is None or isinstance(value, str | int | float):
@@ -37,9 +41,18 @@ def read_numbers(film: Any, keyword: str) -> list[float] | None:
 
 def _to_float(part: Any) -> float:
     try:
-        return float(str(part).strip(" \0"))
+        return float(str(part).strip(" \0\t\r\n"))
     except ValueError:
         return float("nan")
+
+
+def read_word(film: Any, keyword: str) -> int | None:
+    """The bits of an attribute of one 16-bit word, whatever its sign; None without it, or where it holds none."""
+    try:
+        data, swapped = _read_bytes(film, keyword)
+        return int(np.frombuffer(data, ">u2" if swapped else "<u2", 1)[0])
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return None
 
 
 def read_items(film: Any, keyword: str) -> list[Any]:
@@ -52,12 +65,12 @@ def read_items(film: Any, keyword: str) -> list[Any]:
         return [None]
 
 
-def read_table(item: Any, values: NDArray[np.float64]) -> Table:
-    """The lookup table of an item, for a film that holds `values`. Raises Unusable."""
+def read_table(item: Any, values: NDArray[np.float64], name: str = "LUT") -> Table:
+    """The lookup table `name` of an item, for a film that holds `values`. Raises Unusable."""
     kind = "a lookup table is unusable"
     try:
-        descriptor, swapped = _read_bytes(item, "LUTDescriptor")
-        data, swapped = _read_bytes(item, "LUTData")
+        descriptor, swapped = _read_bytes(item, f"{name}Descriptor")
+        data, swapped = _read_bytes(item, f"{name}Data")
     except Exception:
         raise Unusable(f"{kind}: it lacks its descriptor or data") from None
     if len(descriptor) != 6:
