@@ -56,6 +56,30 @@ def test_deep_colour_looks_like_deep_gray(name: str) -> None:
     np.testing.assert_array_equal(decode_gray(FILMS[name]), EXPECTED)
 
 
+WHITE_IS_ZERO, SIGNED = {262: 0}, {339: 2}
+RARE = {
+    "float colour": tiff(channels(DEEP, DEEP, DEEP).astype(np.float32)),
+    "double": tiff(DEEP.astype(np.float64)),
+    "32-bit colour": tiff(channels(DEEP, DEEP, DEEP).astype(np.uint32)),
+    "big-endian, white is zero": encode(Image.fromarray((65535 - DEEP).astype(">u2")), "TIFF", tiffinfo=WHITE_IS_ZERO),
+    "signed bytes": encode((GRAY.astype(int) - 128).astype(np.int8).view(np.uint8), "TIFF", tiffinfo=SIGNED),
+}
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_tiff_that_pillow_does_not_read_looks_the_same(name: str) -> None:
+    expected = GRAY if name == "signed bytes" else EXPECTED
+    assert np.abs(decode_gray(RARE[name]).astype(int) - expected).max() <= 1
+
+
+def test_a_tiff_that_is_not_read_is_called_one() -> None:
+    half = encode(Image.fromarray(GRAY), "TIFF").replace(
+        struct.pack("<HHI", 258, 3, 1) + b"\x08", struct.pack("<HHI", 258, 3, 1) + b"\x0b"
+    )
+    with pytest.raises(ImageError, match="a TIFF of a kind that is not read\n\nhint: store the film in gray"):
+        decode_gray(half)
+
+
 def test_deep_colour_becomes_luma() -> None:
     coarse = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     coarse[:4], coarse[-4:] = 0, 255  # so that stretching changes nothing

@@ -352,7 +352,7 @@ BAD = {
     "dicom deflated": (dicom(ODD, DeflatedExplicitVRLittleEndian), "deflated DICOM is not read"),
     "dicom with palette": (
         dicom(ODD, PhotometricInterpretation="PALETTE COLOR"),
-        "PALETTE COLOR in 1 channels are not read",
+        "the palette of the DICOM film cannot be used: a lookup table is unusable: it lacks its descriptor or data",
     ),
     "dicom of gray in three channels": (
         dicom(np.stack([ODD] * 3, 2), PhotometricInterpretation="MONOCHROME2"),

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from pulmo.films.contents import TooLarge, read_file
-from pulmo.images.colour import is_deep_colour, read_deep_colour
+from pulmo.images.colour import TIFF, is_deep_colour, read_deep_colour, read_rare_tiff
 from pulmo.images.dicom import decode_dicom
 from pulmo.images.film import DecodedFilm, FittedFilm, Gray, ImageError, check_picture, check_size
 from pulmo.images.gray import fit_picture, stretch
@@ -85,6 +85,8 @@ def decode_here(content: bytes, size_hint: int | None) -> DecodedFilm:
     except (ImageError, MemoryError, MemoryShortage):
         raise
     except UnidentifiedImageError:
+        if content.startswith(TIFF):
+            raise ImageError("a TIFF of a kind that is not read", "store the film in gray of 8 or 16 bits") from None
         raise ImageError(
             "not an image in JPEG, PNG, BMP, TIFF, WebP or DICOM format", "store the film in one of them"
         ) from None
@@ -94,6 +96,8 @@ def decode_here(content: bytes, size_hint: int | None) -> DecodedFilm:
 
 
 def _decode_picture(content: bytes, size_hint: int | None) -> DecodedFilm:
+    if rare := read_rare_tiff(content):
+        return DecodedFilm(rare, *rare.size, "TIFF")
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         (width, height), mode = image.size, image.mode
         check_size(width, height)
