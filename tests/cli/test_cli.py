@@ -104,6 +104,31 @@ def test_external_films_of_one_class_get_a_report_too(inside):
 
 
 @pytest.mark.slow
+def test_external_films_are_read_by_a_published_csv(inside):
+    known = pd.read_csv("reports/predictions.csv").query("split == 'test'").groupby("label").head(12)
+    (inside / "films").mkdir()
+    for path in known.path:
+        shutil.copy(inside / "data/raw" / path, inside / "films")
+    lines = [
+        f"{Path(film.path).name};{('No Finding', 'A=B')[film.label]};{'FM'[film.label]}" for film in known.itertuples()
+    ]
+    (inside / "Data.csv").write_text("\n".join(["Image Index;Finding;Sex", *lines, "gone.png;No Finding;F"]))
+    asked = ["evaluate", "--films", inside / "films", "--labels", inside / "Data.csv", "--out", inside / "out"]
+    asked += ["--column", "path=Image Index", "--column", "label=Finding", "--label-value", "No Finding=NORMAL"]
+    with pytest.raises(UserError, match="label 'A=B' is neither NORMAL nor PNEUMONIA"):
+        call(*asked)
+    text = call(*asked, "--label-value", "A=B=PNEUMONIA", "--partial")
+    assert "24 films of" in text
+    assert "1 rows without film" in text
+    assert set(pd.read_csv(inside / "out/predictions.csv")["csv.sex"]) == {"F", "M"}
+    command = f"--labels {inside}/Data.csv --column 'path=Image Index' --column label=Finding"
+    command += " --label-value 'No Finding=NORMAL' --label-value A=B=PNEUMONIA --partial"
+    assert command in (inside / "out/report.md").read_text()
+    with pytest.raises(UserError, match="--column 'image=x' names none of path, label, patient, split"):
+        call(*asked, "--column", "image=x")
+
+
+@pytest.mark.slow
 def test_an_external_film_that_cannot_be_read_is_named(inside):
     known = pd.read_csv("reports/predictions.csv").query("split == 'test'")
     for film in known.itertuples():

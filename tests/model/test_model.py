@@ -175,7 +175,10 @@ def test_what_other_writers_add_or_leave_out_of_a_file_is_no_matter(tmp_path, ar
     [
         (lambda state: state.pop("features.0.weight"), r"it lacks features\.0\.weight\n"),
         (lambda state: state.update(extra=torch.ones(1)), r"it has the unknown extra\n"),
-        (lambda state: state.update({"features.0.bias": torch.ones(3)}), r"another shape of features\.0\.bias \(3,\) for \(64,\)\n"),
+        (
+            lambda state: state.update({"features.0.bias": torch.ones(3)}),
+            r"another shape of features\.0\.bias \(3,\) for \(64,\)\n",
+        ),
     ],
 )
 def test_a_file_of_other_weights_is_refused(tmp_path, change, message):

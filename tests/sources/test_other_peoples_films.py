@@ -16,7 +16,10 @@ from PIL import Image
 from small_project import ROOT
 from test_sources_folder import build, listed, refused
 
+from pulmo.base.errors import UserError
+from pulmo.base.files import write_csv
 from pulmo.films.contents import is_film, is_mask
+from pulmo.films.table import read_films
 from pulmo.images.manifest import describe_films
 from pulmo.sources.common.labels import read_label
 from pulmo.sources.folder import fetch
@@ -65,6 +68,9 @@ def fetched(tmp_path: Path, path: Path, labels: str | bytes | None = None, **set
         ("DICOMDIR", DICOM + b"UI\x1a\x001.2.840.10008.1.3.10\0", False),
         ("report.dcm", DICOM + b"UI\x1e\x001.2.840.10008.5.1.4.1.1.88.11\0", False),
         ("state.dcm", DICOM + b"UI\x1e\x001.2.840.10008.5.1.4.1.1.11.1\0", False),
+        ("mask.dcm", DICOM + b"UI\x1e\x001.2.840.10008.5.1.4.1.1.66.4\0", False),
+        ("plan.dcm", DICOM + b"UI\x1e\x001.2.840.10008.5.1.4.1.1.481.3\0", False),
+        ("image.dcm", DICOM + b"UI\x1e\x001.2.840.10008.5.1.4.1.1.481.1\0", True),
         ("film.dcm", DICOM + b"UI\x1a\x001.2.840.10008.5.1.4.1.1.1.1\0", True),
     ],
 )
@@ -106,6 +112,11 @@ def test_what_is_no_film_never_refuses_a_folder(tmp_path, capsys, suffix):
         ("NORMAL/masked_1.png", False),
         ("NORMAL/Damask-1.png", False),
         ("NORMAL/images/1.png", False),
+        ("NORMAL/1_seg.png", True),
+        ("NORMAL/segregation_1.png", False),
+        ("Lung Segmentation Data/Train/Normal/images/1.png", False),
+        ("Lung Segmentation Data/Train/Normal/lung masks/1.png", True),
+        ("Infection Segmentation/Train/infection masks/images/1.png", True),
     ],
 )
 def test_names_of_masks(name, expected):
@@ -167,6 +178,7 @@ def legacy_zip(path: Path, names: Sequence[bytes]) -> Path:
         ("cp932", ("胸部表.png", "肺炎ソ.png")),
         ("gbk", ("正常胸片.png", "肺炎病人.png")),
         ("cp866", ("снимок.png", "лёгкие.png")),
+        ("cp1251", ("снимок.png", "лёгкие.png")),
         ("utf-8", ("größe.png", "胸部.png")),
     ],
 )
@@ -257,6 +269,29 @@ PUBLISHED = {
         {"images/a-1.jpeg": "PNEUMONIA", "images/b.png": "NORMAL"},
         "1 rows of another label, 1 films without row",
     ),
+    "COVIDx": (
+        ["train/8ab3-1.png", "train/MIDRC-RICORD-1C-SITE2-000265-99793-1.png", "test/COVID(147).png"],
+        "3 8ab3-1.png normal rsna\nSITE2-000265 MIDRC-RICORD-1C-SITE2-000265-99793-1.png COVID-19 ricord\n"
+        "COVID_147 COVID(147).png COVID-19 sirm\n",
+        {"patient": 1, "path": 2, "label": 3},
+        {"COVID-19": "PNEUMONIA"},
+        {
+            "train/8ab3-1.png": "NORMAL",
+            "train/MIDRC-RICORD-1C-SITE2-000265-99793-1.png": "PNEUMONIA",
+            "test/COVID(147).png": "PNEUMONIA",
+        },
+        "",
+    ),
+    "PadChest, converted": (
+        ["images/2168_00-088.jpg", "images/2168_00-089.jpg", "images/2169_01-001.jpg"],
+        ",ImageID,PatientID,Labels\n0,2168_00-088.png,7,\"['normal']\"\n"
+        "1,2168_00-089.png,7,\"['normal', ' pneumonia']\"\n"
+        "2,2169_01-001.png,8,\"['scoliosis', 'normal']\"\n",
+        {"path": "ImageID", "label": "Labels", "patient": "PatientID"},
+        {},
+        {"images/2168_00-088.jpg": "NORMAL", "images/2168_00-089.jpg": "PNEUMONIA"},
+        "1 rows of another label, 1 films without row",
+    ),
     "Actualmed": (
         ["images/CR.1.2.840.20200313.1003.png", "images/CR.1.2.840.20200317.1003.png"],
         "patientid,finding,imagename\n"
@@ -305,11 +340,79 @@ def test_csvs_as_published(tmp_path, capsys, files, table, columns, values, expe
         ("Pneumonia/Aspiration", "NORMAL"),
         ("", ""),
         ("nan", ""),
+        ("['No Finding']", "NORMAL"),
+        ("['No Finding', 'scoliosis']", ""),
+        ("Atelectasis; Pneumonia", "PNEUMONIA"),
     ],
 )
 def test_meanings_of_labels(value, expected):
     meanings = {0: "NORMAL", "1": "PNEUMONIA", "No Finding": "NORMAL", "Pneumonia/Aspiration": "NORMAL"}
     assert read_label(value, meanings) == expected
+
+
+def test_other_columns_are_kept_with_the_films(tmp_path):
+    path = build(tmp_path / "films", "a.png", "b.png", "c.png")
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "Age,path,Sex,label,x,\n045Y,a.png,F,NORMAL,,\n,b.png,,PNEUMONIA,1,\n,b.png,,PNEUMONIA,2,\n=1+1,c.png,F,NORMAL,,\n"
+    )
+    (tmp_path / "raw").mkdir()
+    films = describe_films(tmp_path / "raw", fetch(tmp_path / "raw", path, table)[0])
+    assert films[["csv.age", "csv.sex", "csv.x"]].values.tolist() == [
+        ["045Y", "F", ""],
+        ["", "", "1|2"],
+        ["=1+1", "F", ""],
+    ]
+    write_csv(tmp_path / "films.csv", films)
+    assert read_films(tmp_path / "films.csv").equals(films), "text stays text"
+    write_csv(tmp_path / "films.csv", films.rename(columns={"csv.x": "x"}))
+    with pytest.raises(UserError, match="of another version"):
+        read_films(tmp_path / "films.csv")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": 1}, "the first line has 3 values, of which 'label' is none"),
+        ({"path": 1, "label": 4}, "the first line has 3 values, of which '4' is none"),
+        ({"path": 1, "label": 2, "patient": "who"}, "of which 'who' is none"),
+        ({}, "data.folder.columns other names for them, or numbers where the table has no header"),
+    ],
+)
+def test_a_table_without_header_needs_numbers(tmp_path, columns, message):
+    path, table = build(tmp_path / "films", "a.png"), tmp_path / "labels.txt"
+    table.write_text("a.png NORMAL rsna\n")
+    assert message in refused(path, tmp_path / "raw", table, columns=columns)
+
+
+MEANINGS = {"COVID": "PNEUMONIA", "Viral Pneumonia": "PNEUMONIA", "0": "NORMAL", 1: "PNEUMONIA"}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["COVID/images/1.png", "Normal/images/1.png", "Viral Pneumonia/images/1.png", "COVID/masks/1.png"],
+            ["PNEUMONIA/COVID/images/1.png", "NORMAL/images/1.png", "PNEUMONIA/Viral Pneumonia/images/1.png"],
+        ),
+        (["x/train/0/a.png", "x/test/1/a.png"], ["train/NORMAL/0/a.png", "test/PNEUMONIA/1/a.png"]),
+        (["PNEUMONIA/covid/1.png", "NORMAL/1.png"], ["PNEUMONIA/covid/1.png", "NORMAL/1.png"]),
+    ],
+)
+def test_class_folders_of_other_names(tmp_path, names, expected):
+    path = build(tmp_path / "films", *names)
+    assert {film[0] for film in fetched(tmp_path, path, label_values=MEANINGS)} == set(expected)
+
+
+def test_folders_of_other_classes_are_left_out_if_asked(tmp_path, capsys):
+    path = build(tmp_path / "films", "COVID/1.png", "Normal/1.png", "Lung_Opacity/1.png", "Lung_Opacity/2.png")
+    line = refused(path, tmp_path / "raw", label_values=MEANINGS)
+    assert "cannot tell split and class of Lung_Opacity/1.png" in line
+    assert "data.folder.label_values" in line
+    assert len(fetched(tmp_path, path, label_values=MEANINGS, partial=True)) == 2
+    assert "2 images outside the split and class folders" in capsys.readouterr().out
+    path = build(tmp_path / "nested", "NORMAL/covid/1.png", "PNEUMONIA/1.png")
+    assert "in a folder covid below its class folder" in refused(path, tmp_path / "again", label_values=MEANINGS)
 
 
 PLAIN = "path,label\nimages/1.jpeg,NORMAL\nimages/2.jpeg,PNEUMONIA\n"
@@ -325,9 +428,24 @@ PLAIN = "path,label\nimages/1.jpeg,NORMAL\nimages/2.jpeg,PNEUMONIA\n"
         PLAIN.encode("utf-8-sig").replace(b"\n", b"\r\n"),
         PLAIN.replace("\n", "\r").encode(),
         b"sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n").encode(),
+        PLAIN.replace(",", " ").encode(),
+        PLAIN.replace(",", "   ").encode(),
+        ("\n\n" + PLAIN).encode(),
         PLAIN.replace("\n", ";3,5;a\n").replace(",", ";").replace("label;3;5;a", "label;age;x;y").encode(),
     ],
-    ids=["semicolon", "tab", "utf-16", "utf-16 without mark", "bom, windows", "old mac", "sep=", "other columns"],
+    ids=[
+        "semicolon",
+        "tab",
+        "utf-16",
+        "utf-16 without mark",
+        "bom, windows",
+        "old mac",
+        "sep=",
+        "blank",
+        "blanks",
+        "empty lines",
+        "other columns",
+    ],
 )
 def test_csvs_as_programs_write_them(tmp_path, content):
     path = build(tmp_path / "films", "images/1.jpeg", "images/2.jpeg")

@@ -20,7 +20,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
-ColumnName = Annotated[str, Field(min_length=1)]
+Column = Annotated[str, Field(min_length=1)] | Positive  # its name, or its number where the table has no header
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _MOST_SHOWN = 200  # characters of a wrong value in a message
 MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, where torch is
@@ -47,10 +47,10 @@ class HuggingFaceParams(Section):
 
 
 class ColumnParams(Section):
-    path: ColumnName
-    label: ColumnName
-    patient: ColumnName
-    split: ColumnName
+    path: Column
+    label: Column
+    patient: Column
+    split: Column
 
 
 class FolderParams(Section):

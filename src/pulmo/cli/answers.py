@@ -1,16 +1,19 @@
 """Commands that ask a model: about films, or about a labelled folder."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pulmo.base.errors import UserError
+from pulmo.films.labels import LABELS
 
 if TYPE_CHECKING:
     from pulmo.answering.champion import Place
 
+COLUMNS = ("path", "label", "patient", "split")
 Package = Annotated[
     Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
 ]
@@ -70,6 +73,15 @@ def predict(
 def evaluate(
     films: Annotated[Path, typer.Option(help="labelled folder, .zip or .tar(.gz), as source `folder` takes it")],
     labels: Annotated[Path | None, typer.Option(help="CSV with columns path,label[,patient]")] = None,
+    column: Annotated[
+        list[str], typer.Option(metavar="COLUMN=NAME", help="the name, or number, of one of these columns in the CSV")
+    ] = [],  # noqa: B006 - typer copies it
+    label_value: Annotated[
+        list[str], typer.Option(metavar="VALUE=CLASS", help="the class that another label, or class folder, means")
+    ] = [],  # noqa: B006
+    partial: Annotated[
+        bool, typer.Option("--partial", help="leave out films and rows that have no label here")
+    ] = False,
     package: Package = None,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
 ) -> None:
@@ -82,12 +94,28 @@ def evaluate(
     for option, path in (("--films", films), ("--labels", labels)):
         if path and not path.exists():
             raise UserError(f"{option} {path} not found", "name an existing file or folder")
-    report = evaluate_folder(load_classifier(_choose(package).folder), films, labels, out, Resampling(seed=42))
+    source: dict[str, Any] = {"path": films, "labels": labels, "columns": {}, "label_values": {}, "partial": partial}
+    for text in column:
+        name, written = _cut(text, text.find("="), "--column", COLUMNS)
+        source["columns"][name] = int(written) if written.isdecimal() else written
+    for text in label_value:
+        label, value = _cut(text, text.rfind("="), "--label-value", LABELS)
+        source["label_values"][value] = label
+    report = evaluate_folder(load_classifier(_choose(package).folder), source, out, Resampling(seed=42))
     print(f"{report.split.films} films of {report.split.patients} patients, {report.split.pneumonia} with PNEUMONIA")
     for name, found in report.split.metrics.items():
         print(f"  {name:18} {estimate_text(found)}")
     print(report.known.text)
     print(f"->  {out}")
+
+
+def _cut(text: str, place: int, option: str, names: Sequence[str]) -> tuple[str, str]:
+    """The two sides of the = at `place`, that first which is one of `names`; UserError where none is."""
+    sides = text[: max(place, 0)].strip(), text[place + 1 :].strip()
+    for name, other in (sides, sides[::-1]):
+        if name in names and other:
+            return name, other
+    raise UserError(f"{option} {text!r} names none of {', '.join(names)}", "see `pulmo evaluate --help`")
 
 
 def find_place(package: Path | None) -> "Place":

@@ -1,9 +1,11 @@
 """A locked model on films that the pipeline has never seen: the same report, with the threshold it already has."""
 
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.evaluation.report import PREDICTED, decide_films, report_split
 from pulmo.films.labels import SPLITS
 from pulmo.films.places import check_unchanged, find_films
-from pulmo.films.table import Listed
+from pulmo.films.table import CSV_PREFIX, Listed
 from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
 from pulmo.images.manifest import describe_films
@@ -30,33 +32,44 @@ from pulmo.sources import fetch_source
 
 
 def evaluate_folder(
-    classifier: Classifier, films: Path, labels: Path | None, folder: Path, resampling: Resampling
+    classifier: Classifier, source: Mapping[str, Any], folder: Path, resampling: Resampling
 ) -> ExternalReport:
-    """Score the labelled films of a folder or archive (as source `folder` takes them) and write report.html,
-    report.md, evaluation.json, predictions.csv and plots/ into `folder`, in place of an earlier report; a folder that
-    holds anything else is refused. A film that cannot be decoded is a UserError that names it.
+    """Score the labelled films of a folder or archive and write report.html, report.md, evaluation.json,
+    predictions.csv and plots/ into `folder`, in place of an earlier report; a folder that holds anything else is
+    refused. A film that cannot be decoded is a UserError that names it.
+
+    `source` are the arguments of source `folder`, `path` above all.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "report.md").is_file():
         raise UserError(
             f"{folder} holds more than an earlier report, which this one would replace", "name another --out"
         )
     locked = read_locked(classifier.info.locked)
-    command = f"pulmo evaluate --films {films}" + (f" --labels {labels}" if labels else "")
+    films: Path = source["path"]
     with tempfile.TemporaryDirectory() as temporary, whole_folder(folder) as out:
         raw = Path(temporary)
-        source = {"path": films, "labels": labels, "in_place": films.is_dir()}
+        source = {**source, "in_place": films.is_dir()}
         listed, provenance = fetch_source("folder", source, raw)
         table, images = _read_films(raw, listed, classifier.info, films)
         table = decide_films(table.assign(logit=classifier.score(images, precision="fp32").astype(float)), locked)
         report = report_external(table, classifier, locked, resampling)
         _draw(report, table, images, locked, out / "plots", resampling.seed)
-        write_csv(out / "predictions.csv", table[PREDICTED])
+        others = [name for name in table.columns if name.startswith(CSV_PREFIX)]
+        write_csv(out / "predictions.csv", table[[*PREDICTED, *others]])
         content = {"locked": locked.to_json(), "source": provenance, "external": report.to_json()}
         write_json(out / "evaluation.json", content)
         info, today = classifier.info.model_dump(mode="json"), f"{datetime.now():%Y-%m-%d}"
-        facts = Facts(info, resampling.resamples, command, date=today)
+        facts = Facts(info, resampling.resamples, _command(source), date=today)
         write_external_report(report, facts, provenance, films.name, out)
     return report
+
+
+def _command(source: Mapping[str, Any]) -> str:
+    words = ["pulmo", "evaluate", "--films", str(source["path"])]
+    words += ["--labels", str(source["labels"])] if source.get("labels") else []
+    for option, pairs in (("--column", "columns"), ("--label-value", "label_values")):
+        words += [word for key, value in source.get(pairs, {}).items() for word in (option, f"{key}={value}")]
+    return shlex.join([*words, *(["--partial"] if source.get("partial") else [])])
 
 
 def _read_films(raw: Path, listed: Sequence[Listed], info: PackageInfo, films: Path) -> tuple[pd.DataFrame, np.ndarray]:

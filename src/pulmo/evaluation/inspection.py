@@ -8,6 +8,7 @@ import pandas as pd
 from pulmo.evaluation.probes import explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
 from pulmo.films.stack import FilmStack
+from pulmo.films.table import CSV_PREFIX
 from pulmo.model.classifier import Classifier
 from pulmo.reporting.report import Section
 
@@ -26,7 +27,9 @@ def view_films(classifier: Classifier, views: int) -> Classifier:
 
 def score_films(classifier: Classifier, splits: Sequence[pd.DataFrame], data: Data, batch_size: int) -> pd.DataFrame:
     """The films of all `splits` (columns path, row of the images, target) with the columns width, height and mode as
-    stored, label, and logit, the log-odds of PNEUMONIA."""
-    films = pd.concat(splits, ignore_index=True).merge(data.films[["path", "width", "height", "mode"]], on="path")
+    stored, those of a CSV besides, label, and logit, the log-odds of PNEUMONIA."""
+    columns = [name for name in data.films.columns if name.startswith(CSV_PREFIX)]
+    told = data.films[["path", "width", "height", "mode", *columns]]
+    films = pd.concat(splits, ignore_index=True).merge(told, on="path")
     logits = classifier.score(FilmStack(data.images, films.row), batch_size, precision="fp32")
     return films.assign(label=films.target, logit=logits.astype(float))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pulmo.base.errors import UserError
+from pulmo.evaluation.columns import column_masks
 from pulmo.films.labels import SPLITS
 from pulmo.films.names import read_name
 from pulmo.metrics.bootstrap import Resampling
@@ -85,8 +86,8 @@ def report_split(table: pd.DataFrame, locked: Locked, resampling: Resampling) ->
 
 
 def subgroup_masks(table: pd.DataFrame) -> dict[str, Flags]:
-    """Masks by what the table tells: subtype, name series, film size tercile, source mode. A property that all films
-    share makes no subgroup."""
+    """Masks by what the table tells: subtype, name series, film size tercile, source mode, other columns of a CSV. A
+    property that all films share makes no subgroup."""
     masks: dict[str, Flags] = {}
     subtype = table.subtype.to_numpy()
     for name in ("bacterial", "viral"):
@@ -104,6 +105,7 @@ def subgroup_masks(table: pd.DataFrame) -> dict[str, Flags]:
             masks |= {f"{name} films": third == rank for rank, name in enumerate(("small", "middle-sized", "large"))}
     if "mode" in table.columns and table["mode"].nunique() > 1:
         masks |= {f"mode {name}": (table["mode"] == name).to_numpy() for name in sorted(table["mode"].unique())}
+    masks |= column_masks(table)
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 

@@ -1,7 +1,7 @@
 """The film table: what each film is, whose it is, and how it is told from every other."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from pulmo.films.labels import LABELS, SPLITS, SUBTYPES
 KNOWN_PATIENT = ("csv", "name", "published", "dicom")
 UNKNOWN_PATIENT = ("study", "")
 PATIENT_FROM = KNOWN_PATIENT + UNKNOWN_PATIENT
+CSV_PREFIX = "csv."  # of columns of data/films.csv that a CSV had besides
 SPLIT_COLUMNS = ("path", "split", "label", "subtype", "patient")  # of data/splits.csv
 
 
@@ -44,10 +45,12 @@ class Listed:
     source_split: str = ""
     patient: str = ""  # as the CSV writes it; empty: header or file name may tell
     subtype: str = ""  # empty: label and file name tell
+    others: Mapping[str, str] = field(default_factory=dict, compare=False)  # columns of a CSV that mean nothing here
 
 
-def to_table(films: Iterable[Film]) -> pd.DataFrame:
-    """The film table, sorted by path; a path given twice, an unknown label or an empty table is a UserError."""
+def to_table(films: Iterable[Film], listed: Iterable[Listed] = ()) -> pd.DataFrame:
+    """The film table, sorted by path, with the other columns of `listed`; a path given twice, an unknown label or an
+    empty table is a UserError."""
     table = pd.DataFrame([asdict(film) for film in films])
     if table.empty:
         raise UserError("the source holds no image", "check data.source and its settings in params.yaml")
@@ -58,16 +61,21 @@ def to_table(films: Iterable[Film]) -> pd.DataFrame:
         )
     if table.path.duplicated().any():
         raise UserError(f"{table.path[table.path.duplicated()].iloc[0]} is listed twice", "remove one of the two")
-    return table.sort_values("path", ignore_index=True)
+    table = table.sort_values("path", ignore_index=True)
+    others = {film.path: film.others for film in listed if film.others}
+    names = dict.fromkeys(name for values in others.values() for name in values)
+    return table.assign(
+        **{CSV_PREFIX + name: [others.get(path, {}).get(name, "") for path in table.path] for name in names}
+    )
 
 
 def read_films(path: Path) -> pd.DataFrame:
-    """Read data/films.csv with exact types: text stays text, empty stays empty.
+    """Read data/films.csv with exact types: text stays text, empty stays empty. Other columns of a CSV are text.
 
     A missing or damaged file, and a value that no film can have, is a UserError that names file and line.
     """
     cure = "run `dvc repro download`"
-    table = read_columns(path, Film.__annotations__, cure)
+    table = read_columns(path, Film.__annotations__, cure, CSV_PREFIX)
     _check_films(path, table, cure)
     check_values(path, table, "source_split", table.source_split.isin(("", *SPLITS)), cure)
     check_values(path, table, "patient_from", table.patient_from.isin(PATIENT_FROM), cure)
@@ -85,15 +93,22 @@ def read_splits(path: Path) -> pd.DataFrame:
     return table
 
 
-def read_columns(path: Path, columns: Mapping[str, type], cure: str) -> pd.DataFrame:
-    """A CSV with exactly these columns and types, or a UserError."""
-    text = {name: str for name, kind in columns.items() if kind is str}
+def read_columns(path: Path, columns: Mapping[str, type], cure: str, others: str = "") -> pd.DataFrame:
+    """A CSV with exactly these columns and types, or a UserError. Behind them, columns of text may follow whose names
+    begin with `others`, where that is not empty."""
     try:
+        names = [str(name) for name in pd.read_csv(path, nrows=0).columns]
+        text = {name: str for name in names if columns.get(name, str) is str}
         table = unquote(pd.read_csv(path, dtype=text, keep_default_na=False))
     except (FileNotFoundError, ValueError):
-        table = pd.DataFrame()
-    numbers = [name for name in columns if name not in text]
-    if list(table.columns) != list(columns) or not all(pd.api.types.is_integer_dtype(table[name]) for name in numbers):
+        names, table = [], pd.DataFrame()
+    more = names[len(columns) :]
+    numbers = [name for name, kind in columns.items() if kind is not str]
+    if (
+        names[: len(columns)] != list(columns)
+        or not all(others and name.startswith(others) for name in more)
+        or not all(pd.api.types.is_integer_dtype(table[name]) for name in numbers)
+    ):
         raise UserError(f"{path} is missing, damaged or of another version", cure)
     return table
 

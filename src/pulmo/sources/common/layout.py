@@ -17,7 +17,10 @@ from pulmo.films.names import IMAGE_SUFFIXES
 from pulmo.films.table import Listed
 
 _EXPECTED = "lay them out as split/class/ or class/, with split train, val or test and class NORMAL or PNEUMONIA"
-_OR_CSV = "or name a CSV with the labels (data.folder.labels)"
+_OR_CSV = (
+    "or say in data.folder.label_values which class other folders mean, or name a CSV with the labels "
+    "(data.folder.labels)"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Placed:
     name: str  # where it was found, relative to the source's root
     split: str  # train, val, test, or empty where the layout has no splits
     label: str  # NORMAL or PNEUMONIA
-    inner: str  # its path below the class folder
+    inner: str  # its path below the class folder, with that folder where it has another name than its class
 
     @property
     def target(self) -> str:
@@ -103,19 +106,23 @@ def choose_films(entries: Mapping[str, Entry], where: str) -> list[str]:
     return sorted(set(films) - set(masks))
 
 
-def find_films(entries: Mapping[str, Entry], where: str) -> list[Placed]:
+def find_films(
+    entries: Mapping[str, Entry], where: str, meanings: Mapping[str, str] | None = None, partial: bool = False
+) -> list[Placed]:
     """Place every film of `entries`; `where` names the source in errors, all of them UserErrors.
 
-    The shallowest split or class folders count, so that a second copy of the tree deeper down is left alone. How many
-    films lie outside of them is printed; a film whose split or class cannot be told is an error.
+    `meanings` says which class folders of other names stand for. The shallowest split or class folders count, so that
+    a second copy of the tree deeper down is left alone. How many films lie outside of them is printed; a film whose
+    split or class cannot be told is an error, or one of those if `partial`.
     """
+    classes = CLASS_NAMES | {str(name).strip().lower(): label for name, label in (meanings or {}).items()}
     films = choose_films(entries, where)
     if not films:
         raise UserError(
             f"{where} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})",
             "name the folder or archive that holds the films",
         )
-    starts = {name: start for name in films if (start := _start(_folders(name))) is not None}
+    starts = {name: start for name in films if (start := _start(_folders(name), classes)) is not None}
     if not starts:
         raise UserError(
             f"{where}: no film is in a NORMAL or PNEUMONIA folder, {films[0]} for one", f"{_EXPECTED}; {_OR_CSV}"
@@ -125,7 +132,8 @@ def find_films(entries: Mapping[str, Entry], where: str) -> list[Placed]:
     if len(bases) > 1:
         both = " and ".join("/".join(base) for base in bases[:2])
         raise UserError(f"{where} holds several sets of films, {both}", f"name one of them as the source; {_EXPECTED}")
-    placed = [_place(name, depth, where) for name in films if _folders(name)[:depth] == bases[0]]
+    layout = _Layout(where, depth, classes, partial)
+    placed = [_place(name, layout) for name in films if _folders(name)[:depth] == bases[0]]
     found = [film for film in placed if film]
     if len({bool(film.split) for film in found}) > 1:
         raise UserError(f"{where} has split folders and class folders side by side", _EXPECTED)
@@ -173,27 +181,37 @@ def _folders(name: str) -> tuple[str, ...]:
     return tuple(name.split("/")[:-1])
 
 
-def _start(folders: tuple[str, ...]) -> int | None:
+@dataclass(frozen=True)
+class _Layout:
+    where: str  # the source
+    depth: int  # folders above the first split or class folder
+    classes: Mapping[str, str]  # folders in small letters, and the class that each means
+    partial: bool  # films whose split or class cannot be told are left out
+
+
+def _start(folders: tuple[str, ...], classes: Mapping[str, str]) -> int | None:
     """The index of the first split/class or class folder; None where there is none."""
     lower = [folder.lower() for folder in folders]
     for index, folder in enumerate(lower):
         below = lower[index + 1] if index + 1 < len(lower) else ""
-        if folder in CLASS_NAMES or (folder in SPLIT_NAMES and below in CLASS_NAMES):
+        if folder in classes or (folder in SPLIT_NAMES and below in classes):
             return index
     return None
 
 
-def _place(name: str, depth: int, where: str) -> Placed | None:
-    """The film at `name`, its layout starting at folder `depth`; None if it lies in a deeper copy or in no folder."""
-    parts = name.split("/")[depth:]
+def _place(name: str, layout: _Layout) -> Placed | None:
+    """The film at `name`; None if it lies in a deeper copy or in no folder."""
+    classes, parts = layout.classes, name.split("/")[layout.depth :]
     lower = [part.lower() for part in parts[:-1]]
     split = SPLIT_NAMES.get(lower[0], "") if lower else ""
     below = lower[1:] if split else lower
-    if below and below[0] in CLASS_NAMES:
-        if inner := [part for part in below[1:] if part in CLASS_NAMES or part in SPLIT_NAMES]:
-            raise UserError(f"{where}: {name} lies in a folder {inner[0]} below its class folder", _EXPECTED)
-        return Placed(name, split, CLASS_NAMES[below[0]], "/".join(parts[len(lower) - len(below) + 1 :]))
-    copy_below = _start(tuple(lower[1:])) is not None and not (len(lower) > 1 and lower[1] in CLASS_NAMES)
-    if not lower or (not split and copy_below):
+    if below and below[0] in classes:
+        label, own = classes[below[0]], below[0] in CLASS_NAMES
+        inner = [part for part in below[1:] if part in CLASS_NAMES or part in SPLIT_NAMES]
+        if inner := inner or [part for part in below[1:] if classes.get(part, label) != label]:
+            raise UserError(f"{layout.where}: {name} lies in a folder {inner[0]} below its class folder", _EXPECTED)
+        return Placed(name, split, label, "/".join(parts[len(lower) - len(below) + own :]))
+    copy_below = _start(tuple(lower[1:]), classes) is not None and not (len(lower) > 1 and lower[1] in classes)
+    if not lower or layout.partial or (not split and copy_below):
         return None
-    raise UserError(f"{where}: cannot tell split and class of {name}", f"{_EXPECTED}; {_OR_CSV}")
+    raise UserError(f"{layout.where}: cannot tell split and class of {name}", f"{_EXPECTED}; {_OR_CSV}")

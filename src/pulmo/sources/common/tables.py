@@ -1,42 +1,50 @@
-"""Text of a CSV as spreadsheets and publishers write it: UTF-8 or UTF-16, commas, semicolons or tabs."""
+"""Text of a CSV as spreadsheets and publishers write it: UTF-8 or UTF-16; commas, semicolons, tabs or blanks."""
 
 import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from pulmo.base.errors import UserError
 
 Row = tuple[int, list[str]]  # line of the file, cells without surrounding blanks
 
+_SEPARATORS = (",", ";", "\t", " ")
 
-def read_table(table: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
-    """The names of the columns in small letters, and every row that is not empty.
+
+def read_table(table: Path, wanted: Collection[str], header: bool = True) -> tuple[list[str], list[Row]]:
+    """The names of the columns in small letters (numbers from 1 without a header), and every row that is not empty.
 
     The separator is the one that finds the columns `wanted`, else the one that makes the most columns.
     """
     text = _decode(table)
     declared = re.match(r"sep=(.)\r?\n", text)  # Excel's own first line
     text = text[declared.end() :] if declared else text
-    header_line = io.StringIO(text, newline="").readline()
-    separators = [declared[1]] if declared else [",", ";", "\t"]
-    headers = {
-        separator: set(_names(next(csv.reader([header_line], delimiter=separator), []))) for separator in separators
-    }
-    separator = max(separators, key=lambda one: (len(headers[one] & set(wanted)), len(headers[one])))
     try:
-        header, rows = _split(text, separator)
+        rows = _split(text, declared[1] if declared else _find_separator(text, wanted))
     except csv.Error as error:
         raise UserError(f"{table} is not a readable CSV ({error})", "save it as CSV UTF-8") from None
+    first = rows[0][1] if rows else []
+    names = [name.lower() for name in first] if header else [str(place) for place in range(1, len(first) + 1)]
+    rows = rows[1:] if header else rows
     for line, cells in rows:
-        if len(cells) != len(header):
+        if len(cells) != len(names):
             raise UserError(
-                f"{table}, line {line}: {len(cells)} values for {len(header)} columns",
+                f"{table}, line {line + bool(declared)}: {len(cells)} values for {len(names)} columns",
                 "give every line one value a column; one with a comma in it needs quotes",
             )
-    return header, [(line + bool(declared), cells) for line, cells in rows]
+    return names, [(line + bool(declared), cells) for line, cells in rows]
+
+
+def _find_separator(text: str, wanted: Collection[str]) -> str:
+    """Blanks separate where nothing else does, for names have blanks in them."""
+    line = io.StringIO(text.lstrip("\r\n"), newline="").readline()
+    names = {one: [cell.strip().lower() for cell in next(csv.reader([line], delimiter=one), [])] for one in _SEPARATORS}
+    return max(
+        names, key=lambda one: (len({*names[one]} & {*wanted}), one != " " and len(names[one]) > 1, len(names[one]))
+    )
 
 
 def _decode(table: Path) -> str:
@@ -57,12 +65,9 @@ def _decode(table: Path) -> str:
         raise UserError(f"{table} is not UTF-8 text", "save it as CSV UTF-8") from None
 
 
-def _split(text: str, separator: str) -> tuple[list[str], list[Row]]:
+def _split(text: str, separator: str) -> list[Row]:
+    """Lines that are not empty; several blanks between two values are one."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    header = _names(next(reader, []))
-    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
-    return header, rows
-
-
-def _names(cells: Sequence[str]) -> list[str]:
-    return [name.strip().lower() for name in cells]
+    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    rows = [(line, [cell for cell in cells if cell or separator != " "]) for line, cells in rows]
+    return [(line, cells) for line, cells in rows if "".join(cells)]

@@ -19,7 +19,7 @@ def fetch(
     raw: Path,
     path: Path,
     labels: Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | int] | None = None,
     label_values: Mapping[str, str] | None = None,
     partial: bool = False,
     follow_links: bool = False,
@@ -28,8 +28,8 @@ def fetch(
     """Fill the empty folder `raw` with copies of the films at `path`, or `in_place` with a list of where they lie; the
     films and where they come from.
 
-    Without `labels` the folder names tell split and class. With it they keep their place, and the CSV tells, read as
-    `columns`, `label_values` and `partial` say (params.yaml explains them).
+    Without `labels` the folder names tell split and class. With it they keep their place, and the CSV tells. Either is
+    read as `columns`, `label_values` and `partial` say (params.yaml explains them).
     """
     if in_place and not path.is_dir() and path.exists():
         raise UserError(
@@ -40,7 +40,8 @@ def fetch(
     encoding = _name_encoding(path, labels, reading)
     entries = _list_files(path, encoding, follow_links)
     if labels is None:
-        films = {film.name: Listed(film.target, film.label, film.split) for film in find_films(entries, str(path))}
+        placed = find_films(entries, str(path), reading.label_values, partial)
+        films = {film.name: Listed(film.target, film.label, film.split) for film in placed}
     else:
         films = read_labels(labels, entries, reading)
         check_targets({name: film.path for name, film in films.items()})
