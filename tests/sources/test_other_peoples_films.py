@@ -179,6 +179,12 @@ def legacy_zip(path: Path, names: Sequence[bytes]) -> Path:
         ("gbk", ("正常胸片.png", "肺炎病人.png")),
         ("cp866", ("снимок.png", "лёгкие.png")),
         ("cp1251", ("снимок.png", "лёгкие.png")),
+        ("cp1253", ("εικόνα.png", "πνεύμονας.png")),
+        ("cp1254", ("göğüs.png", "akciğer_şüphe.png")),
+        ("cp852", ("žluť.png", "hruď.png")),
+        ("cp1256", ("صورة.png", "رئة.png")),
+        ("koi8_r", ("снимок.png", "лёгкие.png")),
+        ("euc_jp", ("胸部.png", "肺炎.png")),
         ("utf-8", ("größe.png", "胸部.png")),
     ],
 )

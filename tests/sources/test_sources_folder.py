@@ -328,6 +328,7 @@ BAD_CSVS = {
     "missing column": ("path,patient\nimages/1.jpeg,1\n", "the first line is 'path,patient'"),
     "column twice": ("path,label,label\nimages/1.jpeg,NORMAL,NORMAL\n", "the first line is 'path,label,label'"),
     "too few values": (f"path,label\n{GOOD}images/3.dcm\n", "line 4: 1 values for 2 columns"),
+    "spreadsheet": ("PK\x03\x04 workbook", "labels.csv is a spreadsheet, no CSV\n\nhint: save it as CSV UTF-8"),
     "too many values": (f"path,label\n{GOOD}images/3.dcm,NORMAL,\n", "line 4: 3 values for 2 columns"),
     "missing file": (
         f"path,label\n{GOOD}images/9.jpeg,NORMAL\n",

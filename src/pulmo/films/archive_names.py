@@ -9,9 +9,14 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 AS_BYTES = "bytes"  # in place of an encoding: names as they are written, in Python's escapes
-_LEGACY = ("cp437", "cp850", "cp1252", "cp932", "gb18030", "big5", "cp949", "cp1250", "cp866", "cp1251", "mac_roman")
 MOST_FOLDERS = 50
 _LONGEST, _LONGEST_PART = 1000, 255  # bytes; systems allow few more, counted from their root
+# Of DOS, Windows, older Unix and older Macs; in falling order of how likely they are where two fit.
+_LEGACY = (
+    *("cp437", "cp850", "cp1252", "cp932", "gb18030", "big5", "cp949", "cp1250", "cp852", "cp866", "cp1251", "cp1253"),
+    *("cp737", "cp1254", "cp857", "cp1255", "cp862", "cp1256", "cp720", "cp1257", "cp775", "cp1258", "cp874", "euc_jp"),
+    *("koi8_r", "koi8_u", "iso8859_2", "iso8859_5", "iso8859_7", "iso8859_9", "mac_roman", "mac_cyrillic"),
+)
 _UTF8_NAME = 0x800  # flag of a zip's member
 
 
@@ -89,6 +94,7 @@ def guess_encoding(written: Collection[bytes], names: Collection[str]) -> str:
     """The legacy encoding in which most of the paths `written` bear one of `names` (file names without folders), or an
     empty text where none does so better than UTF-8."""
     wanted = {unicodedata.normalize("NFC", name) for name in names}
+    written = [name for name in written if not name.isascii()]
     matches = {encoding: _count_names(written, encoding, wanted) for encoding in ("utf-8", *_LEGACY)}
     best = max(matches, key=lambda encoding: matches[encoding])  # the first of those that match as many
     return best if matches[best] > matches["utf-8"] else ""

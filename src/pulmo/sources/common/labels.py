@@ -199,7 +199,7 @@ def _no_column(table: Path, header: Sequence[str], name: str, reading: Reading) 
             "without a header data.folder.columns are numbers from 1, those of path and label at least",
         )
     return UserError(
-        f"{table}: the first line is {','.join(header)!r}",
+        f"{table}: the first line is {','.join(header)[:200]!r}",
         "it must name the columns path,label[,patient][,split] once, or data.folder.columns other names for them, or "
         f"numbers where the table has no header; {name!r} is missing or there twice",
     )

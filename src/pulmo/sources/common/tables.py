@@ -11,6 +11,7 @@ from pulmo.base.errors import UserError
 
 Row = tuple[int, list[str]]  # line of the file, cells without surrounding blanks
 
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of Excel and LibreOffice
 _SEPARATORS = (",", ";", "\t", " ")
 
 
@@ -54,6 +55,8 @@ def _decode(table: Path) -> str:
         raise UserError(
             f"{table} not found", "correct data.folder.labels in params.yaml (relative to the project's root)"
         ) from None
+    if content.startswith(_SPREADSHEETS):
+        raise UserError(f"{table} is a spreadsheet, no CSV", "save it as CSV UTF-8")
     encoding = "utf-8-sig"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
