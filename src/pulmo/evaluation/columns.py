@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pulmo.films.table import CSV_PREFIX
-from pulmo.metrics.bootstrap import Flags
+from pulmo.metrics.ranking import Flags
 
 _MOST_VALUES = 6  # of a column that makes subgroups
 _FEWEST = 10  # films of a subgroup

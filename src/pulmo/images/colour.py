@@ -72,10 +72,10 @@ def read_deep_colour(content: bytes, image: Image.Image) -> Image.Image:
 def read_rare_tiff(content: bytes) -> Image.Image | None:
     """The luma of a TIFF that Pillow does not open, or reads wrongly, stretched as deep gray is, upright; None for all
     others."""
-    import cv2
-
     if not content.startswith(TIFF[:2]) or (tags := _read_tags(content)) is None or not _is_rare(tags, content):
         return None
+    import cv2
+
     check_size(int(tags.get(IMAGEWIDTH, 0)), int(tags.get(IMAGELENGTH, 0)))
     pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:

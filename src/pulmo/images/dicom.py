@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pulmo.images.display import show
@@ -59,7 +60,7 @@ def _read_dataset(content: bytes, header: Header) -> Any:
 def _show(film: Any, mode: str) -> tuple[Image.Image, Image.Image, str]:
     """The film in gray, in its colours where it has any, and a note on its display."""
     known = mode in _GRAY_MODES if film.SamplesPerPixel == 1 else not mode.startswith(("MONOCHROME", "PALETTE"))
-    pixels = read_stored(film) if known else np.empty(0)
+    pixels: NDArray[Any] = read_stored(film) if known else np.empty(0)
     if pixels.ndim == 2 and mode == "PALETTE COLOR":
         pixels = apply_palette(pixels, film)
     if pixels.ndim == 2:

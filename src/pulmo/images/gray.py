@@ -54,7 +54,7 @@ def is_picture(gray: Gray, histogram: NDArray[np.int64]) -> bool:
     """True where pixels have at least four gray levels, single pixels not counted, and a shape where they are few."""
     if np.count_nonzero(histogram > histogram.sum() * _RARE) < _LEAST_LEVELS:
         return False
-    return np.count_nonzero(histogram) > _FEW_LEVELS or _has_shape(gray, histogram)
+    return bool(np.count_nonzero(histogram) > _FEW_LEVELS) or _has_shape(gray, histogram)
 
 
 def _has_shape(gray: Gray, histogram: NDArray[np.int64]) -> bool:

@@ -6,7 +6,7 @@ Nothing but tensors is ever unpickled, for a pickle can run any code.
 import argparse
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -19,7 +19,7 @@ from pulmo.base.errors import UserError
 # Where training programs put the weights of the network, among optimizers, counters and settings.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 # What such programs save besides, and what does nothing when it is made: their command line.
-_HARMLESS = [argparse.Namespace]
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 _MODULES = ("torch.nn.modules.", "torchvision.models.", "torch.fx.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=\d)")  # of files before torchvision 0.3
 _PLAIN = "save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors"
