@@ -1,10 +1,13 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +49,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An mlflow.db without runs, to copy into a project: making one takes MLflow seconds."""
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Puts an mlflow.db without runs into a project, as a first run would: making one takes MLflow seconds."""
     from pulmo.tracking.store import open_store
 
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         open_store(folder)
-    return folder / "mlflow.db"
+
+    def place(root: Path) -> None:
+        shutil.copy(folder / "mlflow.db", root)
+        with closing(sqlite3.connect(root / "mlflow.db")) as database, database:
+            # Else every project would write its artifacts into the folder that they were copied from.
+            database.execute("UPDATE experiments SET artifact_location = ?", ((root / "mlartifacts").as_uri(),))
+
+    return place
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def root(tmp_path, empty_store, monkeypatch) -> Path:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    empty_store(tmp_path)
     change(tmp_path, "INSERT INTO registered_models (name) VALUES ('pulmo')")
     for number in (1, 2):
         source = (tmp_path / f"store/m {number}/artifacts").as_uri()

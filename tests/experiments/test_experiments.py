@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,8 +18,8 @@ from typer.testing import CliRunner
 from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.base.process import process_lives
-from pulmo.experiments import queue, sync
-from pulmo.experiments.dvc import failure_reason
+from pulmo.experiments import queue
+from pulmo.experiments.dvc import Dvc, failure_reason
 from pulmo.experiments.listing import Experiment, read_experiments
 from pulmo.experiments.listing_table import format_experiments
 from pulmo.experiments.project import Project
@@ -28,7 +27,7 @@ from pulmo.experiments.sync import sync_store
 from pulmo.reporting.comparison import format_comparison, write_comparison
 from pulmo.tracking.runs import evaluate_run, train_run
 from pulmo.tracking.store import open_store
-from pulmo.tracking.upkeep import close_run, list_left_open, move_artifacts
+from pulmo.tracking.upkeep import close_run, list_left_open
 
 
 @pytest.fixture(autouse=True)
@@ -287,21 +286,47 @@ def test_only_runs_that_are_surely_dead_are_closed(tmp_path):
     assert closed.info.end_time >= store.client.get_metric_history(ids[0], "loss")[0].timestamp
 
 
+BASELINE = "b" * 40
+
+
+class Told(Dvc):
+    """DVC that knows the experiments of a list, all at one commit whose stages have run."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.experiments: list[Experiment] = []
+        self.commit = run(root, "git", "rev-parse", "HEAD").strip()
+
+    def run(self, *arguments: str) -> str:
+        assert arguments[:3] == ("exp", "show", "--json")
+        shown = [self.show(item) for item in self.experiments]
+        return json.dumps([{"rev": BASELINE, "name": "main", "experiments": shown}])
+
+    def show(self, item: Experiment) -> dict:
+        lr = {"params.yaml": {"data": {"train": {"lr": item.params["train.lr"]}}}}
+        metrics = {"metrics.json": {"data": item.metrics}} if item.metrics else {}
+        data = {"timestamp": item.created, "params": lr, "metrics": metrics}
+        tip = {"rev": self.commit, "name": item.name, "data": data, "error": None}
+        executor = {"state": item.state.lower()} if item.state in ("Failed", "Running") else None
+        return {"name": item.name, "revs": [tip], "executor": executor}
+
+
 @pytest.fixture
-def known(tmp_path, monkeypatch, empty_store):
-    """A project with a store, in which DVC knows the experiments of the list that is given."""
-    shutil.copy(empty_store, tmp_path)
-    move_artifacts(open_store(tmp_path))
+def known(tmp_path, empty_store) -> Project:
+    """A project with a store, in which DVC knows the experiments of the list `project.dvc.experiments`."""
+    empty_store(tmp_path)
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
-    experiments: list[Experiment] = []
-    monkeypatch.setattr(sync, "read_experiments", lambda project: experiments)
-    return tmp_path, experiments
+    (tmp_path / "dvc.lock").write_text("stages:\n  evaluate:\n    cmd: x\n")
+    run(tmp_path, "git", "init", "--quiet")
+    run(tmp_path, "git", "add", "dvc.lock")
+    run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x")
+    return Project(tmp_path, Told(tmp_path))
 
 
 def trained(root: Path, monkeypatch, name: str, pid: int = 2**22 - 1) -> str:
     """Id of a run that train ended well, and whose process is gone."""
     monkeypatch.setenv("DVC_EXP_NAME", name)
-    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "b" * 40)
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", BASELINE)
     with train_run(root, {"a": 1}, {}) as run:
         run.set_tags({"pulmo.pid": pid, "pulmo.pid_started": 1})
     return run.run_id
@@ -315,62 +340,59 @@ def evaluated(root: Path, monkeypatch, name: str, metrics: dict[str, float]) -> 
 
 
 def test_a_run_whose_evaluate_broke_or_never_began_does_not_stay_finished(known, monkeypatch):
-    root, experiments = known
+    root = known.root
     states = {"broke": "Failed", "stopped": "", "part": "Unfinished", "between": "Running", "lost": "Running", "": ""}
     ids = {name: trained(root, monkeypatch, name) for name in states}
     ids["whole"] = evaluated(root, monkeypatch, "whole", {})
-    experiments += [experiment(name, None, state) for name, state in states.items() if state]
+    known.dvc.experiments += [experiment(name, None, state) for name, state in states.items() if state]
     client = open_store(root).client
     client.set_terminated(ids["lost"], "FINISHED", int((time.time() - 3600) * 1000))
-    lines = list(sync.sync_store(Project(root)))
-    assert sorted(line.split()[2:4] for line in lines) == [
+    assert sorted(line.split()[2:4] for line in sync_store(known)) == [
         ["FAILED", "broke"],
         ["KILLED", "lost"],
         ["KILLED", "stopped"],
     ]
-    assert list(sync.sync_store(Project(root))) == []
+    assert list(sync_store(known)) == []
     found = {name: client.get_run(run_id).info.status for name, run_id in ids.items()}
     ended = {"broke": "FAILED", "stopped": "KILLED", "lost": "KILLED"}
     assert found == {**dict.fromkeys(ids, "FINISHED"), **ended}
 
 
 def test_a_replaced_experiment_gets_the_run_that_is_its_own(known, monkeypatch):
-    root, experiments = known
+    root, dvc = known.root, known.dvc
     ids = {auroc: evaluated(root, monkeypatch, "x", experiment("x", auroc).metrics) for auroc in (0.7, 0.8)}
     theirs = evaluated(root, monkeypatch, "x", experiment("x", 0.6).metrics)
     client = open_store(root).client
     client.set_tag(theirs, "pulmo.host", "another")
-    monkeypatch.setattr(sync, "_add", lambda project, experiment, evaluated: "added")
 
     def marked() -> set[str]:
         return {run.info.run_id for run in open_store(root).find_runs("tags.`pulmo.replaced` = 'true'")}
 
-    experiments[:] = [experiment("x", 0.8)]
-    assert [line.split()[:2] for line in sync.sync_store(Project(root))] == [["replaced", "x"]]
+    dvc.experiments[:] = [experiment("x", 0.8)]
+    assert [line.split()[:2] for line in sync_store(known)] == [["replaced", "x"]]
     assert marked() == {ids[0.7]}
-    assert list(sync.sync_store(Project(root))) == []
-    experiments[:] = [experiment("x", 0.7)]  # a colleague's, pulled over ours
-    assert sorted(line.split()[0] for line in sync.sync_store(Project(root))) == ["is", "replaced"]
+    assert list(sync_store(known)) == []
+    dvc.experiments[:] = [experiment("x", 0.7)]  # a colleague's, pulled over ours
+    assert sorted(line.split()[0] for line in sync_store(known)) == ["is", "replaced"]
     assert marked() == {ids[0.8]}
-    experiments[:] = [experiment("x", 0.9)]
-    assert [line.split()[0] for line in sync.sync_store(Project(root))] == ["replaced", "added"]
+    dvc.experiments[:] = [experiment("x", 0.9)]
+    assert [line.split()[:2] for line in sync_store(known)] == [["replaced", "x"], ["added", "x"]]
     assert marked() == set(ids.values())
+    assert list(sync_store(known)) == []
 
 
 def test_of_two_runs_that_a_killed_evaluate_left_the_older_is_replaced(known, monkeypatch):
-    root, experiments = known
-    experiments[:] = [experiment("x", 0.8)]
-    older, newer = (evaluated(root, monkeypatch, "x", experiments[0].metrics) for _ in range(2))
-    assert list(sync.sync_store(Project(root))) == [f"replaced           x  (run {older})"]
-    (left,) = [run for run in open_store(root).find_runs() if "pulmo.replaced" not in run.data.tags]
+    known.dvc.experiments[:] = [experiment("x", 0.8)]
+    older, newer = (evaluated(known.root, monkeypatch, "x", experiment("x", 0.8).metrics) for _ in range(2))
+    assert list(sync_store(known)) == [f"replaced           x  (run {older})"]
+    (left,) = [run for run in open_store(known.root).find_runs() if "pulmo.replaced" not in run.data.tags]
     assert left.info.run_id == newer
-    assert list(sync.sync_store(Project(root))) == []
+    assert list(sync_store(known)) == []
 
 
 def test_a_second_sync_waits_for_the_first(known):
-    root, _ = known
-    second = threading.Thread(target=lambda: list(sync.sync_store(Project(root))))
-    with FileLock(root / ".dvc/tmp/pulmo-sync.lock"):
+    second = threading.Thread(target=lambda: list(sync_store(known)))
+    with FileLock(known.root / ".dvc/tmp/pulmo-sync.lock"):
         second.start()
         second.join(0.5)
         assert second.is_alive()

@@ -134,7 +134,7 @@ def root(tmp_path, monkeypatch, empty_store):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
     write_params(tmp_path)
     for command in (["init", "-q"], ["config", "user.name", "Ada"]):
         subprocess.run(["git", *command], check=True)

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -218,7 +217,7 @@ def test_two_jobs_never_take_the_same_waiting_trial(tmp_path, params, monkeypatc
 
 def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(tmp_path, params, empty_store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
 
     def break_off(project, name, settings, *rest):
         if name == "toy-1":
@@ -238,7 +237,7 @@ def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(tmp_p
 @pytest.mark.parametrize(("error", "status"), [(OSError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_store, monkeypatch, error, status):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
 
     def break_off(*_: object) -> None:
         raise error("no space left on device")
@@ -252,7 +251,7 @@ def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_
 
 def test_a_study_whose_space_has_another_kind_since_is_refused(tmp_path, params, empty_store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
     monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
     run_sweep(Project(tmp_path), sweep_file(tmp_path, space={"train.lr": {"choice": [0.1, 0.2]}}))
     for changed in ({"float": [0.1, 0.9]}, {"choice": [0.1, 0.3]}):
@@ -263,7 +262,7 @@ def test_a_study_whose_space_has_another_kind_since_is_refused(tmp_path, params,
 
 def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empty_store, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
 
     def fail(*_: object) -> None:
         raise trials.TrialError("no space left on device")
@@ -288,7 +287,7 @@ def test_a_new_study_with_the_name_of_earlier_experiments_is_refused(fake, tmp_p
 
 def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
     first = open_sweep(open_store(tmp_path), "toy")
     first.client.set_terminated(first.run_id, "KILLED")
     again = open_sweep(open_store(tmp_path), "toy")
@@ -305,7 +304,7 @@ def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(
     before = signal.signal(told, signal.SIG_DFL)  # under nohup, or in the background, tests begin with it ignored
     request.addfinalizer(lambda: signal.signal(told, before))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
     begun = Barrier(jobs)
 
     def interrupt(project, name, settings, sweep, log, is_poor, stopping):
@@ -375,7 +374,7 @@ class FakeProject(Project):
 @pytest.fixture
 def fake(tmp_path, empty_store, monkeypatch) -> FakeProject:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
     run(tmp_path, "git", "init", "--quiet")
     run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty")
     monkeypatch.setattr(trials, "POLL", 0.05)

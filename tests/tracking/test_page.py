@@ -1,7 +1,6 @@
 import base64
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ PULMO = [sys.executable, "-c", "from pulmo.cli import main; main()"]
 @pytest.fixture
 def store(empty_store, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
     return open_store(tmp_path)
 
 
