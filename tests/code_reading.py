@@ -1,42 +1,9 @@
-"""Reads the project's own code: which modules import which, and which params a stage touches."""
+"""Reads the project's own code for the params that a stage touches."""
 
 import ast
 from pathlib import Path
 
-from pulmo.training.reach import imported_names
-
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "src" / "pulmo"
-
-
-def module_file(dotted: str) -> Path | None:
-    """The file behind a name like pulmo.sources.kaggle.fetch, or None for a name outside the package."""
-    parts = dotted.split(".")
-    if parts[0] != "pulmo":
-        return None
-    while len(parts) > 1:
-        base = PACKAGE.joinpath(*parts[1:])
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.exists():
-                return file
-        parts.pop()
-    return None
-
-
-def own_modules(file: Path) -> set[Path]:
-    """Files of the package that a file imports directly."""
-    return {found for name in imported_names(file) if (found := module_file(name)) and found != file}
-
-
-def reached_modules(file: Path) -> set[Path]:
-    """Files of the package that a file reaches through any chain of imports."""
-    reached: set[Path] = set()
-    waiting = [file]
-    while waiting:
-        for found in own_modules(waiting.pop()) - reached:
-            reached.add(found)
-            waiting.append(found)
-    return reached
 
 
 def params_read(file: Path) -> set[str]:

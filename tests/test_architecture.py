@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
-from code_reading import PACKAGE, ROOT, imported_names, own_modules, reached_modules
+from small_project import ROOT
+
+from pulmo.base.code import PACKAGE, imported_names, own_modules, reached_modules
 
 LEVELS = (
     ("base",),

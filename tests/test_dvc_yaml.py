@@ -3,25 +3,17 @@ from pathlib import Path
 
 import pytest
 import yaml_text
-from code_reading import PACKAGE, ROOT, params_read, reached_modules
+from code_reading import ROOT, params_read
 
+from pulmo.base.code import PACKAGE
+from pulmo.experiments.code_deps import find_code_deps, is_code
 from pulmo.sources import SOURCES
 
 PIPELINE = yaml_text.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = PIPELINE["stages"]
 PARAMS = yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-# Plumbing whose edits cannot change what a stage computes: validation, files, exit codes, records of the run.
-WITHOUT_EFFECT = ("base", "tracking", "__init__.py")
 NO_EFFECT = ("preprocess.workers", "preprocess.store_gb")  # params that change the speed alone
 AHEAD = ("preprocess.size", "preprocess.fit")  # which download decodes for, but none of its outputs depends on
-# Of these a stage declares the files that it reaches, so that the edit of another file in them does not run it again.
-BY_FILE = {
-    "download": ["dataset"],
-    "split": ["dataset"],
-    "preprocess": ["dataset"],
-    "train": ["dataset", "films", "metrics"],
-    "evaluate": ["dataset"],
-}
 
 
 def out_paths(stage: dict) -> list[str]:
@@ -32,25 +24,10 @@ def test_a_stage_for_every_script():
     assert {f"{name}.py" for name in STAGES} == {file.name for file in (ROOT / "stages").glob("*.py")}
 
 
-def code_deps(stage: str) -> list[str]:
-    """The code that a stage reaches, as dvc.yaml declares it: packages, or files of the packages in BY_FILE."""
-    deps = set()
-    for file in reached_modules(ROOT / "stages" / f"{stage}.py"):
-        package, *inner = file.relative_to(PACKAGE).parts
-        if package in WITHOUT_EFFECT or (inner == ["__init__.py"] and package != "sources"):
-            continue
-        if package == "sources":  # the code of one source concerns those alone who use it
-            deps.add("sources/" + (inner[0] if inner[0] in ("__init__.py", "common") else "${data.source}"))
-        else:
-            deps.add(f"{package}/{'/'.join(inner)}" if package in BY_FILE.get(stage, []) else package)
-    return [f"stages/{stage}.py", *(f"src/pulmo/{dep}" for dep in sorted(deps, key=lambda dep: dep.replace("$", "~")))]
-
-
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_declares_the_code_it_reaches(name):
-    declared = [dep for dep in STAGES[name]["deps"] if dep.startswith(("src/", "stages/"))]
-    lines = "".join(f"      - {dep}\n" for dep in code_deps(name))
-    assert declared == code_deps(name), f"paste this into dvc.yaml, below deps of {name}:\n{lines}"
+    declared = [dep for dep in STAGES[name]["deps"] if is_code(dep)]
+    assert declared == find_code_deps(ROOT, name), "`pulmo deps --write` puts them into dvc.yaml"
 
 
 def test_every_source_has_a_folder_of_its_name():
@@ -78,7 +55,7 @@ def test_stage_runs_the_code_of_its_own_checkout(name):
 def test_data_that_a_stage_reads_is_written_by_an_earlier_one():
     written: set[str] = set()
     for name, stage in STAGES.items():
-        data = [dep for dep in stage["deps"] if not dep.startswith(("src/", "stages/"))]
+        data = [dep for dep in stage["deps"] if not is_code(dep)]
         assert set(data) <= written, name
         written |= set(out_paths(stage))
 

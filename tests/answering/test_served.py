@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from code_reading import PACKAGE, ROOT, imported_names, reached_modules
 from running_app import serving
-from small_project import running_server
+from small_project import ROOT, running_server
 
 from pulmo.answering.predictor import Answer, Predictor
+from pulmo.base.code import PACKAGE, imported_names, reached_modules
 from pulmo.images.film import ImageError
 from pulmo.tracking.logged_models import REQUIREMENTS
 from pulmo.tracking.store import EXPERIMENT, store_uri

@@ -188,6 +188,9 @@ def test_no_check_tells_more_of_an_address_than_scheme_and_host(address, tmp_pat
         def run(self, *arguments: str) -> str:
             return f"Cache directory: ext4\nRemotes: {address}, s3\n"
 
+        def cache_folder(self) -> Path:
+            return self.root / ".dvc/cache"
+
     shown = "postgresql//host" if address.startswith("postgresql") else "https://host"
     text = doctor.check_cache(Project(tmp_path, Talkative(tmp_path))).text
     assert f"remotes: {shown}" in text

@@ -17,6 +17,7 @@ class Script(Dvc):
     def __init__(self, root: Path, *answers: Tasks, workers: int = 1) -> None:
         super().__init__(root)
         self.answers, self.workers, self.started = list(answers), workers, 0
+        self.again: list[str] = []
 
     def read_queue(self) -> tuple[Tasks, int]:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0], self.workers
@@ -25,7 +26,11 @@ class Script(Dvc):
         self.started += 1
 
     def run(self, *arguments: str) -> str:
-        return ""
+        return "ERROR: broke\n" if "has-log" in arguments else ""
+
+    def queue_again(self, task: str) -> bool:
+        self.again.append(task)
+        return task == "lost"
 
 
 @pytest.fixture
@@ -81,6 +86,40 @@ def test_earlier_failures_are_not_those_of_this_run(tmp_path, capsys):
     run_queue(Project(tmp_path, script), 1)
     assert "nothing is queued" in capsys.readouterr().out
     assert not script.started
+
+
+def test_what_failed_without_a_log_is_queued_once_more_and_only_once(play):
+    before = {"lost": ("a", "Running"), "has-log": ("b", "Failed"), "gone": ("c", "Queued")}
+    after = {"lost": ("a", "Failed"), "has-log": ("b", "Failed"), "gone": ("c", "Failed")}
+    again = {"lost": ("a", "Running")}
+    script, error = play(before, after, again, {"lost": ("a", "Failed")})
+    assert script.again == ["lost", "gone"]
+    assert "2 of 2 experiments failed: a: failed without a word; c: failed without a word" in error
+    script, error = play({"has-log": ("b", "Running")}, {"has-log": ("b", "Failed")})
+    assert script.again == []
+    assert "b: broke" in error
+
+
+@pytest.mark.slow
+def test_an_experiment_whose_checkout_could_not_be_made_runs_at_the_second_attempt(tmp_path):
+    folder = make_toy(tmp_path / "toy")
+    spoiled = folder / ".dvc/config.local"
+    spoiled.write_text(f"[cache]\n    dir = {tmp_path}/ö\n", encoding="utf-8")  # DVC cannot copy that
+    said: list[str] = []
+
+    def report(line: str) -> None:
+        said.append(line)
+        if "once more" in line:
+            spoiled.rename(tmp_path / "config")
+
+    run(folder, "dvc", "exp", "run", "--queue", "-n", "twice", "-S", "train.lr=0.2")
+    run_queue(Project(folder), 1, report, poll=1)
+    assert "twice failed before it began; it is queued once more" in said
+    assert any("twice: success" in line for line in said)
+    (tmp_path / "config").rename(spoiled)
+    run(folder, "dvc", "exp", "run", "--queue", "-n", "never", "-S", "train.lr=0.3")
+    with pytest.raises(UserError, match=r"never: failed before it began \(UnicodeEncodeError: 'ascii' codec"):
+        run_queue(Project(folder), 1, lambda line: None, poll=1)
 
 
 @pytest.mark.slow

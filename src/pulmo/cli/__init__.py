@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for command in (
     *(overview.summary, answers.predict, answers.evaluate, serve.serve, overview.compare),
     *(overview.experiments, overview.sync, overview.doctor),
-    *(champions.promote, champions.history, search.sweep, checkout.setup, checkout.ui),
+    *(champions.promote, champions.history, search.sweep, checkout.setup, checkout.ui, checkout.deps),
 ):
     app.command()(command)
 app.add_typer(publications.app, name="recipe")

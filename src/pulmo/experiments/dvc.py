@@ -1,6 +1,7 @@
 """DVC of one checkout: its command line in a process of its own, its queue and its files by its Python objects."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -75,6 +76,20 @@ class Dvc:
                 hide_secrets(" ".join(str(error).split()))[:150], "`dvc pull` brings what is in no cache"
             ) from None
 
+    def cache_folder(self) -> Path:
+        """The folder of the cache, as it is configured."""
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            with Repo(str(self.root)) as repo:
+                return Path(repo.cache.local_cache_dir)
+        except (DvcException, OSError) as error:  # OSError: a link that leads nowhere
+            raise UserError(
+                f"DVC cannot use its cache in {self.root}: {hide_secrets(str(error))}",
+                "`dvc cache dir` says where it is",
+            ) from None
+
     def list_uncached(self, lock: str) -> list[str]:
         """The outputs that the text of a dvc.lock names and that are not in the cache."""
         from dvc.repo import Repo
@@ -105,6 +120,30 @@ class Dvc:
         # Never piped: a worker holds what it was given as stdout, for ever where it hangs.
         if self.call("queue", "start", "--jobs", str(jobs)):
             raise UserError(f"no worker could be started in {self.root}", "`dvc queue start` says why")
+
+    def queue_again(self, task: str) -> bool:
+        """Put a failed task back into the queue, as it was; False where DVC knows of no such failure."""
+        from dvc.repo import Repo
+        from dvc.repo.experiments.queue.remove import remove_tasks
+        from dvc.repo.experiments.queue.tasks import run_exp
+
+        with Repo(str(self.root)) as repo:
+            queue = repo.experiments.celery_queue
+            entry = next((done.entry for done in queue.iter_failed() if done.entry.stash_rev == task), None)
+            if entry is None:
+                return False
+            remove_tasks(queue, [entry])
+            told = queue.stash.format_message(entry.head_rev, entry.baseline_rev, entry.name, entry.branch)
+            repo.scm.set_ref(queue.stash.ref, task, message=f"commit: {told}")
+            queue.celery.signature(run_exp.s(entry.asdict())).delay()
+            return True
+
+    def read_worker_error(self) -> str:
+        """The last error of the queue's workers in one line; empty where they had none."""
+        logs = sorted(self.root.glob(".dvc/tmp/exps/celery/*.out"), key=lambda file: file.stat().st_mtime)
+        text = "\n".join(log.read_text(encoding="utf-8", errors="replace") for log in logs)
+        errors = re.findall(r"^[\w.]*(?:Error|Exception): .+$", text, flags=re.MULTILINE)
+        return hide_secrets(errors[-1]) if errors else ""
 
 
 def to_arguments(params: Mapping[str, Any]) -> list[str]:

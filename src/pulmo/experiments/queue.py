@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pulmo.base.errors import UserError
 from pulmo.base.process import process_lives
+from pulmo.experiments.aside import prepare_aside
 from pulmo.experiments.dvc import Tasks, failure_reason
 from pulmo.experiments.project import Project
 
@@ -24,19 +25,22 @@ def run_queue(
 
     Watches the state of the tasks, not the workers, which can hang after their last task. Where nothing moves for
     `patience` seconds and no experiment's process lives, or for `gone` seconds and no worker answers, workers are
-    started once more; where that moves nothing for `patience` seconds, the rest is given up.
+    started once more; where that moves nothing for `patience` seconds, the rest is given up. What failed before it had
+    a log, as now and then happens to workers that begin at once, is queued once more.
     """
+    prepare_aside(project)
     tasks = _update({}, project.dvc.read_queue()[0])
     if not tasks:
         report("nothing is queued; `dvc exp run --queue -S train.lr=0.001,0.0003` queues two experiments")
         return
     project.dvc.start_workers(jobs)
     began = moved = time.monotonic()
-    restarted = False
+    restarted, ended = False, set[str]()
     while any(state in _WAITING for _, state in tasks.values()):
         time.sleep(poll)
         listed, workers = project.dvc.read_queue()
         before, tasks = tasks, _update(tasks, listed)
+        tasks |= _queue_lost_again(project, tasks, ended, report)
         _report_changes(before, tasks, time.monotonic() - began, report)
         running = [task for task, (_, state) in tasks.items() if state == "Running"]
         still = time.monotonic() - moved
@@ -60,6 +64,16 @@ def _update(known: Tasks, listed: Tasks) -> Tasks:
     return watched | {task: entry for task, entry in listed.items() if entry[1] in _WAITING}
 
 
+def _queue_lost_again(project: Project, tasks: Tasks, ended: set[str], report: Callable[[str], None]) -> Tasks:
+    """Queue tasks once more that failed without a log, and return them as queued. `ended` were looked at before."""
+    failed = [task for task, (_, state) in tasks.items() if state == "Failed" and task not in ended]
+    ended.update(failed)
+    again = [task for task in failed if not _read_log(project, task) and project.dvc.queue_again(task)]
+    for task in again:
+        report(f"{tasks[task][0]} failed before it began; it is queued once more")
+    return {task: (tasks[task][0], "Queued") for task in again}
+
+
 def _report_changes(before: Tasks, tasks: Tasks, seconds: float, report: Callable[[str], None]) -> None:
     done = sum(state not in _WAITING for _, state in tasks.values())
     for task, (name, state) in tasks.items():
@@ -69,11 +83,13 @@ def _report_changes(before: Tasks, tasks: Tasks, seconds: float, report: Callabl
 
 def _raise_failures(project: Project, tasks: Tasks, report: Callable[[str], None]) -> None:
     reasons = {}
-    for name, state in tasks.values():
-        if state == "Failed":
-            log = _read_log(project, name)
+    for task, (name, state) in tasks.items():
+        if state == "Failed" and (log := _read_log(project, task)):
             report(f"\nlast lines of {name}:\n" + "\n".join(f"    {line}" for line in log.splitlines()[-8:]))
             reasons[name] = failure_reason(log)
+        elif state == "Failed":
+            error = project.dvc.read_worker_error()
+            reasons[name] = f"failed before it began ({error})" if error else failure_reason("")
         elif state in _WAITING:
             reasons[name] = (
                 f"still {state.lower()} without a process (hint: `dvc queue kill {name}`, then queue it again)"
@@ -88,9 +104,9 @@ def _raise_failures(project: Project, tasks: Tasks, report: Callable[[str], None
         )
 
 
-def _read_log(project: Project, name: str) -> str:
+def _read_log(project: Project, task: str) -> str:
     try:
-        return project.dvc.run("queue", "logs", name)
+        return project.dvc.run("queue", "logs", task)
     except UserError:  # it failed before it had a log
         return ""
 

@@ -22,11 +22,12 @@ from pulmo.base.git import run_git
 from pulmo.base.names import check_name
 from pulmo.base.params import Positive, Section, flatten, read_section
 from pulmo.base.yaml import read_yaml
+from pulmo.experiments.aside import prepare_aside
 from pulmo.experiments.dvc import to_arguments
 from pulmo.experiments.leaderboard import HONEST, SHOWN, Metric, name_source, read_entries, record, recorded_source
 from pulmo.experiments.listing import hash_films
 from pulmo.experiments.project import Project
-from pulmo.experiments.revisions import check_history, read_output
+from pulmo.experiments.revisions import read_output
 
 PROTOCOLS = "protocols"
 FIRST_SEED = 42
@@ -121,7 +122,7 @@ def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str
     source in its name.
     """
     recipe = read_recipe(project.root / "recipes", name, honest)
-    check_history(project)
+    prepare_aside(project)
     source = name_source(_read_params(project, recipe, settings))
     experiment = _name_experiment(project, name, honest, source)
     start, changed = time.monotonic(), _has_changes(project.root)

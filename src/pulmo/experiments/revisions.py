@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pulmo.base.errors import UserError
-from pulmo.base.git import run_git
 from pulmo.base.names import check_reference
 from pulmo.experiments.project import Project
 from pulmo.experiments.workspace import KEEP, WORKSPACE, find_commit, has_own_results, list_lost_outputs
@@ -39,11 +38,3 @@ def read_output(project: Project, path: Path, revision: str) -> str:
             "`dvc exp show` lists the experiments, `dvc pull` brings their outputs",
         )
     return text
-
-
-def check_history(project: Project) -> None:
-    """UserError in a shallow clone, in which DVC runs experiments without a word and records none."""
-    if run_git(project.root, "rev-parse", "--is-shallow-repository") == "true":
-        raise UserError(
-            f"{project.root} is a shallow clone, in which DVC records no experiment", "run `git fetch --unshallow`"
-        )

@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial
 
 from pulmo.base import paths
 from pulmo.base.errors import UserError
+from pulmo.experiments.aside import prepare_aside
 from pulmo.experiments.project import Project
-from pulmo.experiments.revisions import check_history
 from pulmo.experiments.study import count_used, has_result, keep_space, open_study, propose, write_report
 from pulmo.experiments.sweep_file import Sweep, read_sweep
 from pulmo.experiments.trials import TrialError, run_trial
@@ -37,7 +37,7 @@ def run_sweep(project: Project, file: Path, storage: str = "") -> Path:
     stopped, or no trial came to an end.
     """
     sweep = read_sweep(file, project.root / paths.PARAMS)
-    check_history(project)
+    prepare_aside(project)
     here = f"{socket.gethostname()}:{project.root}"
     study = open_study(sweep, storage or f"sqlite:///{project.root / 'optuna.db'}", here if storage else "")
     _check_names(project, sweep, study, file)

@@ -1,7 +1,8 @@
 """The code that a result depends on, found by following the imports in its source."""
 
-import ast
 from pathlib import Path
+
+from pulmo.base.code import imported_names
 
 _ROOT = Path(__file__).resolve().parents[__name__.count(".")]  # the folder that holds this package
 
@@ -23,14 +24,3 @@ def reached_code(module: str, root: Path = _ROOT) -> list[Path]:
                     files.add(file)
                     waiting |= {name for name in imported_names(file) if name.split(".")[0] == top}
     return sorted(files)
-
-
-def imported_names(file: Path) -> set[str]:
-    """Dotted names of modules, and of what is taken from them, that a file imports anywhere in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names

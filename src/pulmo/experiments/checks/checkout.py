@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from pulmo.base.git import run_git
 from pulmo.base.params import load_params
+from pulmo.experiments.aside import find_obstacle
 from pulmo.experiments.checks.finding import Finding, name_few
 from pulmo.experiments.project import Project
 
@@ -24,6 +25,8 @@ def check_project(project: Project) -> Finding:
     if missing:
         text = f"{project.root} is not a Pulmo project: it has no {name_few(missing)}"
         return Finding("error", text, "cd into your clone of it; git clone brings one")
+    if obstacle := find_obstacle(project.root):
+        return Finding("warning", obstacle, "move the checkout to another path")
     return Finding("ok", str(project.root))
 
 

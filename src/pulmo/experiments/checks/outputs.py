@@ -4,6 +4,7 @@ import json
 
 from pulmo.base import paths
 from pulmo.base.addresses import hide_secrets
+from pulmo.experiments.aside import needs_name
 from pulmo.experiments.checks.finding import Finding, name_few
 from pulmo.experiments.project import Project
 from pulmo.experiments.workspace import KEEP, has_own_results, list_lost_outputs
@@ -52,6 +53,9 @@ def check_cache(project: Project) -> Finding:
     """The place of DVC's cache, the kinds of link from outputs to it, and the remotes to share through."""
     lines = [line.partition(": ") for line in project.dvc.run("version").splitlines()]
     told = {key: value for key, _, value in lines}
+    if needs_name(project.dvc):
+        text = f"DVC can run no experiment aside with its cache in {project.dvc.cache_folder()}"
+        return Finding("warning", text, "pulmo setup")
     place, links = told.get("Cache directory"), told.get("Cache types", "")
     cache = f"cache on {place}, links: {links}" if place else "no cache yet"
     return Finding("ok", f"{cache}; remotes: {hide_secrets(told.get('Remotes', 'None'))}")
