@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help repro test check leaderboard doctor ui recipes bench bench-scale lock clean
+.PHONY: help repro test check leaderboard compare doctor ui recipes bench bench-scale lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ check: $(VENV)/installed  ## Format, lint, types and the fast tests: for you, th
 
 leaderboard: $(VENV)/installed  ## Compare the experiments, best first on validation
 	@pulmo experiments
+
+compare: $(VENV)/installed  ## The same by DVC alone, in a table that 120 columns hold: what differs, without hashes
+	@dvc exp show --no-pager --only-changed --sort-by val.auroc --sort-order desc \
+		--drop '(data|models|reports|src|stages)/|Created|val.auroc_|test.(acc|sens|spec|f1)'
 
 doctor: $(VENV)/installed  ## Look for what keeps this checkout from working, with the cures
 	@pulmo doctor

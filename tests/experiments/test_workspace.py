@@ -89,6 +89,12 @@ def test_an_experiment_without_a_stage_run_is_never_answered_by_another(clone, m
     open_store(clone)
     text = CliRunner().invoke(cli.app, ["experiments"]).output
     assert "without a run in MLflow: first, second; `pulmo sync` adds it" in " ".join(text.split())
+    done = CliRunner().invoke(cli.app, ["compare", "first", "main"])
+    assert "added              second" in done.output
+    assert "is found neither by DVC" in str(done.exception), "the toy has no predictions, but the runs are there"
+    client = open_store(clone).client
+    for run_found in open_store(clone).find_runs():
+        client.delete_run(run_found.info.run_id)
     done = CliRunner().invoke(cli.app, ["promote", "second"])
     assert "added              second" in done.output
     assert "'second' holds no model" in str(done.exception), "the toy has none, but the run is its own"

@@ -55,6 +55,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
     commit(here, "The first results")
 
     run(here, "dvc", "exp", "run", "--name", "at-once", "-S", "train.lr=0.002")
+    run(here, "dvc", "exp", "run", "--queue", "--name", "restored", "-S", "train.lr=0.002")  # no stage of it will run
     run(here, "dvc", "exp", "run", "--temp", "--name", "cached", "-S", "evaluate.operating_point=youden")
     run(here, "git", "checkout", "--quiet", "--", ".")
     run(here, "dvc", "checkout", "--quiet")
@@ -72,6 +73,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
     day.said["sync"] = run(here, *PULMO, "sync")
     day.said["sync again"] = run(here, *PULMO, "sync")
     day.said["refused"] = fail(here, "promote", "at-once")
+    day.said["refused restored"] = fail(here, "promote", "restored")
     day.said["refused commit"] = fail(here, "promote", "main")
     day.said["promote"] = run(here, *PULMO, "promote", "at-once", "--force", "--reason", "the first that there is")
     day.said["history"] = run(here, *PULMO, "history")
@@ -128,9 +130,9 @@ def test_both_tell_of_the_same_experiments_with_the_same_params_and_metrics(day)
     told, client = told_by_dvc(day.here), open_client(day.here)
     runs = [found for found in find_runs(client) if found.data.tags.get("dvc.experiment")]
     by_name = {found.info.run_name: found for found in runs}
-    assert len(runs) == len(by_name) == 7, "one run each"
+    assert len(runs) == len(by_name) == 8, "one run each"
     assert set(by_name) == set(told)
-    assert {"at-once", "cached", "impossible", "small-0", "small-1"} < set(told)
+    assert {"at-once", "restored", "cached", "impossible", "small-0", "small-1"} < set(told)
     for name, (state, params, metrics) in told.items():
         found = by_name[name]
         assert found.info.status == {"success": "FINISHED", "failed": "FAILED"}[state], name
@@ -144,7 +146,13 @@ def test_both_tell_of_the_same_experiments_with_the_same_params_and_metrics(day)
 
 
 def test_a_failed_queue_fails_and_says_why(day):
-    assert "1 of 3 experiments failed: impossible: params.yaml: train.loss: bce" in day.said["queue"]
+    assert "1 of 4 experiments failed: impossible: params.yaml: train.loss: bce" in day.said["queue"]
+
+
+def test_an_experiment_that_dvc_took_from_its_cache_has_a_run_and_is_promoted_under_its_own_name(day):
+    assert "restored: success" in day.said["queue"]
+    assert "added              restored" in day.said["queue"]
+    assert "restored was not promoted: gate failed" in day.said["refused restored"]
 
 
 def test_sync_restores_what_was_lost_and_ends_what_was_killed(day):

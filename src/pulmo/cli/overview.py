@@ -61,6 +61,8 @@ def compare(
     from pulmo.reporting.comparison import format_comparison, write_comparison
 
     project = Project(paths.project_root())
+    if any(project.dvc.find_commits(name) for name in (first, second)):
+        _add_runs(project)
     a, b = (read_predictions(read_output(project, paths.PREDICTIONS, name)) for name in (first, second))
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
     one, other = (json.loads(read_output(project, paths.EVALUATION, name)) for name in (first, second))
@@ -167,7 +169,7 @@ def _add_runs(project: "Project") -> None:
     try:
         for line in sync_store(project):
             print(line, flush=True)
-    except UserError as error:  # must not hide what became of the queue
+    except UserError as error:  # must not hide what the command itself has to say
         print(f"the runs in MLflow are not complete: {error.message}; `pulmo sync` adds them", file=sys.stderr)
 
 
