@@ -4,7 +4,7 @@ import yaml_text
 from small_project import ROOT
 
 WORKFLOW = yaml_text.load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def commands() -> list[str]:
@@ -45,4 +45,4 @@ def test_every_target_that_is_no_file_says_so_and_is_explained():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = set(re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)[1].split())
     assert phony == TARGETS
-    assert set(re.findall(r"^([a-z]+):.*## \S", text, flags=re.MULTILINE)) == TARGETS
+    assert set(re.findall(r"^([a-z-]+):.*## \S", text, flags=re.MULTILINE)) == TARGETS
