@@ -23,5 +23,7 @@ SECRET_ADDRESSES = (
     "https://user:p@secret@host/x",
     "https://secret@host/x",
     "https://host?token=secret",
+    "https://host/#token=secret",
+    "https://host;token=secret",
     "postgresql//user:secret@host/x",
 )

@@ -34,14 +34,14 @@ def hide_secrets(text: str, address: str = "") -> str:
 
 
 def _secrets(address: str) -> list[str]:
-    """The password of an address, or the token in its place, the values of its query, and parts of them."""
+    """The password of an address, or the token in its place, the values behind its path, and parts of them."""
     if address.startswith(tuple(f"{scheme}:///" for scheme in _FILES)):
         return []
     rest = address.partition("//")[2] or address
     login, at, last = rest.rpartition("@")
     user, colon, password = login.partition(":")
-    query = last.partition("?")[2]
+    query = "".join(re.split("[?#;]", last, maxsplit=1)[1:])
     whole = [password if colon else user] if at else []
-    whole += [pair.partition("=")[2] or pair for pair in re.split("[&;]", query)]
+    whole += [pair.partition("=")[2] or pair for pair in re.split("[&;#?]", query)]
     pieces = {piece for text in whole for piece in (text, unquote(text), *re.split(r"[/@:?#]", text)) if piece}
     return sorted(pieces, key=len, reverse=True)  # or a part would break up what it is a part of

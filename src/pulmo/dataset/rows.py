@@ -22,7 +22,8 @@ def open_images(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path} not found", _AGAIN) from None
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path} is not a whole NumPy array ({error})", _AGAIN) from error
+        reason = str(error).partition(". ")[0]  # what NumPy adds is advice to trust the file
+        raise UserError(f"{path} is not a whole NumPy array ({reason})", _AGAIN) from error
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise UserError(
             f"{path} holds {images.dtype} {images.shape} instead of uint8 (films, size, size)",
