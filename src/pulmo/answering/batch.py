@@ -13,6 +13,7 @@ from pulmo.answering.predictor import Predictor
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes
 from pulmo.base.process import usable_cores
+from pulmo.films.names import IMAGE_SUFFIXES
 from pulmo.images.decode import decode_gray
 from pulmo.images.film import FittedFilm
 from pulmo.package.inference import BATCH
@@ -26,6 +27,8 @@ class Row:
     answer: Answer | None
     error: str = ""  # the reason why there is no label
     heatmap: Path | None = None  # the picture that was written
+    report: Path | None = None  # the DICOM report that was written
+    unreported: str = ""  # the reason why none was, where one was asked for
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,28 @@ class _Decoded:
     name: str
     film: FittedFilm | None
     error: str = ""
-    content: bytes = b""  # where a heat map is to be drawn
+    content: bytes = b""  # where a heat map or a report is to be made
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where files about each film are written; None where they are not."""
+
+    heatmaps: Path | None = None
+    reports: Path | None = None  # in DICOM, with a picture beside each
 
 
 def answer_films(
-    predictor: Predictor, films: Iterable[Source], heatmaps: Path | None = None, anyway: bool = False
+    predictor: Predictor, films: Iterable[Source], folders: Folders | None = None, anyway: bool = False
 ) -> Iterator[Row]:
-    """A row for each film, in their order; with `heatmaps`, a folder, a picture of each answered film is written there.
+    """A row for each film, in their order, and files about each in `folders`.
 
     Films that are refused have no label, unless they are to be answered `anyway`.
 
     UserError, before any film is read, where the network has no heat map to give.
     """
-    if heatmaps and not predictor.network.has_heat:
+    folders = folders or Folders()
+    if folders.heatmaps and not predictor.network.has_heat:
         raise UserError(
             f"--heatmap: this {predictor.info.arch} has no heat map without PyTorch, for it does not end in a map of "
             "several places, pooling and one linear layer",
@@ -56,62 +68,84 @@ def answer_films(
         waiting: deque[Future[_Decoded]] = deque()
         group: list[_Decoded] = []
         for source in films:
-            waiting.append(pool.submit(_decode, predictor, source, heatmaps is not None))
+            waiting.append(pool.submit(_decode, predictor, source, folders != Folders()))
             if len(waiting) >= cores + BATCH:
                 group.append(waiting.popleft().result())
             if len(group) == BATCH:
-                yield from _answer(predictor, group, heatmaps, names, anyway)
+                yield from _answer(predictor, group, folders, names, anyway)
                 group = []
         group += [future.result() for future in waiting]
         for start in range(0, len(group), BATCH):
-            yield from _answer(predictor, group[start : start + BATCH], heatmaps, names, anyway)
+            yield from _answer(predictor, group[start : start + BATCH], folders, names, anyway)
 
 
 def _decode(predictor: Predictor, source: Source, keep: bool) -> _Decoded:
+    content = b""
     try:
         content = source.read()
         return _Decoded(source.name, predictor.read(content), content=content if keep else b"")
     except UserError as error:
-        return _Decoded(source.name, None, error.message.removeprefix("film 1: "))
+        return _Decoded(source.name, None, error.message.removeprefix("film 1: "), content if keep else b"")
     except OSError as error:
         return _Decoded(source.name, None, error.strerror or str(error))
 
 
 def _answer(
-    predictor: Predictor, group: list[_Decoded], heatmaps: Path | None, names: set[str], anyway: bool
+    predictor: Predictor, group: list[_Decoded], folders: Folders, names: set[str], anyway: bool
 ) -> Iterator[Row]:
     answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film], anyway))
     for decoded in group:
-        if decoded.film is None:
-            yield Row(decoded.name, None, decoded.error)
-            continue
-        answer = next(answers)
-        if answer.label is None:
-            yield Row(decoded.name, answer, f"refused: {answer.refusal}")
-            continue
-        drawn = _write_heat(predictor, decoded, answer.label, heatmaps, names) if heatmaps else None
-        yield Row(decoded.name, answer, heatmap=drawn)
+        answer = next(answers) if decoded.film else None
+        error = decoded.error
+        if answer and answer.label is None:
+            error = f"refused: {answer.refusal}"
+        name = _name_files(decoded.name, names) if folders != Folders() else ""
+        heat, report, unreported = None, None, ""
+        if folders.heatmaps and answer and answer.label:
+            heat = folders.heatmaps / f"{name}.png"
+            _write_heat(predictor, decoded, answer.label, heat)
+        if folders.reports and decoded.content:
+            report, unreported = _write_report(predictor, decoded, answer, folders.reports / name)
+        yield Row(decoded.name, answer, error, heat, report, unreported)
 
 
-def _write_heat(predictor: Predictor, decoded: _Decoded, label: str, folder: Path, names: set[str]) -> Path:
+def _write_report(
+    predictor: Predictor, decoded: _Decoded, answer: Answer | None, path: Path
+) -> tuple[Path | None, str]:
+    """The report's file, or the reason why there is none; a picture lies beside it."""
+    from pulmo.answering.dicom.header import NotDicom
+    from pulmo.answering.dicom.reply import make_reply
+
+    try:
+        reply = make_reply(predictor, decoded.content, decoded.film, answer, decoded.error)
+    except NotDicom as reason:
+        return None, reason.message
+    report = path.with_name(f"{path.name}-report.dcm")
+    if reply.picture:
+        write_bytes(path.with_name(f"{path.name}-picture.dcm"), reply.picture)
+    write_bytes(report, reply.report)
+    return report, ""
+
+
+def _write_heat(predictor: Predictor, decoded: _Decoded, label: str, path: Path) -> None:
     assert decoded.film is not None
     gray = decode_gray(decoded.content)
     heat = predictor.network.explain(decoded.film.pixels[None])
     assert heat is not None
     height, width = gray.shape
     spread = spread_heat(scale_heat(heat[0], label), width, height, predictor.info.size, predictor.info.fit)
-    path = folder / _name_picture(decoded.name, names)
     write_bytes(path, draw_heat(gray, spread))
-    return path
 
 
-def _name_picture(name: str, names: set[str]) -> str:
-    """A file name for a film's picture that no other film of this run has."""
-    stem = Path(name.replace(":", "/")).stem or "film"
-    stem = "stdin" if name == "-" else stem
+def _name_files(name: str, names: set[str]) -> str:
+    """A name for the files about a film that no other film of this run has."""
+    path = Path(name.replace(":", "/"))
+    # a DICOM file often bears a UID alone, whose last part is no suffix
+    stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    stem = "stdin" if name == "-" else stem or "film"
     unique, number = stem, 1
     while unique in names:
         number += 1
         unique = f"{stem}-{number}"
     names.add(unique)
-    return f"{unique}.png"
+    return unique

@@ -40,10 +40,15 @@ def spread_heat(heat: NDArray[np.float32], width: int, height: int, size: int, f
     return np.array(image.resize((width, height), bilinear, (box[0], box[1], box[2], box[3])))
 
 
-def draw_heat(gray: Gray, heat: NDArray[np.float32]) -> bytes:
-    """PNG of a film, uint8 (height, width), with its heat, float32 (height, width) from 0 to 1, over it in colour."""
+def lay_heat(gray: Gray, heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A film, uint8 (height, width), with its heat, float32 (height, width) from 0 to 1, over it in colour."""
     share = (STRENGTH * heat)[:, :, None]
     mixed = gray[:, :, None] * (1 - share) + np.array(COLOUR, np.float32) * share
+    return np.rint(mixed).astype(np.uint8)
+
+
+def draw_heat(gray: Gray, heat: NDArray[np.float32]) -> bytes:
+    """`lay_heat` as a PNG."""
     content = io.BytesIO()
-    Image.fromarray(np.rint(mixed).astype(np.uint8)).save(content, "PNG", compress_level=1)
+    Image.fromarray(lay_heat(gray, heat)).save(content, "PNG", compress_level=1)
     return content.getvalue()

@@ -55,6 +55,7 @@ _REFUSALS = {
     "408": "the request took too long to arrive",
     "413": "too large, or too many films",
     "429": "too many requests are under way",
+    "501": "DICOM was asked for, and the server was installed without it",
 }
 PREDICT: dict[str, Any] = {
     "requestBody": _BODY,

@@ -14,7 +14,7 @@ from pulmo.metrics.estimates import estimate_text, probability_text
 _COLUMNS = (
     *("film", "label", "prob_pneumonia", "threshold", "unsure", "not_a_chest_film", "unlike_training", "note", "logit"),
     *("sensitivity", "sensitivity_low", "sensitivity_high", "specificity", "specificity_low", "specificity_high"),
-    *("model", "model_version", "model_sha256", "anyway", "heatmap", "error"),
+    *("model", "model_version", "model_sha256", "anyway", "heatmap", "dicom_sr", "error"),
 )
 
 
@@ -34,7 +34,8 @@ def to_text(row: Row) -> str:
 def to_json(row: Row) -> str:
     """A line of JSON with every part of the answer, and an `error` where it has no label."""
     content = {"film": row.film} | (row.answer.to_dict() if row.answer else {})
-    content |= {"heatmap": str(row.heatmap) if row.heatmap else None, "error": row.error or None}
+    content |= {"heatmap": str(row.heatmap) if row.heatmap else None}
+    content |= {"dicom_sr": str(row.report) if row.report else None, "error": row.error or None}
     return json.dumps(content, ensure_ascii=not row.film.isprintable(), allow_nan=False)
 
 
@@ -46,13 +47,14 @@ def csv_header() -> str:
 def to_csv(row: Row) -> str:
     """A line of CSV, with empty cells for what is not answered."""
     if row.answer is None:
-        return _csv_line([row.film, *[""] * (len(_COLUMNS) - 2), row.error])
+        return _csv_line([row.film, *[""] * (len(_COLUMNS) - 3), row.report or "", row.error])
     answer, found = row.answer, row.answer.model
     first = [row.film, answer.label, answer.prob_pneumonia, answer.threshold, str(answer.unsure).lower()]
     second = [answer.not_a_chest_film, str(answer.unlike_training).lower(), answer.note, answer.logit]
     bounds = [value for rate in (answer.sensitivity, answer.specificity) for value in (rate.value, rate.low, rate.high)]
-    last = [found.name, found.version, found.sha256, str(answer.anyway).lower(), str(row.heatmap or ""), row.error]
-    return _csv_line(["" if cell is None else cell for cell in (*first, *second, *bounds, *last)])
+    last = [found.name, found.version, found.sha256, str(answer.anyway).lower()]
+    files = [str(path or "") for path in (row.heatmap, row.report)]
+    return _csv_line(["" if cell is None else cell for cell in (*first, *second, *bounds, *last, *files, row.error)])
 
 
 def threshold_text(answer: Answer) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,10 +36,13 @@ def _predict(
     heatmap: Annotated[bool, Query(description="add each film with its heat map, as base64 of a PNG")] = False,
     film: Annotated[bool, Query(description="add each film itself, as base64 of a PNG")] = False,
     anyway: Annotated[bool, Query(description="answer, and mark, films that are refused otherwise")] = False,
+    dicom: Annotated[bool, Query(description="add a DICOM report and picture of each DICOM film, as base64")] = False,
 ) -> dict[str, Any]:
     """Answer films: for each, in their order, an `answer` or a `problem`. Not a medical device."""
+    if dicom and not find_spec("highdicom"):
+        raise HTTPException(501, "this server makes no DICOM: it was installed without pulmo[dicom]")
     service: Service = request.app.state.service
-    return {"films": service.answer(films, Wishes(anyway, film, heatmap)), "not_a_medical_device": True}
+    return {"films": service.answer(films, Wishes(anyway, film, heatmap, dicom)), "not_a_medical_device": True}
 
 
 def _model(request: Request) -> dict[str, Any]:

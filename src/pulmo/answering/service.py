@@ -44,6 +44,7 @@ class Wishes:
     anyway: bool = False  # label and probability of films that are refused
     film: bool = False  # the film, as base64 of a PNG
     heatmap: bool = False  # the film with its heat map, likewise
+    dicom: bool = False  # a DICOM report and picture, likewise
 
 
 class Service:
@@ -71,7 +72,7 @@ class Service:
         scores = iter(self._scorer.score(predictor, [item for item in read if isinstance(item, FittedFilm)]))
         for film, fitted in zip(films, read, strict=True):
             if not isinstance(fitted, FittedFilm):
-                yield {"film": film.name, "problem": fitted}
+                yield {"film": film.name, "problem": fitted, **_report(predictor, film.content, None, fitted, wishes)}
                 continue
             score = next(scores)
             answer = predictor.decide(fitted, score, wishes.anyway)
@@ -80,6 +81,7 @@ class Service:
             said = {"decision": decision_text(answer), "worth": worth_text(answer), "answer": answer.to_dict()}
             with self._turns:
                 pictures = _draw(predictor, film.content, fitted, answer, wishes)
+                pictures |= _report(predictor, film.content, fitted, answer, wishes)
             yield {"film": film.name, **said, **pictures}
 
 
@@ -91,6 +93,18 @@ def _fit(predictor: Predictor, content: bytes) -> FittedFilm | Problem:
         return to_problem(503, error.message)
     except UserError as error:
         return to_problem(422, error.message)
+
+
+def _report(
+    predictor: Predictor, content: bytes, fitted: FittedFilm | None, said: Answer | Problem, wishes: Wishes
+) -> dict[str, str | None]:
+    if not wishes.dicom:
+        return {}
+    from pulmo.answering.dicom.reply import encode_reply  # highdicom, which belongs to another extra
+
+    if isinstance(said, Answer):
+        return encode_reply(predictor, content, fitted, said)
+    return encode_reply(predictor, content, None, None, said["detail"])
 
 
 def _draw(

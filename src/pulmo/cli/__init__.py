@@ -6,11 +6,11 @@ from importlib.util import find_spec
 import typer
 
 from pulmo.base.errors import UserError, from_database, from_disk
-from pulmo.cli import answers, champions, checkout, overview, publications, search, serve
+from pulmo.cli import answers, champions, checkout, listen, overview, publications, search, serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (
-    *(overview.summary, answers.predict, answers.evaluate, serve.serve, overview.compare),
+    *(overview.summary, answers.predict, answers.evaluate, serve.serve, listen.listen, overview.compare),
     *(overview.experiments, overview.sync, overview.doctor),
     *(champions.promote, champions.history, search.sweep, checkout.setup, checkout.ui, checkout.deps),
 ):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,10 @@ def predict(
     heatmap: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="draw where on each film the answer comes from")
     ] = None,
+    dicom_sr: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="write a DICOM report and a picture of each DICOM film"),
+    ] = None,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="answer, and mark, films that are refused otherwise")
     ] = False,
@@ -37,13 +42,16 @@ def predict(
     """Say NORMAL or PNEUMONIA of films, and how sure that is. Not a medical device.
 
     Refused are films that are no chest films by their header, size or colour, and films unlike those that the model
-    learnt from. Exit code 1 where a film could not be read or was refused; the others are answered.
+    learnt from. Exit code 1 where a film could not be read or was refused, or cannot have the report that was asked
+    for; the others are answered.
     """
     from pulmo.images.guard import prepare
 
     prepare(Path(film) for film in films if Path(film).is_file())
     from tqdm import tqdm
 
+    if dicom_sr:
+        require_library("highdicom", "dicom")
     from pulmo.answering import batch, gather, output
     from pulmo.answering.predictor import Predictor
     from pulmo.base.names import show_name
@@ -56,14 +64,15 @@ def predict(
     failed, last = False, None
     if as_csv:
         print(output.csv_header())
-    rows = batch.answer_films(predictor, gather.gather_films(films), heatmap, anyway)
+    folders = batch.Folders(heatmap, dicom_sr)
+    rows = batch.answer_films(predictor, gather.gather_films(films), folders, anyway)
     for row in tqdm(rows, total=gather.count_films(films), desc="answer", unit="film", disable=None):
         tqdm.write(output.WRITERS[form](row), file=sys.stdout)
-        if row.error:
-            failed = True
-            tqdm.write(f"error: {show_name(row.film)}: {row.error}", file=sys.stderr)
-        else:
-            last = row.answer
+        for reason in (row.error, row.unreported and f"no report: {row.unreported}"):
+            if reason:
+                failed = True
+                tqdm.write(f"error: {show_name(row.film)}: {reason}", file=sys.stderr)
+        last = last if row.error else row.answer
     if form == "text" and last:
         print(output.threshold_text(last))
     if failed:
@@ -116,6 +125,12 @@ def _cut(text: str, place: int, option: str, names: Sequence[str]) -> tuple[str,
         if name in names and other:
             return name, other
     raise UserError(f"{option} {text!r} names none of {', '.join(names)}", "see `pulmo evaluate --help`")
+
+
+def require_library(name: str, extra: str) -> None:
+    """UserError where a library of an extra is not installed."""
+    if not find_spec(name):
+        raise UserError(f"{name} is not installed", f"pip install 'pulmo[{extra}]'")
 
 
 def find_place(package: Path | None) -> "Place":

@@ -4,13 +4,13 @@ import ipaddress
 import os
 import socket
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pulmo.base.errors import UserError
+from pulmo.cli.answers import find_place, require_library
 
 if TYPE_CHECKING:
     from pulmo.answering.champion import Place
@@ -36,22 +36,21 @@ def serve(
 
     Nothing uploaded is kept or written to disk. The model follows the champion while it serves.
     """
-    if not token and not _is_loopback(host):
+    if not token and not is_loopback(host):
         raise UserError(
             f"--host {host}: other machines could ask without a token",
             "set PULMO_TOKEN, or give --token, or listen at 127.0.0.1",
         )
     for library in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
-        if not find_spec(library):
-            raise UserError(f"{library} is not installed", "pip install 'pulmo[serve]'")
+        require_library(library, "serve")
     from pulmo.answering.follow import Follower
     from pulmo.answering.listening import make_server
     from pulmo.answering.log import AnswerLog
     from pulmo.answering.server import make_app
 
     answer_log = AnswerLog(log) if log else None
-    listener = _listen(host, port)
-    follower = Follower(lambda: _find(package))
+    listener = bind(host, port)
+    follower = Follower(lambda: find_package(package))
     app = make_app(follower, token, names=frozenset(name or []), log=answer_log)
     model = follower.current().model
     print(f"serves: {model.name}, version {model.version}")
@@ -60,7 +59,8 @@ def serve(
     make_server(app).run([listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; UserError where the address cannot be had."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -68,15 +68,14 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen at {host}, port {port}: {reason}", "--host and --port name another") from None
 
 
-def _find(package: Path | None) -> "Place":
+def find_package(package: Path | None) -> "Place":
     """The model that answers, under a name that tells clients nothing of this machine's folders."""
-    from pulmo.cli.answers import find_place
-
     place = find_place(package)
     return place if place.version else replace(place, name=place.folder.resolve().name)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """True for addresses that only this machine reaches."""
     if host == "localhost":
         return True
     try:

@@ -18,10 +18,15 @@ _TINTED = 0.1  # share of the pixels; a coloured mark on a film has less
 _SAMPLE = 64  # pixels each way that are looked at
 
 
+def is_plain_film(modality: str) -> bool:
+    """True for the modalities of plain X-ray films, and where a header does not say."""
+    return modality.strip().upper() in _X_RAY
+
+
 def judge_header(film: Any) -> str:
     """The attribute of a DICOM data set by which it is no frontal chest film; empty where none says so."""
     modality, part, view = (_read_code(film, name) for name in ("Modality", "BodyPartExamined", "ViewPosition"))
-    if modality not in _X_RAY:
+    if not is_plain_film(modality):
         return f"its DICOM header says modality {modality}, no plain X-ray film"
     if part not in _ANYTHING and not any(name in part for name in _CHEST):
         return f"its DICOM header says body part {part}"

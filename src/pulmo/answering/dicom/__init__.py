@@ -1,0 +1,1 @@
+"""Answers where hospitals keep films: structured reports and pictures in DICOM, and a listener that sends them."""

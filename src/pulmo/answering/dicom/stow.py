@@ -1,0 +1,86 @@
+"""The STOW-RS side of a listener."""
+
+import itertools
+import re
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pulmo.answering.dicom.header import NotDicom, read_film_header
+from pulmo.answering.dicom.receive import MOST_BYTES, Outcome, Receiver
+from pulmo.answering.gate import PROBLEM, Gate, Limits, to_problem
+
+LIMITS = Limits(films=100, request_bytes=MOST_BYTES, all_bytes=3 * MOST_BYTES, requests=8)
+_BOUNDARY = re.compile(r'multipart/related\s*;.*?\bboundary="?([^";,]{1,70})"?', re.IGNORECASE)
+_CLASS, _INSTANCE = "00081150", "00081155"  # ReferencedSOPClassUID, ReferencedSOPInstanceUID
+
+
+def make_stow_app(receiver: Receiver, token: str = "", names: frozenset[str] = frozenset()) -> Starlette:
+    """`POST /studies` and `POST /studies/UID`, as a DICOMweb service has them."""
+
+    async def store(request: Request) -> Response:
+        parts = _split(request.headers.get("content-type", ""), await request.body())
+        return await run_in_threadpool(_store, receiver, parts)
+
+    routes = [Route(path, store, methods=["POST"]) for path in ("/studies", "/studies/{study}")]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, ClientDisconnect: _break_off})
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    app.add_middleware(Gate, token=token, names=names, limits=LIMITS, headers=headers)
+    return app
+
+
+def _split(kind: str, body: bytes) -> list[bytes]:
+    """The DICOM files of a request."""
+    found = _BOUNDARY.match(kind.strip())
+    if not found:
+        raise HTTPException(415, 'send DICOM files as multipart/related; type="application/dicom"; boundary=...')
+    fence = b"--" + found[1].encode("latin-1")
+    places = [place.start() for place in re.finditer(rb"(?:^|\r\n)" + re.escape(fence) + rb"(?=\r\n|--)", body)]
+    if len(places) > LIMITS.films + 1:
+        raise HTTPException(413, f"a request may have {LIMITS.films} films")
+    parts = []
+    for start, end in itertools.pairwise(places):
+        head, blank, content = body[start:end].partition(b"\r\n\r\n")
+        if not blank or b"application/dicom" not in head.lower():
+            raise HTTPException(415, "each part must be an application/dicom file")
+        parts.append(content)
+    if not parts:
+        raise HTTPException(400, "the body holds no DICOM file")
+    return parts
+
+
+def _store(receiver: Receiver, parts: list[bytes]) -> Response:
+    """Take the files, and say of each what became of it (DICOM PS3.18, 10.5.3)."""
+    outcomes = [receiver.take(content) for content in parts]
+    stored, failed = [], []
+    for content, outcome in zip(parts, outcomes, strict=True):
+        item = _name(content)
+        if outcome is Outcome.TAKEN:
+            stored.append(item)
+        else:
+            failed.append(item | {"00081197": {"vr": "US", "Value": [int(outcome)]}})
+    answer = {tag: {"vr": "SQ", "Value": items} for tag, items in (("00081198", failed), ("00081199", stored)) if items}
+    status = 200 if not failed else 202 if stored else 503 if Outcome.NO_ROOM in outcomes else 409
+    return JSONResponse(answer, status, media_type="application/dicom+json")
+
+
+def _name(content: bytes) -> dict[str, Any]:
+    try:
+        header = read_film_header(content)
+    except NotDicom:
+        return {}
+    uids = ((_CLASS, header.sop_class), (_INSTANCE, header.sop_instance))
+    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids}
+
+
+def _refuse(_: Request, refusal: Any) -> Response:
+    return JSONResponse(to_problem(refusal.status_code, refusal.detail), refusal.status_code, media_type=PROBLEM)
+
+
+def _break_off(_: Request, error: Any) -> Response:
+    return JSONResponse(to_problem(400, "the request broke off"), 400, media_type=PROBLEM)

@@ -1,0 +1,346 @@
+"""The listener against pynetdicom's own C-STORE provider and a STOW-RS service: nothing is lost, nothing is doubled."""
+
+import io
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from hospital_films import PIXELS, hospital_film
+from listening import ROOM, Source, listening
+from pacs import Archive, WebArchive, send_films, wait_for
+from pydicom.uid import (
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+from report_reading import numbers, texts
+from small_package import make_package
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from pulmo import cli
+from pulmo.answering.dicom import scp
+from pulmo.answering.dicom.receive import Receiver
+from pulmo.answering.dicom.spool import REPLY_BYTES, Spool
+from pulmo.answering.dicom.stow import make_stow_app
+from pulmo.base.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    return make_package(tmp_path_factory.mktemp("model") / "package")
+
+
+@pytest.fixture(scope="module")
+def source(package) -> Source:
+    return Source(package)
+
+
+def uid(content: bytes) -> str:
+    return str(pydicom.dcmread(io.BytesIO(content)).SOPInstanceUID)
+
+
+def test_a_film_that_arrives_is_answered_and_its_report_and_picture_are_sent(source, tmp_path) -> None:
+    film = hospital_film()
+    with Archive() as archive, listening(source, tmp_path / "spool", archive.address) as rig:
+        assert send_films(rig.port, [film]) == [0]
+        wait_for(lambda: len(archive.datasets) == 2)
+        wait_for(rig.is_idle)
+    report, picture = archive.datasets
+    assert (report.Modality, picture.Modality) == ("SR", "OT")
+    assert archive.reported == [uid(film)]
+    assert report.StudyInstanceUID == picture.StudyInstanceUID == pydicom.dcmread(io.BytesIO(film)).StudyInstanceUID
+    assert rig.spool.bytes == 0
+    assert not list((tmp_path / "spool").rglob("*.dcm"))
+
+
+def test_films_in_every_transfer_syntax_get_the_same_answer(source, tmp_path) -> None:
+    syntaxes = (ImplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless)
+    films = [hospital_film(), *(hospital_film(syntax=syntax) for syntax in syntaxes)]
+    with Archive([ImplicitVRLittleEndian]) as archive, listening(source, tmp_path, archive.address) as rig:
+        assert send_films(rig.port, films) == [0] * len(films)
+        wait_for(lambda: len(archive.datasets) == 2 * len(films))
+    assert archive.reported == [uid(film) for film in films]
+    certainties = [numbers(made)["111012"][0] for made in archive.datasets if made.Modality == "SR"]
+    assert len(certainties) == len(films)
+    assert np.ptp(certainties) < 0.01
+
+
+def test_only_films_are_answered_and_no_picture_of_our_own(source, tmp_path) -> None:
+    with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
+        first = hospital_film(SOPClassUID=DigitalXRayImageStorageForPresentation, Modality="DX")
+        assert send_films(rig.port, [first]) == [0]
+        wait_for(lambda: len(archive.datasets) == 2)
+        replies = [rewritten(made) for made in archive.datasets]
+        assert send_films(rig.port, [hospital_film(SOPClassUID=CTImageStorage, Modality="CT"), replies[0]]) == [
+            None,
+            None,
+        ]
+        slices = hospital_film(SOPClassUID=SecondaryCaptureImageStorage, Modality="CT")
+        assert send_films(rig.port, [replies[1], slices]) == [0, 0]
+        last = hospital_film()
+        assert send_films(rig.port, [last]) == [0]
+        wait_for(lambda: len(archive.datasets) == 4)
+    assert archive.reported == [uid(first), uid(last)]
+
+
+def rewritten(dataset: Any) -> bytes:
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def test_a_refused_and_an_unreadable_film_have_a_report_that_says_why(source, tmp_path) -> None:
+    films = [hospital_film(BodyPartExamined="KNEE"), hospital_film(np.zeros((64, 64), np.uint8))]
+    with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
+        assert send_films(rig.port, films) == [0, 0]
+        wait_for(lambda: len(archive.reported) == 2 and rig.is_idle())
+    said = [" ".join(texts(made)) for made in archive.datasets if made.Modality == "SR"]
+    assert "KNEE" in said[0]
+    assert "carries no picture" in said[1]
+    assert [made.Modality for made in archive.datasets] == ["SR", "OT", "SR"]
+
+
+def test_replies_wait_for_a_destination_that_is_down_and_arrive_in_order(source, tmp_path) -> None:
+    films = [hospital_film() for _ in range(4)]
+    with Archive() as down, Archive() as up:
+        down.stop()
+        with listening(source, tmp_path, down.address, up.address) as rig:
+            assert send_films(rig.port, films) == [0] * 4
+            wait_for(lambda: len(up.datasets) == 8)
+            assert sum(rig.spool.count_waiting().values()) == 8
+            down.start()
+            wait_for(rig.is_idle)
+        assert down.reported == up.reported == [uid(film) for film in films]
+        assert [made.Modality for made in down.datasets] == ["SR", "OT"] * 4
+
+
+def test_a_busy_destination_is_asked_again_and_what_it_turns_down_is_kept_aside(source, tmp_path) -> None:
+    films = [hospital_film() for _ in range(2)]
+    with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
+        archive.status = 0xA700
+        assert send_films(rig.port, films[:1]) == [0]
+        wait_for(lambda: sum(rig.spool.count_waiting().values()) == 2)
+        time.sleep(0.5)
+        assert sum(rig.spool.count_waiting().values()) == 2
+        archive.status = 0xC000
+        wait_for(rig.is_idle)
+        archive.status = 0
+        assert send_films(rig.port, films[1:]) == [0]
+        wait_for(lambda: len(archive.datasets) == 2)
+    assert archive.reported == [uid(films[1])]
+    aside = sorted((tmp_path / "failed").iterdir())
+    assert [pydicom.dcmread(path).Modality for path in aside] == ["SR", "OT"]
+
+
+def test_a_full_spool_sends_the_sender_away_until_there_is_room(source, tmp_path) -> None:
+    films = [hospital_film() for _ in range(3)]
+    with Archive() as archive:
+        archive.stop()
+        limit = int(2.5 * REPLY_BYTES)
+        with listening(source, tmp_path, archive.address, limit=limit) as rig:
+            statuses = []
+            while 0xA700 not in statuses:
+                statuses += send_films(rig.port, [films[len(statuses) % 3]])
+                assert rig.spool.bytes <= limit
+                assert len(statuses) < 1000
+            archive.start()
+            wait_for(rig.is_idle)
+            assert send_films(rig.port, [films[0]]) == [0]
+            wait_for(rig.is_idle)
+    assert len(archive.reported) == len(statuses)
+
+
+def test_a_film_that_breaks_the_program_is_kept_aside_and_the_next_is_answered(source, tmp_path, monkeypatch) -> None:
+    films = [hospital_film() for _ in range(2)]
+    from pulmo.answering.dicom import listener
+
+    made, real = [], listener.make_reply
+
+    def break_once(*given: Any) -> Any:
+        made.append(given)
+        if len(made) == 1:
+            raise RuntimeError("a bug")
+        return real(*given)
+
+    monkeypatch.setattr(listener, "make_reply", break_once)
+    with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
+        assert send_films(rig.port, films) == [0, 0]
+        wait_for(lambda: len(archive.datasets) == 2)
+    assert archive.reported == [uid(films[1])]
+    assert [uid(path.read_bytes()) for path in (tmp_path / "failed").iterdir()] == [uid(films[0])]
+
+
+def test_only_named_callers_may_send(source, tmp_path) -> None:
+    with Archive() as archive, listening(source, tmp_path, archive.address, callers=("MODALITY",)) as rig:
+        assert send_films(rig.port, [hospital_film()], "STRANGER") == [None]
+        assert send_films(rig.port, [hospital_film()], "MODALITY") == [0]
+
+
+def test_more_than_a_film_may_have_ends_the_association_and_not_the_listener(source, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scp, "MOST_BYTES", 2**20)
+    with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
+        large = hospital_film(np.tile(PIXELS, (20, 20)))
+        assert len(large) > 2**20
+        assert send_films(rig.port, [large]) == [None]
+        with socket.create_connection(("127.0.0.1", rig.port), 5) as hostile:
+            hostile.sendall(struct.pack(">BBL", 1, 0, 2**32 - 1) + bytes(1000))
+            hostile.settimeout(5)
+            assert hostile.recv(1000) == b""
+        assert send_films(rig.port, [hospital_film()]) == [0]
+        wait_for(lambda: len(archive.datasets) == 2)
+
+
+def body(*contents: bytes, kind: bytes = b"application/dicom") -> dict[str, Any]:
+    fence = b"fence-of-parts"
+    parts = b"".join(b"--" + fence + b"\r\nContent-Type: " + kind + b"\r\n\r\n" + part + b"\r\n" for part in contents)
+    kind_of_all = f'multipart/related; type="application/dicom"; boundary={fence.decode()}'
+    return {"content": parts + b"--" + fence + b"--\r\n", "headers": {"content-type": kind_of_all}}
+
+
+def test_stow_takes_films_and_says_what_became_of_each(source, tmp_path) -> None:
+    with WebArchive() as archive:
+        with listening(source, tmp_path, f"http://ada:s3cret@127.0.0.1:{archive.port}/dicom-web/studies") as rig:
+            web = TestClient(make_stow_app(Receiver(rig.spool)), "http://127.0.0.1")
+            films = [hospital_film(), hospital_film(BodyPartExamined="KNEE")]
+            done = web.post("/studies", **body(*films))
+            assert done.status_code == 200
+            stored = done.json()["00081199"]["Value"]
+            assert [item["00081155"]["Value"][0] for item in stored] == [uid(film) for film in films]
+            mixed = web.post(
+                "/studies/1.2.3", **body(hospital_film(), hospital_film(SOPClassUID=CTImageStorage), b"no")
+            )
+            assert mixed.status_code == 202
+            failed = mixed.json()["00081198"]["Value"]
+            assert [item["00081197"]["Value"][0] for item in failed] == [0x0122, 0xA900]
+            assert web.post("/studies", **body(b"no")).status_code == 409
+            wait_for(lambda: len(archive.requests) == 6)
+        assert {path for path, _, _ in archive.requests} == {"/dicom-web/studies"}
+        assert {headers["Authorization"] for _, headers, _ in archive.requests} == {"Basic YWRhOnMzY3JldA=="}
+        assert [made.Modality for made in archive.datasets] == ["SR", "OT"] * 3
+
+
+def test_stow_refuses_what_is_no_request_for_it(source, tmp_path, monkeypatch) -> None:
+    spool = Spool(tmp_path, REPLY_BYTES, ["one"])
+    web = TestClient(make_stow_app(Receiver(spool), "secret"), "http://127.0.0.1")
+    allowed = {"authorization": "Bearer secret"}
+    assert web.post("/studies", **body(hospital_film())).status_code == 401
+
+    def post(**request: Any) -> int:
+        return web.post("/studies", **request | {"headers": request.get("headers", {}) | allowed}).status_code
+
+    assert post(**body(hospital_film())) == 503, "there is no room"
+    assert post(content=hospital_film(), headers={"content-type": "application/dicom"}) == 415
+    assert post(**body(hospital_film(), kind=b"image/png")) == 415
+    assert post(**body()) == 400
+    assert post(**body(*[b"no"] * 101)) == 413
+    assert web.get("/studies", headers=allowed).status_code == 405
+    assert spool.bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "kept"),
+    [
+        (409, b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [43264]}}]}}', "failed"),
+        (409, b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [42752]}}]}}', "outbox"),
+        (413, b"<html>", "failed"),
+        (503, b"", "outbox"),
+        (401, b"", "outbox"),
+        (302, b"", "outbox"),
+    ],
+)
+def test_a_stow_service_that_fails_keeps_no_reply_from_us(source, tmp_path, status, answer, kept) -> None:
+    with WebArchive() as archive:
+        archive.status, archive.body = status, answer
+        with listening(source, tmp_path, f"http://127.0.0.1:{archive.port}/studies") as rig:
+            assert send_films(rig.port, [hospital_film()]) == [0]
+            wait_for(lambda: len(archive.requests) >= 2)
+            wait_for(lambda: len(list((tmp_path / kept).rglob("*.dcm"))) == 2)
+            if kept == "outbox":
+                archive.status, archive.body = 200, b"{}"
+                wait_for(rig.is_idle)
+
+
+def test_a_spool_has_one_listener(tmp_path) -> None:
+    first = Spool(tmp_path, ROOM, ["one"])
+    with pytest.raises(UserError, match="another listener uses"):
+        Spool(tmp_path, ROOM, ["one"])
+    first.add_film(b"film")
+    first.close()
+    again = Spool(tmp_path, ROOM, ["other"])
+    assert again.bytes == 4
+    assert again.add_film(b"next") == 2
+    film = again.wait_film(0)
+    assert film
+    assert film.read_bytes() == b"film"
+    again.put_replies(film, [b"report", b"picture"])
+    again.close()
+    assert Spool(tmp_path, ROOM, ["one"]).list_strays() == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--to", "nowhere"], "no destination"),
+        (["--to", "A@host:99999999"], "no destination"),
+        (["--to", "A@host:1", "--host", "0.0.0.0"], "any machine could send films"),
+        (["--to", "A@host:1", "--host", "0.0.0.0", "--from", "CR1", "--http-port", "0"], "without a token"),
+        (["--to", "A@host:1", "--ae-title", "LONGER-THAN-16-LETTERS"], "no AE title"),
+    ],
+)
+def test_a_listener_that_would_be_unsafe_or_of_no_use_does_not_start(arguments, reason, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=reason):
+        CliRunner().invoke(cli.app, ["listen", *arguments], catch_exceptions=False)
+
+
+def start(package: Path, spool: Path, *to: str) -> tuple[subprocess.Popen[str], int]:
+    code = "import sys; from pulmo.cli import main; sys.argv[0] = 'pulmo'; main()"
+    options = [word for text in to for word in ("--to", text)]
+    command = [sys.executable, "-c", code, "listen", "--package", str(package), "--port", "0", "--spool", str(spool)]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("C-STORE: "):
+            return process, int(line.split(":")[2].split(",")[0])
+    raise AssertionError("the listener did not start")
+
+
+def test_nothing_is_lost_however_often_the_listener_is_killed(package, tmp_path) -> None:
+    dice = np.random.default_rng(0)
+    taken: list[str] = []
+    with Archive() as archive:
+        for _ in range(4):
+            process, port = start(package, tmp_path / "spool", archive.address)
+            ends = time.monotonic() + dice.uniform(0.05, 1.2)
+            while time.monotonic() < ends:
+                film = hospital_film()
+                if send_films(port, [film]) == [0]:
+                    taken.append(uid(film))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        process, port = start(package, tmp_path / "spool", archive.address)
+        wait_for(lambda: not list((tmp_path / "spool").rglob("0*.dcm")), 60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert len(taken) >= 4
+    order = list(dict.fromkeys(archive.reported))
+    assert [film for film in order if film in taken] == taken, "each film once, in the order of arrival"
+    pictures = {
+        str(made.SourceImageSequence[0].ReferencedSOPInstanceUID) for made in archive.datasets if made.Modality == "OT"
+    }
+    assert pictures >= set(taken)
