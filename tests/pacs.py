@@ -33,7 +33,9 @@ class Archive:
         self.port = self._server.server_address[1]
 
     def stop(self) -> None:
-        self._server.shutdown()
+        if self._server:
+            self._server.shutdown()
+        self._server = None
 
     def _store(self, event: Any) -> int:
         if self.status >> 12 in (0, 0xB):

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pydicom
 import pytest
 from fastapi.testclient import TestClient
+from hospital_films import STUDY, hospital_film
 from PIL import Image
+from report_reading import numbers, texts
 from running_app import serving
 from small_package import make_package
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
-from pulmo.answering import words
+from pulmo.answering import server, words
 from pulmo.answering.answer import Interval
 from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
@@ -53,6 +56,33 @@ def client(package: Path, **options) -> TestClient:
 def send(client: TestClient, *films: bytes, query: str = "", **headers: str) -> httpx.Response:
     parts = [("films", (f"film{place}.png", content)) for place, content in enumerate(films)]
     return client.post(f"/v1/predict{query}", files=parts, headers=headers)
+
+
+def test_reports_in_dicom_come_where_they_are_asked_for(package, film):
+    web = client(package)
+    content = hospital_film()
+    plain = send(web, content).json()["films"][0]
+    assert "dicom_sr" not in plain
+    reported, refused, picture, unread = send(
+        web, content, hospital_film(BodyPartExamined="KNEE"), film, content[:-2000], query="?dicom=1"
+    ).json()["films"]
+    assert "Called" in " ".join(texts(read_dicom(reported["dicom_sr"])))
+    assert read_dicom(reported["dicom_picture"]).StudyInstanceUID == STUDY
+    assert numbers(read_dicom(reported["dicom_sr"]))["111012"]
+    assert "body part KNEE" in " ".join(texts(read_dicom(refused["dicom_sr"])))
+    assert picture["answer"]["label"]
+    assert (picture["dicom_sr"], "no DICOM file" in picture["dicom_problem"]) == (None, True)
+    assert unread["problem"]["detail"] in " ".join(texts(read_dicom(unread["dicom_sr"])))
+    assert unread["dicom_picture"] is None
+
+
+def test_a_server_without_dicom_says_so(package, film, monkeypatch):
+    monkeypatch.setattr(server, "find_spec", lambda name: None)
+    check_problem(send(client(package), film, query="?dicom=1"), 501, "pulmo[dicom]")
+
+
+def read_dicom(text: str) -> pydicom.Dataset:
+    return pydicom.dcmread(io.BytesIO(base64.b64decode(text)))
 
 
 def check_problem(response: httpx.Response, status: int, text: str) -> None:

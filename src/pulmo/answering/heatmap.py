@@ -44,7 +44,7 @@ def lay_heat(gray: Gray, heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     """A film, uint8 (height, width), with its heat, float32 (height, width) from 0 to 1, over it in colour."""
     share = (STRENGTH * heat)[:, :, None]
     mixed = gray[:, :, None] * (1 - share) + np.array(COLOUR, np.float32) * share
-    return np.rint(mixed).astype(np.uint8)
+    return np.asarray(np.rint(mixed), dtype=np.uint8)
 
 
 def draw_heat(gray: Gray, heat: NDArray[np.float32]) -> bytes:

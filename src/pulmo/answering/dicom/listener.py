@@ -33,8 +33,8 @@ class Listener:
     ) -> None:
         self._spool, self._source, self._longest = spool, source, longest_wait
         self._stopped = threading.Event()
-        work = [(self._answer_all, ()), *((self._send_all, (destination,)) for destination in destinations)]
-        self._threads = [threading.Thread(target=target, args=args, daemon=True) for target, args in work]
+        self._threads = [threading.Thread(target=self._answer_all, daemon=True)]
+        self._threads += [threading.Thread(target=self._send_all, args=(to,), daemon=True) for to in destinations]
 
     def start(self) -> None:
         """Begin with what a former run left."""

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
 from pulmo.answering.dicom import codes
-from pulmo.answering.dicom.header import FilmHeader, make_uid, put_elements
-from pulmo.answering.dicom.report import MAKER, Verdict, describe_equipment
+from pulmo.answering.dicom.header import MAKER, FilmHeader, make_uid, put_elements
+from pulmo.answering.dicom.report import Verdict, describe_equipment
 
 SERIES = 9902
 SIDE = 1024  # pixels of the film's longest side; a picture takes some 3 MB

@@ -41,7 +41,7 @@ def _store(event: Any, receiver: Receiver) -> int:
     return int(receiver.take(event.encoded_dataset()))
 
 
-class _BoundedHandler(RequestHandler):
+class _BoundedHandler(RequestHandler):  # type: ignore[misc]  # pynetdicom is read without its types
     """Ends an association that sends more than a film may have, or announces it in one message."""
 
     def _create_association(self) -> Any:

@@ -46,7 +46,7 @@ class Spool:
         self._lock_file.close()
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes that the files take."""
         return self._bytes
 
