@@ -280,6 +280,9 @@ def test_a_spool_has_one_listener(tmp_path) -> None:
         Spool(tmp_path, ROOM, ["one"])
     first.add_film(b"film")
     first.close()
+    part = tmp_path / "inbox" / ".000000000002.dcm.0a1b2c3d.part"
+    part.mkdir()
+    (part / "000000000002.dcm").write_bytes(b"half a film")
     again = Spool(tmp_path, ROOM, ["other"])
     assert again.size == 4
     assert again.add_film(b"next") == 2

@@ -47,7 +47,7 @@ def csv_header() -> str:
 def to_csv(row: Row) -> str:
     """A line of CSV, with empty cells for what is not answered."""
     if row.answer is None:
-        return _csv_line([row.film, *[""] * (len(_COLUMNS) - 3), row.report or "", row.error])
+        return _csv_line([row.film, *[""] * (len(_COLUMNS) - 3), str(row.report or ""), row.error])
     answer, found = row.answer, row.answer.model
     first = [row.film, answer.label, answer.prob_pneumonia, answer.threshold, str(answer.unsure).lower()]
     second = [answer.not_a_chest_film, str(answer.unlike_training).lower(), answer.note, answer.logit]

@@ -7,6 +7,7 @@ after a kill gives the same files under the same names. `failed` keeps what brok
 
 import fcntl
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,8 +34,8 @@ class Spool:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"another listener uses {folder}", "give each its own --spool") from None
-        for part in folder.rglob(".*.part"):
-            part.unlink()
+        for part in folder.rglob(".*.part"):  # left by a writer that was killed
+            shutil.rmtree(part)
         self._changed = threading.Condition()
         files = [path for path in folder.rglob("*.dcm") if _NUMBERED.match(path.name)]
         self._bytes = sum(path.stat().st_size for path in files)
