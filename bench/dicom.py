@@ -115,7 +115,8 @@ def wait(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def run_listener(package: Path, folder: Path, address: str) -> Iterator[int]:
-    options = ["--package", str(package), "--port", "0", "--spool", str(folder / "spool"), "--to", address]
+    options = ["--package", str(package), "--at", "PULMO@127.0.0.1:0", "--to", address]
+    options += ["--spool", str(folder / "spool")]
     process = subprocess.Popen([*LISTEN, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout

@@ -297,11 +297,12 @@ def test_a_spool_has_one_listener(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--to", "nowhere"], "no destination"),
-        (["--to", "A@host:99999999"], "no destination"),
-        (["--to", "A@host:1", "--host", "0.0.0.0"], "any machine could send films"),
-        (["--to", "A@host:1", "--host", "0.0.0.0", "--from", "CR1", "--http-port", "0"], "without a token"),
-        (["--to", "A@host:1", "--ae-title", "LONGER-THAN-16-LETTERS"], "no AE title"),
+        (["--to", "nowhere"], "--to nowhere names no place"),
+        (["--to", "A@host:99999999"], "names no place"),
+        (["--to", "A@host:1", "--at", "LONGER-THAN-16-LETTERS@127.0.0.1:1"], "names no place"),
+        (["--to", "A@host:1", "--at", "PULMO@0.0.0.0:1"], "any machine could send films"),
+        (["--to", "A@host:1", "--at", "PULMO@0.0.0.0:1", "--from", "CR1", "--http-port", "0"], "without a token"),
+        (["--to", "A@host:1", "--from", "LONGER-THAN-16-LETTERS"], "no AE title"),
     ],
 )
 def test_a_listener_that_would_be_unsafe_or_of_no_use_does_not_start(arguments, reason, tmp_path, monkeypatch) -> None:
@@ -313,12 +314,23 @@ def test_a_listener_that_would_be_unsafe_or_of_no_use_does_not_start(arguments, 
 def start(package: Path, spool: Path, *to: str) -> tuple[subprocess.Popen[str], int]:
     code = "import sys; from pulmo.cli import main; sys.argv[0] = 'pulmo'; main()"
     options = [word for text in to for word in ("--to", text)]
-    command = [sys.executable, "-c", code, "listen", "--package", str(package), "--port", "0", "--spool", str(spool)]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "listen",
+        "--package",
+        str(package),
+        "--at",
+        "PULMO@127.0.0.1:0",
+        "--spool",
+        str(spool),
+    ]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout
     for line in process.stdout:
         if line.startswith("C-STORE: "):
-            return process, int(line.split(":")[2].split(",")[0])
+            return process, int(line.rpartition(":")[2])
     raise AssertionError("the listener did not start")
 
 

@@ -1,5 +1,6 @@
 """The command that answers films as they arrive from modalities and archives."""
 
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from pulmo.cli.serve import bind, find_package, is_loopback
 
 if TYPE_CHECKING:
     from pulmo.answering.dicom.receive import Receiver
+    from pulmo.answering.dicom.send import Entity
 
 _GIGABYTE = 2**30
 
@@ -25,21 +27,18 @@ def listen(
         list[str],
         typer.Option(help="where replies go: AE@host:port, or https://host/dicom-web/studies; may be repeated"),
     ],
+    at: Annotated[
+        str, typer.Option(help="name and address of this side; an address of the network needs --from")
+    ] = "PULMO@127.0.0.1:11112",
     package: Annotated[
         Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
     ] = None,
-    host: Annotated[str, typer.Option(help="address to listen at; any but this machine's own needs --from")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="for C-STORE")] = 11112,
-    ae_title: Annotated[str, typer.Option("--ae-title", help="the name that this side goes by")] = "PULMO",
     callers: Annotated[
         list[str] | None, typer.Option("--from", help="AE title that may send films; may be repeated")
     ] = None,
-    http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="also take STOW-RS at this port")] = None,
-    token: Annotated[
-        str, typer.Option(envvar="PULMO_TOKEN", show_default=False, help="what each STOW-RS request must bear")
-    ] = "",
+    http_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="take STOW-RS too; PULMO_TOKEN is what requests must bear")
+    ] = None,
     spool: Annotated[Path, typer.Option(help="folder for films and replies that wait")] = Path("pulmo-spool"),
     limit_gb: Annotated[float, typer.Option(min=0.1, help="what that folder may take, in GB")] = 4.0,
 ) -> None:
@@ -48,63 +47,70 @@ def listen(
     A film is kept on disk until its replies are, and a reply until its destination has it, so that nothing is lost when
     a destination is down or this process is killed. When the folder is full, senders are told to try again.
     """
-    _check(host, ae_title, callers or [], http_port, token)
+    for library in ("highdicom", "pynetdicom"):
+        require_library(library, "dicom")
     from pulmo.answering.dicom.listener import Listener
     from pulmo.answering.dicom.receive import Receiver
-    from pulmo.answering.dicom.scp import start_scp
-    from pulmo.answering.dicom.send import parse_destination
+    from pulmo.answering.dicom.send import parse_destination, parse_entity
     from pulmo.answering.dicom.spool import Spool
     from pulmo.answering.follow import Follower
 
-    destinations = [parse_destination(text, ae_title) for text in dict.fromkeys(to)]
+    side = parse_entity("--at", at)
+    _check(side, callers or [], http_port)
+    destinations = [parse_destination(text, side.title) for text in dict.fromkeys(to)]
     follower = Follower(lambda: find_package(package))
     waiting = Spool(spool, int(limit_gb * _GIGABYTE), [destination.queue for destination in destinations])
     for queue in waiting.list_strays():
         print(f"warning: {spool / 'outbox' / queue} holds replies for a place that --to no longer names")
-    receiver = Receiver(waiting)
     with ExitStack() as stack:
         stack.callback(waiting.close)
         listener = Listener(waiting, follower, destinations)
         stack.callback(listener.stop)
-        try:
-            server = start_scp(receiver, (host, port), ae_title, callers or [])
-        except OSError as error:
-            raise UserError(
-                f"cannot listen at {host}, port {port}: {error.strerror}", "--host and --port name another"
-            ) from None
-        stack.callback(server.shutdown)
-        address = f"C-STORE: {ae_title}@{host}:{server.server_address[1]}"
-        if http_port is not None:
-            address += f", STOW-RS: {_start_stow(receiver, host, http_port, token)}"
+        listener.start()
         follower.start()
         stack.callback(follower.stop)
-        listener.start()
+        addresses = _open(Receiver(waiting), side, callers or [], http_port, stack)
         model = follower.current().model
         print(f"answers: {model.name}, version {model.version}")
-        print(f"{address}\nCtrl-C ends it", flush=True)
+        print(f"{addresses}\nCtrl-C ends it", flush=True)
         _wait()
 
 
-def _check(host: str, ae_title: str, callers: Sequence[str], http_port: int | None, token: str) -> None:
-    for library in ("highdicom", "pynetdicom"):
-        require_library(library, "dicom")
+def _check(side: "Entity", callers: Sequence[str], http_port: int | None) -> None:
     for library in ("uvicorn", "starlette") if http_port is not None else ():
         require_library(library, "serve")
-    for title in (ae_title, *callers):
+    for title in callers:
         if not 0 < len(title.strip()) <= 16 or not title.isascii() or "\\" in title:
-            raise UserError(f"{title!r} is no AE title", "it has 1 to 16 letters of ASCII")
-    if not is_loopback(host) and not callers:
-        raise UserError(f"--host {host}: any machine could send films", "name who may, with --from AE")
-    if not is_loopback(host) and http_port is not None and not token:
-        raise UserError(f"--host {host}: other machines could send without a token", "set PULMO_TOKEN, or give --token")
+            raise UserError(f"--from {title!r} is no AE title", "it has 1 to 16 letters of ASCII")
+    if is_loopback(side.host):
+        return
+    if not callers:
+        raise UserError(f"--at {side}: any machine could send films", "name who may, with --from AE")
+    if http_port is not None and not os.environ.get("PULMO_TOKEN"):
+        raise UserError(f"--at {side}: other machines could send without a token", "set PULMO_TOKEN")
 
 
-def _start_stow(receiver: "Receiver", host: str, port: int, token: str) -> str:
+def _open(receiver: "Receiver", side: "Entity", callers: Sequence[str], http_port: int | None, stack: ExitStack) -> str:
+    """Begin to take films; the addresses at which."""
+    from pulmo.answering.dicom.scp import start_scp
+
+    try:
+        server = start_scp(receiver, (side.host, side.port), side.title, callers)
+    except OSError as error:
+        raise UserError(f"cannot listen at {side}: {error.strerror}", "--at names another address") from None
+    stack.callback(server.shutdown)
+    addresses = f"C-STORE: {side._replace(port=server.server_address[1])}"
+    if http_port is not None:
+        addresses += f", STOW-RS: {_start_stow(receiver, side.host, http_port)}"
+    return addresses
+
+
+def _start_stow(receiver: "Receiver", host: str, port: int) -> str:
     from pulmo.answering.dicom.stow import make_stow_app
     from pulmo.answering.listening import make_server
 
     socket = bind(host, port)
-    server = make_server(make_stow_app(receiver, token))
+    server = make_server(make_stow_app(receiver, os.environ.get("PULMO_TOKEN", "")))
     threading.Thread(target=server.run, args=([socket],), daemon=True).start()
     return f"http://{host}:{socket.getsockname()[1]}/studies"
 

@@ -37,7 +37,8 @@ class Listener:
         self._threads += [threading.Thread(target=self._send_all, args=(to,), daemon=True) for to in destinations]
 
     def start(self) -> None:
-        """Begin with what a former run left."""
+        """Begin with what a former run left, after a few seconds in which libraries are loaded."""
+        self._warm_up()
         for thread in self._threads:
             thread.start()
 
@@ -50,7 +51,6 @@ class Listener:
             thread.join(max(0.0, ends - time.monotonic()))
 
     def _answer_all(self) -> None:
-        self._warm_up()
         while not self._stopped.is_set():
             if film := self._spool.wait_film(_LOOK):
                 self._answer(film)

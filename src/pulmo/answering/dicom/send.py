@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from http.client import HTTPException
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -20,7 +20,7 @@ from pynetdicom.sop_class import EnhancedSRStorage, SecondaryCaptureImageStorage
 from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 
-_AE = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>\[[0-9a-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})")
+_ENTITY = re.compile(r"(?P<title>[ -?A-\[\]-~]{1,16})@(?P<host>\[[0-9a-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})")
 _SECONDS = 30  # that a destination has to answer
 _FAILED, _REASON = "00081198", "00081197"  # FailedSOPSequence, FailureReason
 # HTTP's statuses that say that the object itself is not wanted
@@ -49,24 +49,42 @@ class Destination(Protocol):
         """Let go of the connection until there is more to send."""
 
 
+class Entity(NamedTuple):
+    """A DICOM application by its AE title and address."""
+
+    title: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As it is written on a command line."""
+        return f"{self.title}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def parse_entity(option: str, text: str) -> Entity:
+    """AE@host:port as an option of the command line has it. UserError where it is none."""
+    parts = _ENTITY.fullmatch(text)
+    if not parts or int(parts["port"]) >= 2**16:
+        raise UserError(
+            f"{option} {hide_secrets(text)} names no place", "write AE@host:port, with an AE title of 1 to 16 letters"
+        )
+    return Entity(parts["title"].strip(), parts["host"].strip("[]"), int(parts["port"]))
+
+
 def parse_destination(text: str, ae_title: str) -> Destination:
     """The destination that a text names; `ae_title` is what this side calls itself. UserError where it names none."""
     if text.startswith(("http://", "https://")) and urlsplit(text).hostname:
         return StowDestination(text)
-    if (parts := _AE.fullmatch(text)) and 0 < int(parts["port"]) < 2**16:
-        return StoreDestination(parts["title"], parts["host"].strip("[]"), int(parts["port"]), ae_title)
-    raise UserError(
-        f"--to {hide_secrets(text)}: no destination", "write AE@host:port, or https://host/dicom-web/studies"
-    )
+    return StoreDestination(parse_entity("--to", text), ae_title)
 
 
 class StoreDestination:
     """A C-STORE provider; one association carries all that waits."""
 
-    def __init__(self, title: str, host: str, port: int, ae_title: str) -> None:
-        self.name = f"{title}@{host}:{port}"
+    def __init__(self, entity: Entity, ae_title: str) -> None:
+        self.name = str(entity)
         self.queue = _name_queue(self.name, self.name)
-        self._title, self._address = title, (host, port)
+        self._entity = entity
         self._ae = AE(ae_title)
         self._ae.connection_timeout = self._ae.acse_timeout = 10
         self._ae.dimse_timeout = self._ae.network_timeout = _SECONDS
@@ -78,7 +96,7 @@ class StoreDestination:
         """Send the content of a DICOM file. Raises Unreachable, TurnedDown."""
         dataset = dcmread(io.BytesIO(content))
         if self._association is None or not self._association.is_established:
-            self._association = self._ae.associate(*self._address, ae_title=self._title)
+            self._association = self._ae.associate(self._entity.host, self._entity.port, ae_title=self._entity.title)
             if not self._association.is_established:
                 raise Unreachable("no association")
         try:
