@@ -152,6 +152,22 @@ def test_windows_of_another_representation_are_read(kind: str) -> None:
     assert note(film) == ""
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+def test_codes_in_small_letters_mean_the_same() -> None:
+    inverted = {"PresentationLUTShape": "inverse", "PhotometricInterpretation": "monochrome2"}
+    np.testing.assert_array_equal(decode_gray(dicom(GRAY, **inverted)), 255 - GRAY)
+
+
+def test_values_far_from_zero_keep_their_levels() -> None:
+    film = dicom(TWELVE, RescaleSlope=1, RescaleIntercept="1e12", WindowCenter="1000000002048", WindowWidth=4096)
+    assert furthest(decode_gray(film), decode_gray(dicom(TWELVE, WindowCenter=2048, WindowWidth=4096))) <= 1
+    np.testing.assert_array_equal(decode_gray(dicom(TWELVE, RescaleSlope=1, RescaleIntercept="1e12")), GRAY)
+
+
+def test_colour_without_its_planes_declared_is_read() -> None:
+    np.testing.assert_array_equal(decode_gray(dicom(np.stack([GRAY] * 3, 2), PlanarConfiguration=None)), GRAY)
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_padding_is_read_in_every_encoding(syntax: UID) -> None:
     pixels = TWELVE.copy()

@@ -48,6 +48,19 @@ def test_a_high_bit_that_cannot_be_true_is_passed_over(high: int, sign: int) -> 
     assert furthest(decode_gray(film), GRAY) <= 1
 
 
+def test_eight_bits_are_taken_as_they_are_in_every_layout() -> None:
+    dull = GRAY // 2 + 30
+    eight = {"BitsStored": 8, "HighBit": 7}
+    for film in (
+        dicom(dull),
+        dicom(dull.astype(np.uint16), **eight),
+        dicom(dull.astype(np.uint16) << 4, BitsStored=8, HighBit=11),
+        dicom((dull.astype(int) - 128).astype(np.int8)),
+        dicom(dull.astype(np.int16) - 128, **eight),
+    ):
+        np.testing.assert_array_equal(decode_gray(film), dull)
+
+
 def test_bits_that_are_not_declared_are_all_stored() -> None:
     assert furthest(decode_gray(dicom(TWELVE, BitsStored=None, HighBit=None)), GRAY) <= 1
 

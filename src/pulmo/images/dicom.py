@@ -20,7 +20,12 @@ from pulmo.images.subject import judge_header, judge_picture
 # What PatientID holds where a program wiped it; it would make one patient of a whole hospital.
 _NO_ID = re.compile(r"[0x*?._\s-]*|anon(ymous|ymi[sz]ed)?|none|unknown|n/?a", re.IGNORECASE)
 # What a reader without these attributes assumes; films older than DICOM 3 lack them.
-_ASSUMED = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
+_ASSUMED = {
+    "SamplesPerPixel": 1,
+    "PhotometricInterpretation": "MONOCHROME2",
+    "PixelRepresentation": 0,
+    "PlanarConfiguration": 0,
+}
 _GRAY_MODES = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")  # one channel each
 
 
@@ -54,6 +59,7 @@ def _read_dataset(content: bytes, header: Header) -> Any:
     for name, value in _ASSUMED.items():
         if film.get(name) in (None, ""):
             setattr(film, name, value)
+    film.PhotometricInterpretation = str(film.PhotometricInterpretation).strip().upper()
     return film
 
 

@@ -38,14 +38,18 @@ def show(stored: NDArray[Any], film: Any) -> tuple[Gray, str]:
     notes: list[str] = []
     values = _apply_modality(levels, film, notes)
     gray = _apply_voi(values, levels, film, notes)
-    whole = stored.dtype == np.uint8 and film.BitsStored == 8 and np.array_equal(values, levels.values)
-    plain = gray is None and whole
+    zero = -128 if film.PixelRepresentation else 0
+    bytes_alone = film.BitsStored == 8 and zero <= levels.values[0] and levels.values[-1] < zero + 256
+    plain = gray is None and bytes_alone and np.array_equal(values, levels.values)
     if gray is None:
-        gray = levels.values.astype(np.uint8) if plain else _stretch(values, levels.counts)
+        gray = (levels.values - zero).astype(np.uint8) if plain else _stretch(values, levels.counts)
         notes += ["stretched instead"] if notes and not plain else []
     histogram = _histogram(gray, levels.counts)
     # MONOCHROME1 that also asks for the inverse asks for one thing twice
-    if "MONOCHROME1" in str(film.PhotometricInterpretation) or film.get("PresentationLUTShape") == "INVERSE":
+    if (
+        "MONOCHROME1" in str(film.PhotometricInterpretation)
+        or str(film.get("PresentationLUTShape")).upper() == "INVERSE"
+    ):
         gray = np.asarray(~gray)
     gray[padding] = 0
     shown = _take(gray, places)

@@ -72,8 +72,10 @@ def scale(values: NDArray[Any], black: float, white: float) -> Gray:
     """Gray levels of `values` on the line from `black`, which becomes 0, to `white`, which becomes 255."""
     if black == white:
         return np.zeros(values.shape, np.uint8)
-    scaled = values.astype(np.float32)
-    scaled -= np.float32(black)
+    # float32 holds every number of 16 bits, but not the difference of two large ones
+    near = values if values.dtype.itemsize <= 2 else values - black
+    scaled = near.astype(np.float32)
+    scaled -= np.float32(black) if near is values else 0
     scaled *= np.float32(255 / (white - black))
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, 255, out=scaled)
