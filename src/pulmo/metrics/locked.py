@@ -110,11 +110,12 @@ class LockingRules:
 def lock(val: "pd.DataFrame", rendered: "pd.DataFrame | None", rules: LockingRules, resampling: Resampling) -> Locked:
     """Fit temperature, then threshold, then abstention band on the validation films (columns label, logit, patient).
 
-    `rendered`: films of them in every rendering, same columns; with these the abstention band keeps its error on films
-    that look unlike validation, and they choose the threshold of the policy youden_rendered.
+    `rendered`: films of them in every rendering, same columns. Where there are any, they choose temperature and band,
+    so that both hold on films that look unlike validation, and the threshold of the policy youden_rendered.
     """
-    temperature = fit_temperature(val.label, val.logit)
-    films = rendered if rendered is not None and rules.policy == "youden_rendered" else val
+    seen = val if rendered is None else rendered
+    temperature = fit_temperature(seen.label, seen.logit)
+    films = seen if rules.policy == "youden_rendered" else val
     point = choose_operating_point(
         films.label,
         to_probability(films.logit, temperature.value),
@@ -124,7 +125,6 @@ def lock(val: "pd.DataFrame", rendered: "pd.DataFrame | None", rules: LockingRul
         rules.threshold,
         resampling,
     )
-    seen = val if rendered is None else rendered
     probability = to_probability(seen.logit, temperature.value)
     band = choose_abstention(seen.label, probability, point.threshold, rules.target_error)
     return Locked(temperature, point, band)
