@@ -153,16 +153,22 @@ def running_server(*command: str, ready: str, folder: Path, limit: int = 120, **
             stderr=out,
             start_new_session=True,
         )
-    address, end = f"http://127.0.0.1:{port}", time.monotonic() + limit
+    address = f"http://127.0.0.1:{port}"
     try:
-        while not _answers(f"{address}/{ready}"):
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < end, log.read_text()[-3000:]
-            time.sleep(0.5)
+        wait_for(f"{address}/{ready}", process, log, limit)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+def wait_for(address: str, process: "subprocess.Popen[Any]", log: Path, limit: int = 120) -> None:
+    """Return once an address answers; AssertionError, with the end of the log, where its process ends or lingers."""
+    end = time.monotonic() + limit
+    while not _answers(address):
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < end, log.read_text()[-3000:]
+        time.sleep(0.5)
 
 
 def _answers(url: str) -> bool:

@@ -34,6 +34,16 @@ def main() -> None:
         cure = "pip install 'pulmo[pipeline]'"
         sys.exit(f"error: {UserError(lacking, cure)}")
     except Exception as error:
-        if full := from_database(error):
-            sys.exit(f"error: {full}")
+        if known := from_database(error) or _from_store(error):
+            sys.exit(f"error: {known}")
         raise
+
+
+def _from_store(error: Exception) -> UserError | None:
+    """The error of an MLflow store that fails in the middle of a command; None for any other."""
+    if "mlflow" not in sys.modules:
+        return None
+    from pulmo.base.paths import project_root
+    from pulmo.tracking.store import from_mlflow
+
+    return from_mlflow(error, project_root())

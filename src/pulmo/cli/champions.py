@@ -14,10 +14,12 @@ def promote(
 ) -> None:
     """Make an experiment's model the champion, which `pulmo predict` asks, if it passes the gates and beats the old."""
     from pulmo.base import paths
+    from pulmo.base.names import check_reference
     from pulmo.base.params import load_params
     from pulmo.experiments import promotion
     from pulmo.experiments.project import Project
     from pulmo.experiments.sync import sync_store
+    from pulmo.experiments.workspace import WORKSPACE, find_commit
     from pulmo.metrics.estimates import estimate_text
     from pulmo.tracking import registry
 
@@ -25,9 +27,10 @@ def promote(
         raise UserError(
             "--force and --reason TEXT go together: what is forced is recorded with its reason", "give both, or neither"
         )
+    check_reference(experiment)
     project = Project(paths.project_root())
-    if project.dvc.find_commits(experiment):
-        for line in sync_store(project):  # an experiment that DVC took from its cache has no run yet
+    if experiment == WORKSPACE or project.dvc.find_commits(experiment) or find_commit(project.root, experiment):
+        for line in sync_store(project):  # what DVC took from its cache has no run yet
             print(line, flush=True)
     candidate = promotion.find_candidate(project, experiment)
     if experiment not in (candidate.name, candidate.run_id):

@@ -119,7 +119,7 @@ def experiments(
             print("HEAD: made elsewhere, with outputs that are in no cache here")
     if all(item.state in ("Commit", "Workspace") for item in listed):
         print("\nno experiment yet; `dvc exp run -S train.lr=0.0005` makes one")
-    if project.has_store and (absent := list_without_run(project.store, listed)):
+    if absent := list_without_run(project, listed):
         print(f"\nwithout a run in MLflow: {', '.join(absent)}; `pulmo sync` adds it")
 
 

@@ -62,8 +62,9 @@ class Dvc:
         """Commits of the experiments called `name` (`toy-*` are several names), whatever commit they vary."""
         return set(run_git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split())
 
-    def read(self, path: str, revision: str) -> str:
-        """Text of an output at a DVC experiment, or anything git resolves; UserError where it is not to be had."""
+    def read(self, path: str, revision: str | None) -> str:
+        """Text of an output at a DVC experiment or anything git resolves, for None in the workspace, on disk or in the
+        cache; UserError where it is not to be had."""
         import dvc.api
         from dvc.exceptions import DvcException
         from dvc_data.index import DataIndexDirError

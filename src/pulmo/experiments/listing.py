@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.params import flatten
+from pulmo.base.yaml import read_yaml
 from pulmo.experiments.dvc import failure_reason
 from pulmo.experiments.project import Project
 from pulmo.experiments.workspace import WORKSPACE, equals, has_own_results, read_lock
@@ -67,8 +69,46 @@ def _read_workspace(root: Path, shown: list[dict[str, Any]]) -> Experiment:
     found = _read_entry(root, tip, run_git(root, "rev-parse", "HEAD"))
     if not _is_whole(_read_stages(root, WORKSPACE), found.params):
         return replace(found, state="Unfinished", metrics={}, error="`dvc repro` has not run to its end")
-    changed = datetime.fromtimestamp((root / paths.METRICS).stat().st_mtime)  # DVC tells no time of it
-    return replace(found, created=changed.isoformat())
+    return replace(found, created=_changed(root))
+
+
+def read_results(project: Project) -> Experiment | None:
+    """The results in the workspace, HEAD's or newer ones, under the name that `dvc repro` gives their run; None where
+    they are not those of a whole pipeline, or are neither on this disk nor in the cache."""
+    root, lock = project.root, _read_stages(project.root, WORKSPACE)
+    evaluation, metrics, package = (
+        _read_workspace_text(project, path) for path in (paths.EVALUATION, paths.METRICS, paths.PACKAGE / "model.json")
+    )
+    if not (lock and evaluation and metrics):
+        return None
+    digest = hashlib.md5(evaluation.encode(), usedforsecurity=False).hexdigest()  # as DVC knows a file
+    params = flatten(read_yaml(root / paths.PARAMS))
+    if _written(lock).get(str(paths.EVALUATION)) != digest or not _is_whole(lock, params):
+        return None
+    revision = json.loads(package)["git_revision"] if package else run_git(root, "rev-parse", "HEAD")
+    return Experiment(
+        name=f"repro-{revision[:7]}",
+        revision=WORKSPACE,
+        baseline=revision,
+        created=_changed(root),
+        state="Success",
+        params=params,
+        metrics=flatten(json.loads(metrics)),
+        error=None,
+        data=_hash_data(lock),
+    )
+
+
+def _read_workspace_text(project: Project, path: Path) -> str | None:
+    try:
+        return project.dvc.read(str(path), None)
+    except UserError:  # in no cache at hand
+        return None
+
+
+def _changed(root: Path) -> str:
+    """When the metrics in the workspace were written, of which DVC tells no time; ISO 8601."""
+    return datetime.fromtimestamp((root / paths.METRICS).stat().st_mtime).isoformat()
 
 
 def _find_baselines(root: Path) -> list[str]:
@@ -111,8 +151,7 @@ def _read_entry(root: Path, entry: dict[str, Any], baseline: str) -> Experiment:
 
 def hash_films(root: Path, revision: str) -> str:
     """DVC's hash of the table of films at a commit, in which their content is; empty where dvc.lock names none."""
-    outs = [out for stage in _read_stages(root, revision) for out in stage.get("outs", [])]
-    return next((str(out.get("md5", "")) for out in outs if out["path"] == str(paths.FILMS)), "")
+    return _written(_read_stages(root, revision)).get(str(paths.FILMS), "")
 
 
 def _read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
@@ -122,9 +161,14 @@ def _read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
     return list(lock.get("stages", {}).values())
 
 
+def _written(stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """DVC's hash of each output by its path."""
+    return {out["path"]: str(out.get("md5", "")) for stage in stages for out in stage.get("outs", [])}
+
+
 def _hash_data(stages: Sequence[Mapping[str, Any]]) -> str:
     """Hash of what is validated and tested on: the films, by their content, and the split that each is in."""
-    hashes = {out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
+    hashes = _written(stages)
     both = "".join(hashes.get(str(path), "") for path in (paths.FILMS, paths.SPLITS))
     return hashlib.sha256(both.encode()).hexdigest() if both else ""
 
@@ -134,7 +178,7 @@ def _is_whole(stages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) ->
 
     `dvc exp run train` leaves evaluate, and thereby the metrics, as they were in the baseline; its dvc.lock tells.
     """
-    left = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
+    left = _written(stages)
     return bool(stages) and all(
         all(left.get(dep["path"], dep.get("md5")) == dep.get("md5") for dep in stage.get("deps", []))
         and _flat({file: {"data": used} for file, used in stage.get("params", {}).items()}).items() <= params.items()

@@ -17,8 +17,9 @@ from filelock import FileLock
 from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
-from pulmo.experiments.listing import Experiment, read_experiments
+from pulmo.experiments.listing import Experiment, read_experiments, read_results
 from pulmo.experiments.project import Project
+from pulmo.experiments.workspace import WORKSPACE
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST
 from pulmo.tracking.store import Store
 from pulmo.tracking.upkeep import (
@@ -26,6 +27,9 @@ from pulmo.tracking.upkeep import (
     Record,
     add_run,
     close_run,
+    complete_run,
+    find_broken,
+    find_evaluations,
     find_experiment_runs,
     is_gone,
     list_left_open,
@@ -40,8 +44,9 @@ _PAUSE = 600  # seconds that DVC may take between two stages; what is killed may
 def sync_store(project: Project, older_than: float | None = None) -> Iterator[str]:
     """Repair the store of a project, telling each change in a line; a second time there is none.
 
-    Finds the artifacts of a checkout that was moved (move_artifacts), closes what is surely dead as KILLED
-    (`older_than`: see list_left_open), then adds the runs of finished and failed experiments that have none.
+    Finds the artifacts of a checkout that was moved (move_artifacts), completes the runs that a store did not take and
+    adds those of finished and failed experiments, and of the results in the workspace, that have none; then closes what
+    is surely dead as KILLED (`older_than`: see list_left_open).
     Runs of experiments that were removed from DVC stay; those of an experiment that another one of its name replaced
     (`dvc exp run -f`) are marked.
     """
@@ -50,7 +55,6 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
     with FileLock(project.root / ".dvc/tmp/pulmo-sync.lock"):  # two at once would both add what is missing
         if moved := move_artifacts(project.store):
             yield f"corrected          {moved} addresses of artifacts, which led to where this checkout was before"
-        yield from _close_dead(project.store, states, older_than)
         recorded = find_experiment_runs(project.store)
         for experiment in experiments:
             runs = recorded.get((experiment.name, experiment.baseline), [])
@@ -60,12 +64,20 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
                 yield from _mark_replaced(project.store, whole, runs)
             if not runs and experiment.state in ("Success", "Failed"):
                 yield _add(project, experiment, evaluated)
+        if (results := read_results(project)) and not _has_run(project, results):
+            yield _add(project, results, evaluated=True)
+        yield from _close_dead(project.store, states, older_than)
 
 
-def list_without_run(store: Store, experiments: Sequence[Experiment]) -> list[str]:
-    """Names of the finished experiments that have no run of their own, as DVC leaves what it takes from its cache."""
-    recorded = find_experiment_runs(store)
-    return sorted(
+def list_without_run(project: Project, experiments: Sequence[Experiment]) -> list[str]:
+    """Names of the finished experiments, and `workspace`, that have no run, as DVC leaves what it takes from its cache.
+
+    The results of a commit that is checked out are those of the workspace.
+    """
+    recorded = find_experiment_runs(project.store) if project.has_store else {}
+    results = read_results(project)
+    alone = [WORKSPACE] if results and not (project.has_store and _has_run(project, results)) else []
+    return alone + sorted(
         experiment.name
         for experiment in experiments
         if experiment.state == "Success"
@@ -74,6 +86,11 @@ def list_without_run(store: Store, experiments: Sequence[Experiment]) -> list[st
             for run in recorded.get((experiment.name, experiment.baseline), [])
         )
     )
+
+
+def _has_run(project: Project, results: Experiment) -> bool:
+    """True where a run holds the results in the workspace, be it that of an experiment or of a commit."""
+    return bool(find_evaluations(project.store, project.dvc.read(str(paths.EVALUATION), None)))
 
 
 def _close_dead(store: Store, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
@@ -130,13 +147,18 @@ def _add(project: Project, experiment: Experiment, evaluated: bool) -> str:
         try:
             package = _fetch_package(project.root, experiment.revision, folder) if evaluated else None
         except (DvcException, DataIndexDirError, OSError):
-            cure = f"`dvc exp pull REMOTE {experiment.name}` or `dvc pull` brings it"
+            pulls = "" if experiment.revision == WORKSPACE else f"`dvc exp pull REMOTE {experiment.name}` or "
+            cure = f"{pulls}`dvc pull` brings it"
             return f"left out           {experiment.name}  (its model is not in the cache; {cure})"
         record = _read_record(project, experiment, evaluated, package)
-        add_run(project.store, record)
+        broken = find_broken(project.store, record)
+        if broken:
+            complete_run(project.store, broken, record)
+        else:
+            add_run(project.store, record)
     held = f"{len(record.history)} epochs, {len(experiment.metrics)} metrics, {len(record.texts)} files"
     held = f"{experiment.state.lower()}; {held}, {'the' if package else 'no'} model"
-    return f"added              {experiment.name}  ({held})"
+    return f"{'completed' if broken else 'added':18} {experiment.name}  ({held})"
 
 
 def _read_record(project: Project, experiment: Experiment, evaluated: bool, package: Path | None) -> Record:
@@ -144,15 +166,18 @@ def _read_record(project: Project, experiment: Experiment, evaluated: bool, pack
     files = {*_TEXTS, paths.HISTORY, paths.PACKAGE / "model.json", paths.MLFLOW_RUN}
     read = {path: _read(project, path, experiment.revision) if evaluated else None for path in files}
     history = csv.DictReader(io.StringIO(read[paths.HISTORY] or ""))
+    info = json.loads(read[paths.PACKAGE / "model.json"] or "{}")
     tags = {
-        EXPERIMENT_TAG: experiment.name,
+        EXPERIMENT_TAG: "" if experiment.revision == WORKSPACE else experiment.name,
         "dvc.baseline": experiment.baseline,
         "git.revision": experiment.baseline,
         "mlflow.source.git.commit": experiment.baseline,
-        "mlflow.user": run_git(project.root, "log", "-1", "--format=%an", experiment.revision) or "unknown",
+        "mlflow.user": _author(project.root, experiment.revision) or "unknown",
         "pulmo.backfilled": date.today().isoformat(),
         "pulmo.error": experiment.error,
-        "data_sha256": json.loads(read[paths.PACKAGE / "model.json"] or "{}").get("data_sha256"),
+        "data_sha256": info.get("data_sha256"),
+        "env.device": info.get("training", {}).get("device"),
+        "env.precision": info.get("training", {}).get("precision"),
         "train_run_id": json.loads(read[paths.MLFLOW_RUN] or "{}").get("run_id"),
     }
     return Record(
@@ -168,9 +193,15 @@ def _read_record(project: Project, experiment: Experiment, evaluated: bool, pack
     )
 
 
+def _author(root: Path, revision: str) -> str:
+    if revision == WORKSPACE:
+        return run_git(root, "config", "user.name")
+    return run_git(root, "log", "-1", "--format=%an", revision)
+
+
 def _read(project: Project, path: Path, revision: str) -> str | None:
     try:
-        return project.dvc.read(str(path), revision)
+        return project.dvc.read(str(path), None if revision == WORKSPACE else revision)
     except UserError:  # in no cache at hand
         return None
 
@@ -178,7 +209,7 @@ def _read(project: Project, path: Path, revision: str) -> str | None:
 def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:
     from dvc.api import DVCFileSystem
 
-    outputs = DVCFileSystem(str(root), rev=revision)
+    outputs = DVCFileSystem(str(root), rev=None if revision == WORKSPACE else revision)
     if not outputs.exists(str(paths.PACKAGE)):  # in the pipeline as it was then
         return None
     outputs.get(str(paths.PACKAGE), str(target), recursive=True)

@@ -2,47 +2,78 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import time
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pulmo.tracking.logged_models import log_model
+from pulmo.tracking.outbox import Outbox
 from pulmo.tracking.store import load_mlflow
 
 
 class Run:
-    """An open run; every method writes to the store at once, so that `mlflow ui` shows a run that is under way."""
+    """An open run; every method writes to the store at once, so that `mlflow ui` shows a run that is under way.
 
-    def __init__(self, client: Any, run_id: str, name: str) -> None:
+    With an `outbox`, as stages have it, a store that fails is no error, and what it did not take is written later.
+    """
+
+    def __init__(self, client: Any, run_id: str, name: str, outbox: Outbox | None = None) -> None:
         self.client = client
         self.run_id = run_id
         self.name = name
-        self.epochs = 0  # the last one whose numbers the store holds
+        self.tags: dict[str, str] = {}  # those that this process wrote or found
+        self.epochs = 0  # the last one whose numbers were written
+        self._outbox = outbox
+
+    def write(self, write: Callable[[], None]) -> None:
+        """Do what writes to the store, now or once it can be used."""
+        if self._outbox:
+            self._outbox.put(write)
+        else:
+            write()
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """One row of the history: every number but `epoch` becomes a point of its curve at that epoch.
 
         A resumed training tells its earlier epochs again; those that the run holds are left out.
         """
-        if (epoch := int(row["epoch"])) > self.epochs:
-            self.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
-            self.epochs = epoch
+        epoch = int(row["epoch"])
+        write = self._writes_metrics({key: value for key, value in row.items() if key != "epoch"}, epoch, {})
 
-    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0, **about: str) -> None:
+        def write_once() -> None:
+            if epoch > self.epochs:
+                write()
+                self.epochs = epoch
+
+        self.write(write_once)
+
+    def log_metrics(
+        self, metrics: Mapping[str, float | None], step: int = 0, about: Mapping[str, str] | None = None
+    ) -> None:
         """Numbers under the names given, in one call to the store; None (undefined) is left out.
 
-        `about` may name what they tell of: model_id, dataset_name, dataset_digest.
+        `about` may name what they tell of: model_id, dataset_name, dataset_digest; it is read when they are written.
         """
-        mlflow = load_mlflow()
-        stamp = mlflow.utils.time.get_current_time_millis()
-        points = [
-            mlflow.entities.Metric(key, float(value), stamp, step, run_id=self.run_id, **about)
-            for key, value in metrics.items()
-            if value is not None
-        ]
-        self.client.log_batch(self.run_id, metrics=points)
+        self.write(self._writes_metrics(metrics, step, about or {}))
+
+    def _writes_metrics(
+        self, metrics: Mapping[str, float | None], step: int, about: Mapping[str, str]
+    ) -> Callable[[], None]:
+        metric, stamp = load_mlflow().entities.Metric, int(time.time() * 1000)  # that of the measurement
+
+        def write() -> None:
+            points = [
+                metric(key, float(value), stamp, step, run_id=self.run_id, **about)
+                for key, value in metrics.items()
+                if value is not None
+            ]
+            self.client.log_batch(self.run_id, metrics=points)
+
+        return write
 
     def log_datasets(self, datasets: Mapping[str, Mapping[str, Any]]) -> None:
         """The films of each split, as `dataset.rows.summarise_films` tells them: a `digest` and counts."""
@@ -60,11 +91,16 @@ class Run:
             )
             for split, facts in datasets.items()
         ]
-        try:
-            self.client.log_inputs(self.run_id, inputs)
-        except mlflow.exceptions.MlflowException:
-            # Another experiment wrote the same films between MLflow's look for them and its write; now they are there.
-            self.client.log_inputs(self.run_id, inputs)
+
+        def write() -> None:
+            try:
+                self.client.log_inputs(self.run_id, inputs)
+            except mlflow.exceptions.MlflowException:
+                # Another experiment wrote the same films between MLflow's look for them and its write; now they are
+                # there.
+                self.client.log_inputs(self.run_id, inputs)
+
+        self.write(write)
 
     def log_results(
         self,
@@ -82,27 +118,27 @@ class Run:
             self.log_path(file)
             if file.suffix in (".json", ".csv"):
                 self.tag_hash(file.stem, file.read_bytes())
-        model = log_model(self.client, self.run_id, package, film)
+        model: dict[str, str] = {}  # its id, once the store has it
+        self.write(lambda: model.update(model_id=log_model(self.client, self.run_id, package, film)))
         for split, names in headline.items():
             found = {name: report[split]["metrics"][name] for name in names}
             values = {f"{split}.{name}": estimate["value"] for name, estimate in found.items()}
             bounds = {f"{split}.{name}.{end}": found[name][end] for name in names for end in ("low", "high")}
-            about = {"dataset_name": split, "dataset_digest": datasets[split]["digest"]}
-            self.log_metrics(values | bounds, model_id=model, **about)
+            dataset = {"dataset_name": split, "dataset_digest": datasets[split]["digest"]}
+            self.log_metrics(values | bounds, about=ChainMap(model, dataset))
 
     @property
     def record(self) -> dict[str, Any]:
         """The facts that a later stage must know of the run in which the training was."""
-        tags = self.client.get_run(self.run_id).data.tags
-        environment = {key: value for key, value in tags.items() if key.startswith("env.")}
+        environment = {key: value for key, value in self.tags.items() if key.startswith("env.")}
         return {"run_id": self.run_id, "name": self.name, "environment": environment}
 
     def log_path(self, path: Path, folder: str | None = None) -> None:
         """A file, or a folder with all it holds, as artifact."""
         if path.is_dir():
-            self.client.log_artifacts(self.run_id, str(path), folder or path.name)
+            self.write(lambda: self.client.log_artifacts(self.run_id, str(path), folder or path.name))
         else:
-            self.client.log_artifact(self.run_id, str(path), folder)
+            self.write(lambda: self.client.log_artifact(self.run_id, str(path), folder))
 
     def tag_hash(self, report: str, content: bytes) -> None:
         """Tag the SHA-256 of a report: by it `promote` sees what was changed since, and by evaluation_sha256 it
@@ -111,5 +147,14 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Tags that people filter and sort by."""
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, str(value))
+        texts = {key: str(value) for key, value in tags.items()}
+        self.tags |= texts
+        entities = [load_mlflow().entities.RunTag(key, text) for key, text in texts.items()]
+        self.write(lambda: self.client.log_batch(self.run_id, tags=entities))
+
+    def end(self, status: str) -> None:
+        """End the run, FINISHED, FAILED or KILLED."""
+        stamp = int(time.time() * 1000)
+        self.write(lambda: self.client.set_terminated(self.run_id, status, stamp))
+        if self._outbox:
+            self._outbox.finish(self.name, again=status == "FINISHED")

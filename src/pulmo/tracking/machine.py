@@ -1,5 +1,6 @@
 """The machine that a run is computed on: its versions and hardware, and how busy it is."""
 
+import logging
 import os
 import platform
 import re
@@ -38,6 +39,8 @@ def watch_machine(client: Any, run_id: str) -> Iterator[None]:
 
 def _start_monitor(uri: str, run_id: str) -> Any | None:
     load_mlflow()
+    # Its own words about a store that fails: the outbox has said it.
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     try:

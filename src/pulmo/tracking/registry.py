@@ -1,6 +1,5 @@
 """MLflow's model registry: which run's model answers for the project, and who was champion before it."""
 
-import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pulmo.base.places import own_place
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
 from pulmo.tracking.store import Store, load_mlflow, quote
 from pulmo.tracking.turns import UNDER_WAY, own_turn
-from pulmo.tracking.upkeep import REPLACED
+from pulmo.tracking.upkeep import REPLACED, find_evaluations
 
 MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
 
@@ -66,9 +65,7 @@ def find_candidate(store: Store, experiment: str) -> Candidate:
 
 def find_evaluated(store: Store, evaluation: str) -> Candidate | None:
     """The last run that left this text as reports/evaluation.json, and has a model."""
-    digest = hashlib.sha256(evaluation.encode()).hexdigest()
-    runs = store.find_runs(f"tags.evaluation_sha256 = '{digest}' and tags.`{EVALUATED}` = 'true'")
-    run = next((run for run in runs if run.outputs and run.outputs.model_outputs), None)
+    run = next((run for run in find_evaluations(store, evaluation) if run.outputs and run.outputs.model_outputs), None)
     return _read_candidate(store, run) if run else None
 
 

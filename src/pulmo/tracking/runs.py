@@ -14,7 +14,8 @@ from pulmo.base.git import git_state, run_git
 from pulmo.base.params import flatten
 from pulmo.tracking.contents import Run
 from pulmo.tracking.machine import describe_machine, watch_machine
-from pulmo.tracking.store import Store, open_store
+from pulmo.tracking.outbox import Outbox
+from pulmo.tracking.store import Store, checked, open_store, server_answers, store_uri
 
 EVALUATED = "pulmo.evaluated"
 EXPERIMENT_TAG, BASELINE_TAG = "dvc.experiment", "dvc.baseline"
@@ -27,9 +28,9 @@ def train_run(
     root: Path, params: Mapping[str, Any], tags: Mapping[str, object], resumed_id: str | None = None
 ) -> Iterator[Run]:
     """The run of this experiment, for train; the one that a killed training left open where `resumed_id` names it."""
-    started, store = time.monotonic(), open_store(root)
-    run = _reopen(store, resumed_id, params) or _create_run(store, params, {**describe_machine(), **tags})
-    with _ending(store.client, run.run_id), watch_machine(store.client, run.run_id):
+    started, run = time.monotonic(), _new_run(root)
+    _open_run(run, root, resumed_id, params, {**describe_machine(), **tags})
+    with _ending(run), watch_machine(run.client, run.run_id):
         yield run
         run.log_metrics({"seconds.train": time.monotonic() - started})
 
@@ -45,11 +46,15 @@ def evaluate_run(
     """The run of this experiment, for evaluate: train's where it is ours and not yet evaluated, else a new whole one.
 
     `trained` is the record of the run that trained; a new run copies its environment and the `history` of its epochs.
+    A server that does not answer is no obstacle: it did when train began, and is asked again until evaluate ends.
     """
-    started, store = time.monotonic(), open_store(root)
-    origin = {**trained["environment"], "train_run_id": trained["run_id"]}
-    run = _reopen(store, trained["run_id"], params) or _create_run(store, params, {**tags, **origin})
-    with _ending(store.client, run.run_id):
+    started, run = time.monotonic(), _new_run(root)
+    tags = {**tags, **trained["environment"], "train_run_id": trained["run_id"]}
+    if server_answers(store_uri(root)):
+        _open_run(run, root, trained["run_id"], params, tags)
+    else:
+        run.write(lambda: _open_run(run, root, trained["run_id"], params, tags))
+    with _ending(run):
         for row in history:  # train's own run holds them
             run.log_epoch(row)
         yield run
@@ -57,23 +62,38 @@ def evaluate_run(
         run.set_tags({EVALUATED: "true"})
 
 
-def _reopen(store: Store, run_id: str | None, params: Mapping[str, Any]) -> Run | None:
-    """The run, RUNNING again, if it belongs to the present experiment, has its params and was not yet evaluated."""
-    run = store.find_run(run_id) if run_id else None
-    if run is None or EVALUATED in run.data.tags or run.data.params != _as_params(params):
-        return None
+def _new_run(root: Path) -> Run:
+    """The run of the present experiment, not yet in the store."""
+    name = _experiment()[0] or f"repro-{git_state(Path.cwd())[0][:7]}"
+    return Run(None, "", name, Outbox(store_uri(root)))
+
+
+def _open_run(run: Run, root: Path, run_id: str | None, params: Mapping[str, Any], tags: Mapping[str, object]) -> None:
+    """Have `run` go on in the run `run_id` of the store where that is ours, else in a new one with params and tags."""
+    store = open_store(root)
+    with checked(store.uri):
+        run.client = store.client
+        if not (run_id and _reopen(run, store, run_id, params)):
+            _create_run(run, store, params, tags)
+
+
+def _reopen(run: Run, store: Store, run_id: str, params: Mapping[str, Any]) -> bool:
+    """Go on in a run, RUNNING again, if it is the present experiment's, has its params and was not yet evaluated."""
+    found = store.find_run(run_id)
+    if found is None or EVALUATED in found.data.tags or found.data.params != _as_params(params):
+        return False
     name, baseline = _experiment()
-    if run.data.tags.get(EXPERIMENT_TAG) != name or (baseline and run.data.tags.get(BASELINE_TAG) != baseline):
-        return None
-    opened = Run(store.client, run.info.run_id, run.info.run_name)
-    opened.set_tags(process_tags())  # before the status, which says that this process lives
+    if found.data.tags.get(EXPERIMENT_TAG) != name or (baseline and found.data.tags.get(BASELINE_TAG) != baseline):
+        return False
+    for key, value in process_tags().items():  # before the status, which says that this process lives
+        store.client.set_tag(run_id, key, value)
     store.client.update_run(run_id, status="RUNNING")
-    if "val_loss" in run.data.metrics:
-        opened.epochs = max(point.step for point in store.client.get_metric_history(run_id, "val_loss"))
-    return opened
+    run.epochs = store.last_epoch(found)
+    run.run_id, run.name, run.tags = run_id, found.info.run_name, dict(found.data.tags)
+    return True
 
 
-def _create_run(store: Store, params: Mapping[str, Any], tags: Mapping[str, object]) -> Run:
+def _create_run(run: Run, store: Store, params: Mapping[str, Any], tags: Mapping[str, object]) -> None:
     experiment, baseline = _experiment()
     revision, dirty = git_state(Path.cwd())
     own = {
@@ -85,13 +105,13 @@ def _create_run(store: Store, params: Mapping[str, Any], tags: Mapping[str, obje
         EXPERIMENT_TAG: experiment,
         BASELINE_TAG: baseline or revision,
         **process_tags(),
+        **tags,
     }
     if parent := os.environ.get(PARENT_RUN):
         own[PARENT_TAG] = parent
-    name = experiment or f"repro-{revision[:7]}"
-    run_id = store.create_run(name, {**own, **tags})
-    store.log_params(run_id, _as_params(params))
-    return Run(store.client, run_id, name)
+    run.run_id = store.create_run(run.name, own)
+    run.tags = {key: str(value) for key, value in own.items()}
+    store.log_params(run.run_id, _as_params(params))
 
 
 def process_tags() -> dict[str, str]:
@@ -101,16 +121,16 @@ def process_tags() -> dict[str, str]:
 
 
 @contextmanager
-def _ending(client: Any, run_id: str) -> Iterator[None]:
+def _ending(run: Run) -> Iterator[None]:
     try:
         yield
     except Exception:
-        client.set_terminated(run_id, "FAILED")
+        run.end("FAILED")
         raise
     except BaseException:
-        client.set_terminated(run_id, "KILLED")
+        run.end("KILLED")
         raise
-    client.set_terminated(run_id, "FINISHED")
+    run.end("FINISHED")
 
 
 def _experiment() -> tuple[str, str]:

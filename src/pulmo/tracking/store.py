@@ -8,8 +8,8 @@ import re
 import shlex
 import socket
 import textwrap
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,21 @@ class Store:
         return str(self.client.create_run(self.experiment, start, texts, name).info.run_id)
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """The params of a run, by their flat names, in which MLflow takes no brackets and the like."""
+        """The params of a run, by their flat names."""
         entity = load_mlflow().entities.Param
-        names = {key: posixpath.normpath(re.sub(r"[^\w. :/-]", "_", key)) for key in params}
-        self.client.log_batch(run_id, params=[entity(names[key], str(value)) for key, value in params.items()])
+        entities = [entity(key, str(value)) for key, value in clean_names(params).items()]
+        self.client.log_batch(run_id, params=entities)
+
+    def last_epoch(self, run: Any) -> int:
+        """The last epoch whose numbers a run holds; 0 where it holds none."""
+        if "val_loss" not in run.data.metrics:
+            return 0
+        return max(point.step for point in self.client.get_metric_history(run.info.run_id, "val_loss"))
+
+
+def clean_names(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Params under names that MLflow takes, which has no brackets and the like in them."""
+    return {posixpath.normpath(re.sub(r"[^\w. :/-]", "_", key)): value for key, value in params.items()}
 
 
 def has_store(root: Path) -> bool:
@@ -96,6 +107,24 @@ def store_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
+def is_file(uri: str) -> bool:
+    """True where a store is a file of this machine."""
+    return uri.startswith("sqlite:")
+
+
+def server_answers(uri: str) -> bool:
+    """False where a store is on a server that cannot be reached."""
+    if is_file(uri):
+        return True
+    try:
+        reach(uri)
+    except OSError:
+        return False
+    except Exception:  # as wrong passwords make; opening the store names it
+        return True
+    return True
+
+
 def open_store(root: Path) -> Store:
     """The store of the project at `root`, with its experiment in place. A lock keeps two first runs from making both.
 
@@ -106,8 +135,7 @@ def open_store(root: Path) -> Store:
     if "//" in uri and "://" not in uri:  # MLflow would make a folder of that name, password and all
         raise UserError(f"MLFLOW_TRACKING_URI={show_address(uri)} has no colon before //", "write scheme://host")
     served = uri.startswith("http")
-    logging.disable()  # MLflow logs the traceback of each error it meets
-    try:
+    with checked(uri):
         mlflow = load_mlflow()
         file = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
         alone = served or not os.access(root, os.W_OK)  # what cannot be written to can be read all the same
@@ -115,22 +143,44 @@ def open_store(root: Path) -> Store:
             if file and not file.exists():
                 part = file.with_name(f".{file.name}.part")
                 part.unlink(missing_ok=True)
-                _reach(f"sqlite:///{part}")
+                reach(f"sqlite:///{part}")
                 _ensure_experiment(mlflow.MlflowClient(tracking_uri=f"sqlite:///{part}"), root)
                 part.replace(file)
-            _reach(uri)
+            reach(uri)
             client = mlflow.MlflowClient(tracking_uri=uri)
             experiment = _ensure_experiment(client, None if served else root)  # a server chooses its own place
+    if experiment.lifecycle_stage == "deleted":
+        raise _deleted(uri, experiment.experiment_id)
+    return Store(root, uri, client, str(experiment.experiment_id))
+
+
+@contextmanager
+def checked(uri: str) -> Iterator[None]:
+    """Turn every error of a store into a UserError with the cure, and keep MLflow from logging its traceback."""
+    logging.disable()
+    try:
+        yield
+    except UserError:
+        raise
     except Exception as error:  # every driver has errors of its own
         raise unusable(uri, error) from None
     finally:
         logging.disable(logging.NOTSET)
-    return Store(root, uri, client, experiment)
+
+
+def _deleted(uri: str, experiment: str) -> UserError:
+    where = "" if os.environ.get("MLFLOW_TRACKING_URI") else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+    return UserError(
+        f"the MLflow experiment {EXPERIMENT!r} of {show_address(uri)} was deleted, and takes no runs",
+        f"`{where}mlflow experiments restore --experiment-id {experiment}` brings it back with its runs",
+    )
 
 
 def unusable(uri: str, error: Exception) -> UserError:
     """The error that says what is wrong with a store, and the cure."""
     reason = " ".join(str(error).split()).partition(" [SQL:")[0].partition(" (Background on")[0]
+    if system := re.search(r"\[Errno -?\d+\] ([^'\")]+)", reason):  # what MLflow and its libraries wrap in their words
+        reason = system[1]
     version = re.search(r"found version (\w+)", reason)
     migrations = Path(load_mlflow().__file__).parent / "store/db_migrations/versions"
     if version and list(migrations.glob(f"{version[1]}_*")):
@@ -140,6 +190,8 @@ def unusable(uri: str, error: Exception) -> UserError:
         reason, cure = "a newer MLflow made it", "install that version, or a newer one"
     elif "readonly" in reason or "read-only" in reason.lower() or isinstance(error, PermissionError):
         cure = "allow writing to it and to its folder (chmod u+w)"
+    elif "'active' state" in reason:
+        reason, cure = "the run, or its experiment, was deleted", "`pulmo sync` makes the runs that are missing"
     elif isinstance(error, ModuleNotFoundError):
         cure = f"pip install {error.name}"
     elif os.environ.get("MLFLOW_TRACKING_URI"):
@@ -153,7 +205,17 @@ def unusable(uri: str, error: Exception) -> UserError:
     return UserError(f"the MLflow store {show_address(uri)} cannot be used: {reason}", cure)
 
 
-def _reach(uri: str) -> None:
+def from_mlflow(error: Exception, root: Path) -> UserError | None:
+    """MLflow's error about the store of a project, as a mistake that can be put right; None for any other error."""
+    mlflow = load_mlflow()
+    if not isinstance(error, mlflow.exceptions.MlflowException):
+        return None
+    if error.error_code == "INVALID_PARAMETER_VALUE" and "'active' state" not in str(error):
+        return None  # asked wrongly, which is a bug
+    return unusable(store_uri(root), error)
+
+
+def reach(uri: str) -> None:
     """Raise at once where nothing answers: MLflow asks again for minutes before it does."""
     place = urlsplit(uri)
     kind = place.scheme.partition("+")[0]
@@ -172,17 +234,17 @@ def quote(text: str) -> str:
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def _ensure_experiment(client: Any, artifacts_at: Path | None) -> str:
+def _ensure_experiment(client: Any, artifacts_at: Path | None) -> Any:
     # Without a location of its own, an experiment first opened by a temporary run would record a folder DVC deletes.
-    if experiment := client.get_experiment_by_name(EXPERIMENT):
-        return str(experiment.experiment_id)
+    if experiment := client.get_experiment_by_name(EXPERIMENT):  # also a deleted one
+        return experiment
     place = (artifacts_at / "mlartifacts").as_uri() if artifacts_at else None
     try:
-        return str(client.create_experiment(EXPERIMENT, place))
+        return client.get_experiment(client.create_experiment(EXPERIMENT, place))
     except load_mlflow().exceptions.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    return str(client.get_experiment_by_name(EXPERIMENT).experiment_id)  # another machine was faster
+    return client.get_experiment_by_name(EXPERIMENT)  # another machine was faster
 
 
 def load_mlflow() -> Any:

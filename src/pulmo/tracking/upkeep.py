@@ -1,13 +1,13 @@
 """Repairs of the store: runs that a kill left open, and runs of experiments that only DVC knows."""
 
-import logging
+import hashlib
 import os
 import socket
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pulmo.base.process import process_lives
 from pulmo.tracking.contents import Run
 from pulmo.tracking.logged_models import log_model
 from pulmo.tracking.runs import BASELINE_TAG, EVALUATED, EXPERIMENT_TAG, HOST, PID, PID_STARTED, process_tags
-from pulmo.tracking.store import Store, unusable
+from pulmo.tracking.store import Store, checked, clean_names
 
 _ADDRESSES = (
     *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
@@ -37,8 +37,7 @@ def ask_once() -> None:
 def probe_store(store: Store) -> int:
     """The number of runs that the store holds, once a write to it has succeeded; UserError where none does."""
     uri = store.uri
-    logging.disable()  # MLflow logs the traceback of each error it meets
-    try:
+    with checked(uri):
         if uri.startswith("sqlite:///"):
             with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=5)) as file:
                 (said,) = file.execute("PRAGMA quick_check(1)").fetchone()
@@ -46,10 +45,6 @@ def probe_store(store: Store) -> int:
                 raise sqlite3.DatabaseError(f"damaged: {said}")
         store.client.set_experiment_tag(store.experiment, "pulmo.probed", datetime.now().isoformat(timespec="seconds"))
         return len(store.find_runs())
-    except Exception as error:  # every database driver has errors of its own
-        raise unusable(uri, error) from None
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def find_experiment_runs(store: Store) -> dict[tuple[str, str], list[Any]]:
@@ -58,6 +53,12 @@ def find_experiment_runs(store: Store) -> dict[tuple[str, str], list[Any]]:
     for run in store.find_runs(f"tags.`{EXPERIMENT_TAG}` != ''"):
         found.setdefault((run.data.tags[EXPERIMENT_TAG], run.data.tags.get(BASELINE_TAG, "")), []).append(run)
     return found
+
+
+def find_evaluations(store: Store, evaluation: str) -> list[Any]:
+    """The evaluated runs that left this text as reports/evaluation.json, the last one first."""
+    digest = hashlib.sha256(evaluation.encode()).hexdigest()
+    return store.find_runs(f"tags.evaluation_sha256 = '{digest}' and tags.`{EVALUATED}` = 'true'")
 
 
 def list_left_open(store: Store, older_than: float | None = None) -> tuple[list[Any], list[Any]]:
@@ -143,6 +144,33 @@ class Record:
     history: Sequence[Mapping[str, float]]  # a row per epoch
     texts: Mapping[str, str]  # of the artifacts, by file name
     package: Path | None  # folder of the model
+
+
+def find_broken(store: Store, record: Record) -> Any | None:
+    """The run in which an experiment was trained, where it was to be evaluated too and the store did not take that."""
+    run = store.find_run(str(record.tags.get("train_run_id", "")))
+    if run is None or EVALUATED in run.data.tags or not record.evaluated:
+        return None
+    tags, own = run.data.tags, run.data.params
+    same = all(tags.get(key, "") == record.tags.get(key, "") for key in (EXPERIMENT_TAG, BASELINE_TAG))
+    same = same and all(_equal(own.get(key), value) for key, value in clean_names(record.params).items())
+    return run if same and (run.info.status != "RUNNING" or is_gone(run)) else None
+
+
+def _equal(logged: str | None, value: Any) -> bool:
+    """True where a param is logged, or was never, as the store may have failed before it had any."""
+    texts = [str(form) for form in (value, float(value) if isinstance(value, int) else value)]
+    return logged is None or logged in texts
+
+
+def complete_run(store: Store, run: Any, record: Record) -> None:
+    """Add to a run what the store did not take, and end it as FINISHED."""
+    opened = Run(store.client, run.info.run_id, run.info.run_name)
+    opened.epochs = store.last_epoch(run)
+    opened.set_tags(record.tags)
+    missing = {key: value for key, value in clean_names(record.params).items() if key not in run.data.params}
+    _fill(store, opened, replace(record, params=missing))
+    store.client.set_terminated(run.info.run_id, "FINISHED", int(record.created * 1000))
 
 
 def add_run(store: Store, record: Record) -> str:
