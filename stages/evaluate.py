@@ -31,7 +31,7 @@ from pulmo.model.classifier import load_classifier
 from pulmo.model.export import export_checked
 from pulmo.model.weights import to_arrays
 from pulmo.package.storage import save_package
-from pulmo.reporting.card import write_card
+from pulmo.reporting.card import in_short, write_card
 from pulmo.reporting.origin import gather_facts
 from pulmo.tracking.runs import evaluate_run
 
@@ -67,7 +67,8 @@ def main() -> None:
         write_card(report, facts, epochs, leakage, read_json(paths.SOURCE)["source"], paths.REPORTS)
         write_json(paths.METRICS, headline(report.to_json()))
         datasets, example = summarise_splits(data.images, train, val, test), data.images[val.row.iloc[0]]
-        run.log_results(headline(report.to_json()), report.to_json(), datasets, paths.PACKAGE, example, FILES)
+        summary = in_short(paths.CARD.read_text(encoding="utf-8"))
+        run.log_results(headline(report.to_json()), summary, datasets, paths.PACKAGE, example, FILES)
     print(f"test AUROC {estimate_text(report.test.metrics['auroc'])}  ->  {paths.EVALUATION}, {paths.CARD_HTML}")
 
 

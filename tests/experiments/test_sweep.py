@@ -367,7 +367,7 @@ class FakeProject(Project):
         """Id of the run of the trial, as a stage that no process is has it under way."""
         run_id = self.store.create_run("toy-0", {PARENT_TAG: "parent", PID: 2**22 + 1})
         for epoch, value in enumerate(val_auroc, start=1):
-            self.store.client.log_metric(run_id, "val_auroc", value, step=epoch)
+            self.store.client.log_metric(run_id, "epoch/val_auroc", value, step=epoch)
         return run_id
 
 

@@ -50,7 +50,7 @@ def assert_one_story(folder: Path, uri: str, names: set[str]) -> None:
         assert {key: found.data.metrics[key] for key in experiment.metrics} == experiment.metrics
         assert "test.auroc" in experiment.metrics
         assert found.data.params == {key: str(value) for key, value in experiment.params.items()}
-        for curve in ("train_loss", "val_loss", "val_auroc"):
+        for curve in ("epoch/train_loss", "epoch/val_loss", "epoch/val_auroc"):
             assert [point.step for point in client.get_metric_history(found.info.run_id, curve)] == [1, 2]
         assert {entry.dataset.name for entry in found.inputs.dataset_inputs} == {"train", "val", "test"}
         assert len(found.outputs.model_outputs) == 1

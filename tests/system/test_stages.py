@@ -60,7 +60,7 @@ def test_train_and_evaluate_are_one_finished_run(project):
     (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test.auroc"] == read_json(project / "reports/metrics.json")["test"]["auroc"]
-    assert len(client.get_metric_history(run.info.run_id, "val_auroc")) == 2
+    assert len(client.get_metric_history(run.info.run_id, "epoch/val_auroc")) == 2
     held = {path.name for path in (project / "mlartifacts").rglob("*") if path.is_file()}
     assert {"weights.safetensors", "model.json", "roc.png", "evaluation.json", "predictions.csv"} <= held
 

@@ -141,7 +141,7 @@ def test_both_tell_of_the_same_experiments_with_the_same_params_and_metrics(day)
         assert logged == {key: yaml_text.load(str(value)) for key, value in params.items()}, name
         if state == "success":
             assert {key: found.data.metrics[key] for key in metrics} == metrics, name
-            assert len(client.get_metric_history(found.info.run_id, "val_auroc")) == 2, name
+            assert len(client.get_metric_history(found.info.run_id, "epoch/val_auroc")) == 2, name
     assert [name for name, (state, *_) in told.items() if state == "failed"] == ["impossible"]
 
 

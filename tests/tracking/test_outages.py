@@ -49,7 +49,7 @@ def delete_experiment(root: Path) -> str:
 
 
 def epochs(store, run_id: str) -> list[int]:
-    return [point.step for point in store.client.get_metric_history(run_id, "val_loss")]
+    return [point.step for point in store.client.get_metric_history(run_id, "epoch/val_loss")]
 
 
 def warnings(capsys) -> list[str]:

@@ -61,11 +61,11 @@ def test_train_and_evaluate_of_one_experiment_share_a_run(root, monkeypatch):
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.lr": "0.1", "train.augment.flip": "0.5", "evaluate.seed": "1"}
     assert all(run.data.metrics.pop(f"seconds.{stage}") < 60 for stage in ("train", "evaluate"))
-    assert run.data.metrics == {"val_loss": 0.5, "val_auroc": 0.9, "test.auroc": 0.8}
+    assert run.data.metrics == {"epoch/val_loss": 0.5, "epoch/val_auroc": 0.9, "test.auroc": 0.8}
     assert run.data.tags["env.cpu"] not in ("", "another")
     assert run.data.tags["data_sha256"] == "d"
     assert run.data.tags["dvc.experiment"] == "tidy-crow"
-    points = client(root).get_metric_history(run_id, "val_auroc")
+    points = client(root).get_metric_history(run_id, "epoch/val_auroc")
     assert [(point.step, point.value) for point in points] == [(1, 0.7), (2, 0.9)]
 
 
@@ -80,7 +80,7 @@ def test_evaluate_of_a_cached_train_makes_a_run_of_its_own(root, monkeypatch):
     assert run.info.run_name == "second"
     assert run.data.tags["train_run_id"] == trained
     assert run.data.tags["env.cpu"] == "another"
-    assert len(client(root).get_metric_history(second, "val_auroc")) == 2
+    assert len(client(root).get_metric_history(second, "epoch/val_auroc")) == 2
     assert client(root).get_run(trained).info.run_name == "first"
 
 
@@ -109,7 +109,7 @@ def test_experiments_of_one_name_but_two_baselines_have_two_runs(root, monkeypat
 def test_evaluate_finds_no_run_in_a_colleagues_store(root, unknown):
     run = client(root).get_run(evaluate(root, unknown))
     assert run.data.params["train.lr"] == "0.1"
-    assert run.data.metrics["val_auroc"] == 0.9
+    assert run.data.metrics["epoch/val_auroc"] == 0.9
 
 
 def test_a_killed_training_goes_on_in_its_run(root):
@@ -125,7 +125,7 @@ def test_a_killed_training_goes_on_in_its_run(root):
             resumed.log_epoch({"epoch": epoch, "val_loss": 0.5})
     assert resumed.run_id == run.run_id
     assert client(root).get_run(run.run_id).info.status == "FINISHED"
-    assert [point.step for point in client(root).get_metric_history(run.run_id, "val_loss")] == [1, 2]
+    assert [point.step for point in client(root).get_metric_history(run.run_id, "epoch/val_loss")] == [1, 2]
 
 
 def test_a_killed_training_of_another_experiment_is_left_alone(root, monkeypatch):
@@ -289,7 +289,7 @@ def content(folder: Path) -> dict:
         "tags": tags,
         "params": run.data.params,
         "metrics": {key: value for key, value in run.data.metrics.items() if not key.startswith("seconds.")},
-        "curve": [(point.step, point.value) for point in store.get_metric_history(run.info.run_id, "val_loss")],
+        "curve": [(point.step, point.value) for point in store.get_metric_history(run.info.run_id, "epoch/val_loss")],
         "datasets": [entry.dataset.to_dictionary() for entry in run.inputs.dataset_inputs],
         "files": sorted(item.path for item in store.list_artifacts(run.info.run_id)),
         "model": sorted((metric.key, metric.value, metric.dataset_digest) for metric in model.metrics),
@@ -301,9 +301,7 @@ def content(folder: Path) -> dict:
 def test_a_run_holds_everything(project):
     held, report = content(project), read_json(project / "reports/evaluation.json")
     for split, name in (("val", "auroc"), ("test", "auroc"), ("test", "sensitivity")):
-        found = report[split]["metrics"][name]
-        for key, end in (("value", ""), ("low", ".low"), ("high", ".high")):
-            assert held["metrics"][f"{split}.{name}{end}"] == found[key]
+        assert held["metrics"][f"{split}.{name}"] == report[split]["metrics"][name]["value"]
     flat = flatten(read_json(project / "reports/metrics.json"))
     assert {key: held["metrics"][key] for key in flat} == flat
     profiles = {entry["name"]: entry["profile"] for entry in held["datasets"]}
@@ -317,7 +315,9 @@ def test_a_run_holds_everything(project):
     digest = hashlib.sha256((project / "reports/evaluation.json").read_bytes()).hexdigest()
     assert only_run(project).data.tags["evaluation_sha256"] == digest
     assert held["status"] == ("FINISHED", "READY", "true")
-    assert ("test.auroc.low", report["test"]["metrics"]["auroc"]["low"]) in {entry[:2] for entry in held["model"]}
+    assert ("test.auroc", report["test"]["metrics"]["auroc"]["value"]) in {entry[:2] for entry in held["model"]}
+    curves = {key for key in held["metrics"] if not key.startswith("system/")} - set(flat)
+    assert all(key.startswith("epoch/") for key in curves), "what has a course stands in a section of its own"
 
 
 @pytest.mark.slow
@@ -356,7 +356,7 @@ def test_two_processes_may_create_the_store_at_once(tmp_path):
     runs = client(tmp_path).search_runs([client(tmp_path).get_experiment_by_name(EXPERIMENT).experiment_id])
     assert len(runs) == 2
     for run in runs:
-        assert len(client(tmp_path).get_metric_history(run.info.run_id, "loss")) == 20
+        assert len(client(tmp_path).get_metric_history(run.info.run_id, "epoch/loss")) == 20
 
 
 def test_git_state_ignores_what_dvc_rewrites(tmp_path):

@@ -20,6 +20,7 @@ from pulmo.base.git import run_git
 from pulmo.experiments.listing import Experiment, read_experiments, read_results
 from pulmo.experiments.project import Project
 from pulmo.experiments.workspace import WORKSPACE
+from pulmo.reporting.card import in_short
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST
 from pulmo.tracking.store import Store
 from pulmo.tracking.upkeep import (
@@ -186,9 +187,10 @@ def _read_record(project: Project, experiment: Experiment, evaluated: bool, pack
         evaluated=evaluated,
         params=experiment.params,
         tags={key: value for key, value in tags.items() if value},
-        metrics={**_bounds(json.loads(read[paths.EVALUATION] or "{}"), experiment.metrics), **experiment.metrics},
+        metrics=experiment.metrics,
         history=[{key: float(value) for key, value in row.items() if value} for row in history],
         texts={path.name: text for path in _TEXTS if (text := read[path]) is not None},
+        summary=in_short(read[paths.CARD] or "") or experiment.error or "",
         package=package,
     )
 
@@ -214,13 +216,3 @@ def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:
         return None
     outputs.get(str(paths.PACKAGE), str(target), recursive=True)
     return target
-
-
-def _bounds(report: dict[str, Any], metrics: dict[str, float]) -> dict[str, float | None]:
-    """The interval of each metric, as evaluate tracks it: test.auroc.low and test.auroc.high."""
-    found: dict[str, float | None] = {}
-    for key in metrics:
-        split, _, name = key.partition(".")
-        estimate = report.get(split, {}).get("metrics", {}).get(name, {})
-        found |= {f"{key}.{bound}": estimate.get(bound) for bound in ("low", "high")}
-    return found

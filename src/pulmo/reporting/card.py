@@ -164,6 +164,12 @@ def _open_templates(folder: Path) -> Environment:
     return environment
 
 
+def in_short(card: str) -> str:
+    """The section of model_card.md that says it all in a few sentences; empty where a card has none."""
+    _, _, rest = card.partition("\n## In short\n")
+    return rest.partition("\n## ")[0].strip()
+
+
 def _write(text: str, file: Path) -> None:
     text = re.sub(r"\n{3,}", "\n\n", text)
     write_bytes(file, text.encode())

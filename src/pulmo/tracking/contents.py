@@ -12,7 +12,7 @@ import numpy as np
 
 from pulmo.tracking.logged_models import log_model
 from pulmo.tracking.outbox import Outbox
-from pulmo.tracking.store import load_mlflow
+from pulmo.tracking.store import DESCRIPTION, EPOCH, load_mlflow
 
 
 class Run:
@@ -37,12 +37,13 @@ class Run:
             write()
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        """One row of the history: every number but `epoch` becomes a point of its curve at that epoch.
+        """One row of the history: every number but `epoch` becomes a point of its curve, epoch/NAME, at that epoch.
 
         A resumed training tells its earlier epochs again; those that the run holds are left out.
         """
         epoch = int(row["epoch"])
-        write = self._writes_metrics({key: value for key, value in row.items() if key != "epoch"}, epoch, {})
+        curves = {f"{EPOCH}{key}": value for key, value in row.items() if key != "epoch"}
+        write = self._writes_metrics(curves, epoch, {})
 
         def write_once() -> None:
             if epoch > self.epochs:
@@ -105,14 +106,15 @@ class Run:
     def log_results(
         self,
         headline: Mapping[str, Mapping[str, float]],
-        report: Mapping[str, Any],
+        summary: str,
         datasets: Mapping[str, Mapping[str, Any]],
         package: Path,
         film: np.ndarray,
         files: Iterable[Path],
     ) -> None:
-        """All that evaluate found: the `headline` numbers with the bounds that the `report` gives them, the datasets,
-        files and folders, and the `package` as model with a `film` (gray, uint8) as example."""
+        """All that evaluate found: the `headline` numbers, whose intervals stand in the reports, a `summary` in words,
+        the datasets, files and folders, and the `package` as model with a `film` (gray, uint8) as example."""
+        self.describe(summary)
         self.log_datasets(datasets)
         for file in files:
             self.log_path(file)
@@ -121,11 +123,19 @@ class Run:
         model: dict[str, str] = {}  # its id, once the store has it
         self.write(lambda: model.update(model_id=log_model(self.client, self.run_id, package, film)))
         for split, names in headline.items():
-            found = {name: report[split]["metrics"][name] for name in names}
-            values = {f"{split}.{name}": estimate["value"] for name, estimate in found.items()}
-            bounds = {f"{split}.{name}.{end}": found[name][end] for name in names for end in ("low", "high")}
+            values = {f"{split}.{name}": value for name, value in names.items()}
             dataset = {"dataset_name": split, "dataset_digest": datasets[split]["digest"]}
-            self.log_metrics(values | bounds, about=ChainMap(model, dataset))
+            self.log_metrics(values, about=ChainMap(model, dataset))
+
+    def describe(self, summary: str) -> None:
+        """The words under which MLflow's page shows the run, with a link to its card."""
+
+        def write() -> None:
+            page = f"#/experiments/{self.client.get_run(self.run_id).info.experiment_id}/runs/{self.run_id}"
+            text = f"{summary}\n\n[The whole model card]({page}/artifacts/model_card.html)"
+            self.client.set_tag(self.run_id, DESCRIPTION, text)
+
+        self.write(write)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pulmo.tracking.store import load_mlflow
+from pulmo.tracking.store import DESCRIPTION, load_mlflow
 
-MODEL = "model"
+_TAGS = ("dvc.experiment", "dvc.baseline", "git.revision", "data_sha256", "train_run_id", DESCRIPTION)  # of its run
 # MLflow, which calls it, and what pulmo.answering.served reaches; MLflow would find that by importing everything in
 # another process.
 REQUIREMENTS = (
@@ -35,8 +36,7 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
 
     content = io.BytesIO()
     Image.fromarray(film).save(content, "PNG")
-    experiment = client.get_run(run_id).info.experiment_id
-    model = client.create_logged_model(experiment, MODEL, run_id, model_type="classifier")
+    model = _create_model(client, client.get_run(run_id))
     with tempfile.TemporaryDirectory() as folder:
         mlflow.pyfunc.save_model(
             folder,
@@ -56,6 +56,18 @@ def log_model(client: Any, run_id: str, package: Path, film: np.ndarray) -> str:
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, 0)])
     return str(model.model_id)
+
+
+def _create_model(client: Any, run: Any) -> Any:
+    """A model without files, under the name of the experiment, with its params and what tells of its origin."""
+    return client.create_logged_model(
+        run.info.experiment_id,
+        re.sub("[/:.%\"']", "_", run.info.run_name),
+        run.info.run_id,
+        tags={key: value for key, value in run.data.tags.items() if key in _TAGS},
+        params=run.data.params,
+        model_type="classifier",
+    )
 
 
 def _answer_schema() -> Any:

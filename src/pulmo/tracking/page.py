@@ -17,7 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from pulmo.base.errors import UserError
-from pulmo.tracking.store import Store
+from pulmo.tracking.store import DESCRIPTION, Store
 
 VIEW = "pulmo"
 METRICS = ("val.auroc", "val.auroc_rendered", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity")
@@ -60,8 +60,8 @@ def address(store: Store, server: str) -> str:
         packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
         view = {"name": "Pulmo: best on validation", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
         client.set_experiment_tag(experiment.experiment_id, _TAG, json.dumps(view))
-    if "mlflow.note.content" not in experiment.tags:
-        client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", NOTE)
+    if DESCRIPTION not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, DESCRIPTION, NOTE)
     query = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
     return f"{server}/#/experiments/{experiment.experiment_id}/runs?{query}"
 

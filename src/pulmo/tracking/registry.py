@@ -11,11 +11,12 @@ from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 from pulmo.base.places import own_place
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG
-from pulmo.tracking.store import Store, load_mlflow, quote
+from pulmo.tracking.store import DESCRIPTION, Store, load_mlflow, quote
 from pulmo.tracking.turns import UNDER_WAY, own_turn
 from pulmo.tracking.upkeep import REPLACED, find_evaluations
 
 MODEL, CHAMPION = "pulmo", "champion"  # the name and the alias: models:/pulmo@champion
+ABOUT = "NORMAL or PNEUMONIA from one chest X-ray. Not a medical device."
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Candidate:
     name: str  # of the experiment
     source: str  # URI of the model's files in the store
     model_id: str
+    description: str  # of the run
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def _read_candidate(store: Store, run: Any) -> Candidate:
     except load_mlflow().exceptions.MlflowException as error:
         name, reason = run.info.run_name, hide_secrets(" ".join(str(error).split()), store.uri)
         raise UserError(f"the model of {name!r} is no longer in the store ({reason})", "promote another run") from None
-    return Candidate(run.info.run_id, run.info.run_name, model.artifact_location, model.model_id)
+    description = run.data.tags.get(DESCRIPTION, "")
+    return Candidate(run.info.run_id, run.info.run_name, model.artifact_location, model.model_id, description)
 
 
 def read_versions(store: Store) -> list[Version]:
@@ -113,7 +116,7 @@ def register(store: Store, candidate: Candidate, tags: Mapping[str, str], replac
     """
     mlflow, client = load_mlflow(), store.client
     try:
-        client.create_registered_model(MODEL, description="NORMAL or PNEUMONIA from one chest X-ray")
+        client.create_registered_model(MODEL, description=ABOUT)
     except mlflow.exceptions.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -123,6 +126,7 @@ def register(store: Store, candidate: Candidate, tags: Mapping[str, str], replac
         candidate.source,
         run_id=candidate.run_id,
         tags={**tags, UNDER_WAY: "true"},
+        description=candidate.description,
         model_id=candidate.model_id,
     )
     with own_turn(client, MODEL, version):
@@ -131,6 +135,9 @@ def register(store: Store, candidate: Candidate, tags: Mapping[str, str], replac
         if replaced:  # whose own promotion may have been killed at its last line
             client.delete_model_version_tag(MODEL, str(replaced.number), UNDER_WAY)
         client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+        if (client.get_registered_model(MODEL).description or ABOUT).startswith(ABOUT):  # else somebody's own words
+            text = f"{ABOUT}\n\nPromoted last: version {version.version}, {candidate.name}. {candidate.description}"
+            client.update_registered_model(MODEL, description=text)
     return int(version.version)
 
 

@@ -22,6 +22,10 @@ from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
 
 EXPERIMENT = "pulmo"
+# Before the names of curves. MLflow's page gives names with a prefix a section that folds, above those without one, so
+# that the course of a training stands above numbers that have none, and above the load of the machine.
+EPOCH = "epoch/"
+DESCRIPTION = "mlflow.note.content"  # the tag, of an experiment or a run, that the page shows as text
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -87,9 +91,9 @@ class Store:
 
     def last_epoch(self, run: Any) -> int:
         """The last epoch whose numbers a run holds; 0 where it holds none."""
-        if "val_loss" not in run.data.metrics:
+        if (loss := f"{EPOCH}val_loss") not in run.data.metrics:
             return 0
-        return max(point.step for point in self.client.get_metric_history(run.info.run_id, "val_loss"))
+        return max(point.step for point in self.client.get_metric_history(run.info.run_id, loss))
 
 
 def clean_names(params: Mapping[str, Any]) -> dict[str, Any]:

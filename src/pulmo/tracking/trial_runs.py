@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import PARENT_TAG, PID, process_tags
-from pulmo.tracking.store import Store, quote
+from pulmo.tracking.store import EPOCH, Store, quote
 
 _SWEEP_TAG, _PRUNED_TAG = "pulmo.sweep", "pulmo.pruned"
 
@@ -44,7 +44,7 @@ def read_trial(store: Store, sweep: Run, name: str) -> Trial | None:
     if not runs:
         return None
     info, tags = runs[0].info, runs[0].data.tags
-    curve = {point.step: point.value for point in store.client.get_metric_history(info.run_id, "val_auroc")}
+    curve = {point.step: point.value for point in store.client.get_metric_history(info.run_id, f"{EPOCH}val_auroc")}
     return Trial(info.run_id, info.status, int(tags[PID]), curve)
 
 

@@ -143,6 +143,7 @@ class Record:
     metrics: Mapping[str, float | None]
     history: Sequence[Mapping[str, float]]  # a row per epoch
     texts: Mapping[str, str]  # of the artifacts, by file name
+    summary: str  # in words
     package: Path | None  # folder of the model
 
 
@@ -192,6 +193,8 @@ def _fill(store: Store, run: Run, record: Record) -> None:
     for row in record.history:
         run.log_epoch(row)
     run.log_metrics(record.metrics)
+    if record.summary:
+        run.describe(record.summary)
     for file, text in record.texts.items():
         store.client.log_text(run.run_id, text, file)
         if file.endswith((".json", ".csv")):
