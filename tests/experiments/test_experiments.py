@@ -170,21 +170,21 @@ def test_sync_gives_every_ended_experiment_one_run(toy, tmp_path):
     with train_run(folder, {"train": {"lr": 0.7}}, {}):
         pass
     lines = list(sync_store(Project(folder)))
-    assert sorted(line.split()[1] for line in lines) == ["bad", "good", "late", "older"]
+    *names, workspace = sorted(line.split()[1] for line in lines)
+    assert names == ["bad", "good", "late", "older"]
+    assert workspace.startswith("repro-"), "the results that stand in the workspace have theirs too"
     assert all(line.startswith("added") for line in lines)
     assert list(sync_store(Project(folder))) == []
     ours = {item.name: item for item in read_experiments(Project(folder))}
     client = open_store(folder).client
     runs = {found.info.run_name: found for found in open_store(folder).find_runs()}
-    assert len(runs) == 5
+    assert len(runs) == 6
     for name in ("good", "late", "older"):
         told, kept = ours[name], runs[name]
         assert kept.info.status == "FINISHED"
         assert kept.data.params == {key: str(value) for key, value in told.params.items()}
         assert {key: kept.data.metrics[key] for key in told.metrics} == told.metrics
-        assert not [key for key in kept.data.metrics if key.endswith((".low", ".high"))], (
-            "intervals stand in the report"
-        )
+        assert not [key for key in kept.data.metrics if key.endswith(".low")], "intervals stand in the report"
         points = client.get_metric_history(kept.info.run_id, "epoch/val_auroc")
         assert [(point.step, point.value) for point in points] == [
             (1, told.params["train.lr"]),
@@ -223,7 +223,8 @@ def test_an_experiment_of_a_part_of_the_stages_has_no_metrics_of_its_own(tmp_pat
     found = {item.name: (item.state, bool(item.metrics), item.error) for item in read_experiments(Project(folder))}
     part = ("Unfinished", False, "only a part of the stages ran")
     assert found == {"whole": ("Success", True, None), "trained": part, "not-evaluated": part}
-    assert [line.split()[1] for line in sync_store(Project(folder))] == ["whole"]
+    added = [line.split()[1] for line in sync_store(Project(folder))]
+    assert added == ["whole", f"repro-{run(folder, 'git', 'rev-parse', 'HEAD')[:7]}"]
 
 
 @pytest.mark.slow
@@ -233,8 +234,11 @@ def test_an_experiment_whose_model_is_not_in_the_cache_waits_for_it(tmp_path):
     folder = make_toy(tmp_path / "toy", STAGE + package, pipeline)
     run(folder, "dvc", "exp", "run", "--temp", "-n", "theirs", "-S", "train.lr=0.2")
     (folder / ".dvc/cache").rename(tmp_path / "cache")
-    (line,) = sync_store(Project(folder))
+    shutil.rmtree(folder / "models")
+    line, own = sync_store(Project(folder))
     assert line.startswith("left out           theirs  (its model is not in the cache; `dvc exp pull REMOTE theirs`")
+    assert own.startswith("left out           repro-")
+    assert own.endswith("(its model is not in the cache; `dvc pull` brings it)")
     assert not open_store(folder).find_runs()
 
 

@@ -88,7 +88,7 @@ def test_an_experiment_without_a_stage_run_is_never_answered_by_another(clone, m
         run(clone, "dvc", "exp", "run", "--quiet", "--temp", "-n", name, "-S", "train.lr=0.3")
     open_store(clone)
     text = CliRunner().invoke(cli.app, ["experiments"]).output
-    assert "without a run in MLflow: first, second; `pulmo sync` adds it" in " ".join(text.split())
+    assert "without a run in MLflow: first, second, workspace; `pulmo sync` adds it" in " ".join(text.split())
     done = CliRunner().invoke(cli.app, ["compare", "first", "main"])
     assert "added              second" in done.output
     assert "is found neither by DVC" in str(done.exception), "the toy has no predictions, but the runs are there"

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from pulmo import cli
 from pulmo.base.errors import UserError
-from pulmo.experiments import doctor
+from pulmo.experiments import doctor, sync
 from pulmo.experiments.project import Project
 from pulmo.experiments.sync import sync_store
 from pulmo.tracking.runs import train_run
@@ -73,7 +73,9 @@ def test_a_deleted_experiment_is_one_message_whose_command_brings_it_back(root):
 
 
 @pytest.mark.parametrize("command", [["sync"], ["ui", "--no-browser"], ["history"]])
-def test_commands_name_a_deleted_experiment(root, command):
+def test_commands_name_a_deleted_experiment(root, command, monkeypatch):
+    monkeypatch.setattr(sync, "read_experiments", lambda project: [])
+    (root / ".dvc/tmp").mkdir(parents=True)
     delete_experiment(root)
     done = CliRunner().invoke(cli.app, command)
     assert isinstance(done.exception, UserError)

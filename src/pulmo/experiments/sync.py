@@ -76,9 +76,7 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
     The results of a commit that is checked out are those of the workspace.
     """
     recorded = find_experiment_runs(project.store) if project.has_store else {}
-    results = read_results(project)
-    alone = [WORKSPACE] if results and not (project.has_store and _has_run(project, results)) else []
-    return alone + sorted(
+    names = sorted(
         experiment.name
         for experiment in experiments
         if experiment.state == "Success"
@@ -87,6 +85,8 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
             for run in recorded.get((experiment.name, experiment.baseline), [])
         )
     )
+    results = read_results(project)
+    return names + [WORKSPACE] if results and not (project.has_store and _has_run(project, results)) else names
 
 
 def _has_run(project: Project, results: Experiment) -> bool:

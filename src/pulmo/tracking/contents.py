@@ -42,7 +42,8 @@ class Run:
         A resumed training tells its earlier epochs again; those that the run holds are left out.
         """
         epoch = int(row["epoch"])
-        curves = {f"{EPOCH}{key}": value for key, value in row.items() if key != "epoch"}
+        names = sorted(row, key=lambda key: key != "val_auroc")  # first what a comparison of runs opens on
+        curves = {f"{EPOCH}{key}": row[key] for key in names if key != "epoch"}
         write = self._writes_metrics(curves, epoch, {})
 
         def write_once() -> None:

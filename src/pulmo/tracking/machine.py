@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pulmo.tracking.contents import Run
 from pulmo.tracking.store import load_mlflow
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "mlflow", "dvc", "numpy")
@@ -27,9 +28,13 @@ def describe_machine() -> dict[str, str]:
 
 
 @contextmanager
-def watch_machine(client: Any, run_id: str) -> Iterator[None]:
-    """Log what MLflow measures of CPU, memory, disk, network and GPU as system/* while the block runs."""
-    monitor = _start_monitor(client.tracking_uri, run_id)
+def watch_machine(run: Run) -> Iterator[None]:
+    """Log what MLflow measures of CPU, memory, disk, network and GPU as system/* while the block runs.
+
+    The first numbers, the means of the first epoch, follow that epoch: MLflow's comparison of runs opens on the metric
+    that was written first.
+    """
+    monitor = _start_monitor(run)
     try:
         yield
     finally:
@@ -37,17 +42,20 @@ def watch_machine(client: Any, run_id: str) -> Iterator[None]:
             monitor.finish()
 
 
-def _start_monitor(uri: str, run_id: str) -> Any | None:
+def _start_monitor(run: Run) -> Any | None:
     load_mlflow()
     # Its own words about a store that fails: the outbox has said it.
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     try:
-        monitor = SystemMetricsMonitor(run_id, _SAMPLE_SECONDS, resume_logging=True, tracking_uri=uri)
+        uri = run.client.tracking_uri
+        monitor = SystemMetricsMonitor(run.run_id, _SAMPLE_SECONDS, resume_logging=True, tracking_uri=uri)
     except Exception as error:  # a machine that hides its counters, as containers do, may train all the same
         print(f"no system metrics: {error}")
         return None
+    publish = monitor.publish_metrics
+    monitor.publish_metrics = lambda metrics: publish(metrics) if run.epochs else None
     monitor.start()
     return monitor
 

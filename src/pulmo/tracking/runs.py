@@ -30,7 +30,7 @@ def train_run(
     """The run of this experiment, for train; the one that a killed training left open where `resumed_id` names it."""
     started, run = time.monotonic(), _new_run(root)
     _open_run(run, root, resumed_id, params, {**describe_machine(), **tags})
-    with _ending(run), watch_machine(run.client, run.run_id):
+    with _ending(run), watch_machine(run):
         yield run
         run.log_metrics({"seconds.train": time.monotonic() - started})
 
