@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from pulmo import cli
 from pulmo.base.errors import UserError
-from pulmo.experiments import doctor, sync
+from pulmo.experiments import sync
+from pulmo.experiments.checks.store import check_store
 from pulmo.experiments.project import Project
 from pulmo.experiments.sync import sync_store
 from pulmo.tracking.runs import train_run
@@ -85,7 +86,7 @@ def test_commands_name_a_deleted_experiment(root, command, monkeypatch):
 def test_doctor_names_a_deleted_experiment(root):
     delete_experiment(root)
     with pytest.raises(UserError, match="was deleted") as error:
-        doctor.check_store(Project(root))
+        check_store(Project(root))
     assert "mlflow experiments restore" in error.value.hint
 
 

@@ -18,8 +18,8 @@ def promote(
     from pulmo.base.params import load_params
     from pulmo.experiments import promotion
     from pulmo.experiments.project import Project
-    from pulmo.experiments.sync import sync_store
-    from pulmo.experiments.workspace import WORKSPACE, find_commit
+    from pulmo.experiments.sync import list_without_run, sync_store
+    from pulmo.experiments.workspace import stands_here
     from pulmo.metrics.estimates import estimate_text
     from pulmo.tracking import registry
 
@@ -29,7 +29,9 @@ def promote(
         )
     check_reference(experiment)
     project = Project(paths.project_root())
-    if experiment == WORKSPACE or project.dvc.find_commits(experiment) or find_commit(project.root, experiment):
+    if project.dvc.find_commits(experiment) or (
+        stands_here(project.root, experiment) and list_without_run(project, [])
+    ):
         for line in sync_store(project):  # what DVC took from its cache has no run yet
             print(line, flush=True)
     candidate = promotion.find_candidate(project, experiment)

@@ -76,10 +76,12 @@ def read_results(project: Project) -> Experiment | None:
     """The results in the workspace, HEAD's or newer ones, under the name that `dvc repro` gives their run; None where
     they are not those of a whole pipeline, or are neither on this disk nor in the cache."""
     root, lock = project.root, _read_stages(project.root, WORKSPACE)
+    if not lock:
+        return None
     evaluation, metrics, package = (
         _read_workspace_text(project, path) for path in (paths.EVALUATION, paths.METRICS, paths.PACKAGE / "model.json")
     )
-    if not (lock and evaluation and metrics):
+    if not (evaluation and metrics):
         return None
     digest = hashlib.md5(evaluation.encode(), usedforsecurity=False).hexdigest()  # as DVC knows a file
     params = flatten(read_yaml(root / paths.PARAMS))

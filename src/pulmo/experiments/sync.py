@@ -86,7 +86,7 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
         )
     )
     results = read_results(project)
-    return names + [WORKSPACE] if results and not (project.has_store and _has_run(project, results)) else names
+    return [*names, WORKSPACE] if results and not (project.has_store and _has_run(project, results)) else names
 
 
 def _has_run(project: Project, results: Experiment) -> bool:

@@ -26,6 +26,12 @@ def find_commit(root: Path, revision: str) -> str:
     return run_git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
 
 
+def stands_here(root: Path, revision: str) -> bool:
+    """True where a revision is `workspace` or the commit that is checked out."""
+    commit = find_commit(root, revision)
+    return revision == WORKSPACE or (commit != "" and commit == find_commit(root, "HEAD"))
+
+
 def read_lock(root: Path, revision: str) -> str:
     """Text of dvc.lock at a commit or in the workspace; empty where there is none."""
     if revision == WORKSPACE:

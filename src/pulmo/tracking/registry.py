@@ -27,7 +27,7 @@ class Candidate:
     name: str  # of the experiment
     source: str  # URI of the model's files in the store
     model_id: str
-    description: str  # of the run
+    description: str = ""  # of the run
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def register(store: Store, candidate: Candidate, tags: Mapping[str, str], replac
         if replaced:  # whose own promotion may have been killed at its last line
             client.delete_model_version_tag(MODEL, str(replaced.number), UNDER_WAY)
         client.set_registered_model_alias(MODEL, CHAMPION, version.version)
-        if (client.get_registered_model(MODEL).description or ABOUT).startswith(ABOUT):  # else somebody's own words
-            text = f"{ABOUT}\n\nPromoted last: version {version.version}, {candidate.name}. {candidate.description}"
-            client.update_registered_model(MODEL, description=text)
+    if (client.get_registered_model(MODEL).description or ABOUT).startswith(ABOUT):  # else somebody's own words
+        text = f"{ABOUT}\n\nPromoted last: version {version.version}, {candidate.name}. {candidate.description}"
+        client.update_registered_model(MODEL, description=text)
     return int(version.version)
 
 

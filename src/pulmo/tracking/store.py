@@ -93,7 +93,7 @@ class Store:
         """The last epoch whose numbers a run holds; 0 where it holds none."""
         if (loss := f"{EPOCH}val_loss") not in run.data.metrics:
             return 0
-        return max(point.step for point in self.client.get_metric_history(run.info.run_id, loss))
+        return max(int(point.step) for point in self.client.get_metric_history(run.info.run_id, loss))
 
 
 def clean_names(params: Mapping[str, Any]) -> dict[str, Any]:
