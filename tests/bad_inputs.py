@@ -20,12 +20,16 @@ TABLES = {
     ),
     "YAML": ("test_yaml.py", "at_once"),
     "archives": ("test_archives.py", "refused or too_many"),
-    "folders": ("test_sources_folder.py", "cannot_be_told or no_source or broken_links or dvc_empties"),
+    "folders": (
+        "test_sources_folder.py",
+        "cannot_be_told or no_source or broken_links or dvc_empties or without_end or larger_than",
+    ),
     "CSVs of labels": ("test_sources_folder.py", "csvs_that or csv_that or split_folder"),
     "the film table": ("test_manifest.py", "no_film_table or bad_table"),
     "images": ("test_images.py", "not slow"),
     "splits": ("test_splits.py", "bad_input or leak_is"),
     "model packages": ("test_package.py", "bad_package or not_finite"),
+    "networks": ("test_inference.py", "bad_package"),
     "names": ("test_names.py", "no_name or nothing_can"),
     "stages, with files spoiled and disks failing": ("test_stages.py", "clear_line"),
 }
