@@ -216,3 +216,12 @@ def test_what_never_ends_or_is_larger_than_any_film_is_refused_at_once(package, 
     ]
     assert "pipe.png" in done.stdout.splitlines()[3]
     assert "prob_pneumonia" in done.stdout.splitlines()[3]
+
+
+def test_folders_without_end_are_one_message(package, films, monkeypatch):
+    def walk(*_):
+        raise RecursionError
+
+    monkeypatch.setattr(Path, "rglob", walk)
+    with pytest.raises(UserError, match="its folders lie too deep in each other"):
+        CliRunner().invoke(cli.app, ["predict", "--package", str(package), str(films)], catch_exceptions=False)

@@ -198,6 +198,25 @@ def test_without_a_run_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
         assert len(hint) < 2
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"test": null}', '{"test": {"metrics": {}}, "locked": {}}'])
+def test_a_report_that_was_edited_is_one_clear_line(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/evaluation.json").write_text(content)
+    with pytest.raises(
+        UserError, match=r"(?s)evaluation\.json is damaged or of another version.*hint: run `dvc repro`"
+    ):
+        call("summary")
+
+
+def test_a_folder_in_place_of_a_file_is_no_matter_of_permissions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pulmo", "sweep", "."])
+    with pytest.raises(SystemExit, match=r"Is a directory\n\nhint: correct the path"):
+        cli.main()
+
+
 def test_a_bug_in_a_command_keeps_its_traceback(monkeypatch):
     def break_down() -> None:
         np.zeros(3) + np.zeros(4)

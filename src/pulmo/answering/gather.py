@@ -53,13 +53,20 @@ def count_films(named: Sequence[str]) -> int | None:
 
 
 def _list_paths(name: str) -> list[Path]:
+    try:
+        return _search(name)
+    except RecursionError:
+        raise UserError(f"{name}: its folders lie too deep in each other", "name one further down") from None
+
+
+def _search(name: str) -> list[Path]:
     path = Path(name)
     if path.is_dir():
         return [file for file in sorted(path.rglob("*")) if _is_film(file.relative_to(path)) and file.is_file()]
     if path.exists():
         return [path]
     matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-    return [file for match in matches for file in _list_paths(match)]
+    return [file for match in matches for file in _search(match)]
 
 
 def _is_film(path: Path) -> bool:

@@ -1,7 +1,9 @@
 """The one exception for mistakes of the user. Everything else that is raised is a bug and keeps its traceback."""
 
+import errno
 import sqlite3
 
+_PATHS = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _DISK = ("disk is full", "disk I/O error", "readonly database", "unable to open database")
 
 
@@ -21,7 +23,8 @@ class UserError(Exception):
 def from_disk(error: OSError) -> UserError:
     """The system's error about a file or a disk, as a mistake that can be put right."""
     named = f"{error.filename}: " if error.filename else ""
-    return UserError(f"{named}{error.strerror or error}", "check free space and permissions, then run again")
+    cure = "correct the path" if error.errno in _PATHS else "check free space and permissions, then run again"
+    return UserError(f"{named}{error.strerror or error}", cure)
 
 
 def from_database(error: BaseException) -> UserError | None:

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,22 +22,13 @@ def summary() -> None:
     from pulmo.base import paths
     from pulmo.base.files import read_json
     from pulmo.experiments.workspace import KEEP, has_own_results
-    from pulmo.metrics.estimates import probability_text
 
     root = paths.project_root()
     if not (file := root / paths.EVALUATION).exists():
         raise UserError(f"{paths.EVALUATION} not found", "run `dvc repro` in the root of the project first")
     report = read_json(file)
-    test = report["test"]
-    print(f"\nTest set: {test['films']} films of {test['patients']} patients, {test['pneumonia']} with PNEUMONIA")
-    for name in ("auroc", "accuracy", "sensitivity", "specificity", "f1"):
-        found = test["metrics"][name]
-        value = "undefined" if found["value"] is None else f"{found['value']:.3f}"
-        interval = "" if found["low"] is None else f"  (95% interval {found['low']:.3f} to {found['high']:.3f})"
-        print(f"  {name:12} {value}{interval}")
-    point = report["locked"]["operating_point"]
-    threshold = probability_text(point["threshold"])
-    print(f"  threshold {threshold} on prob_pneumonia, locked on validation ({point['policy']})")
+    with _naming_damage(file):
+        print(*_summarise(report), sep="\n")
     print(f"\nReports:  {paths.CARD_HTML}  {paths.EVALUATION}  {paths.PLOTS}/  {paths.PREDICTIONS}")
     print("Next:     source .venv/bin/activate")
     print("          dvc exp run -S train.lr=0.0005   run a variant as an experiment")
@@ -45,6 +38,31 @@ def summary() -> None:
     print("          pulmo predict FILM               ask the model about a film")
     if has_own_results(root):
         print(f"Keep it:  {KEEP.strip('`')}   dvc.lock and {paths.METRICS} then tell of your results")
+
+
+def _summarise(report: Any) -> list[str]:
+    from pulmo.metrics.estimates import probability_text
+
+    test, point = report["test"], report["locked"]["operating_point"]
+    lines = [f"\nTest set: {test['films']} films of {test['patients']} patients, {test['pneumonia']} with PNEUMONIA"]
+    for name in ("auroc", "accuracy", "sensitivity", "specificity", "f1"):
+        found = test["metrics"][name]
+        value = "undefined" if found["value"] is None else f"{found['value']:.3f}"
+        interval = "" if found["low"] is None else f"  (95% interval {found['low']:.3f} to {found['high']:.3f})"
+        lines.append(f"  {name:12} {value}{interval}")
+    threshold = probability_text(point["threshold"])
+    return [*lines, f"  threshold {threshold} on prob_pneumonia, locked on validation ({point['policy']})"]
+
+
+@contextmanager
+def _naming_damage(report: Path) -> Iterator[None]:
+    """Explain what a report that was edited, or is of another version, does to its reader."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{report} is damaged or of another version ({type(error).__name__}: {error})", "run `dvc repro` again"
+        ) from error
 
 
 def compare(
@@ -66,7 +84,8 @@ def compare(
     a, b = (read_predictions(read_output(project, paths.PREDICTIONS, name)) for name in (first, second))
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
     one, other = (json.loads(read_output(project, paths.EVALUATION, name)) for name in (first, second))
-    thresholds = tuple(report["locked"]["operating_point"]["threshold"] for report in (one, other))
+    with _naming_damage(paths.EVALUATION):
+        thresholds = tuple(report["locked"]["operating_point"]["threshold"] for report in (one, other))
     params = _read_params(project, first, second)
     target, names = project.root / paths.COMPARISON, (first, second)
     print(format_comparison(write_comparison(target, names, pair, thresholds, params, _read_images(project.root))))
