@@ -110,11 +110,11 @@ def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
     assert texts in (["1"] * 3, ["2"] * 3, ["3"] * 3)
 
 
-def test_a_folder_that_cannot_be_written_is_named_by_the_file(tmp_path):
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "reports").write_text("a file where the folder should be")
     with pytest.raises(OSError, match=r"exists|directory") as caught:
         files.write_bytes(tmp_path / "reports" / "metrics.json", b"1")
-    assert caught.value.filename == str(tmp_path / "reports" / "metrics.json")
+    assert caught.value.filename == str(tmp_path / "reports")
 
 
 def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path):

@@ -3,7 +3,11 @@
 import errno
 import sqlite3
 
-_PATHS = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_CURES = {
+    **dict.fromkeys((errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), "correct the path"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "move the file that stands where a folder should be"),
+    errno.ENOENT: "put it back, or correct the path",
+}
 _DISK = ("disk is full", "disk I/O error", "readonly database", "unable to open database")
 
 
@@ -23,7 +27,7 @@ class UserError(Exception):
 def from_disk(error: OSError) -> UserError:
     """The system's error about a file or a disk, as a mistake that can be put right."""
     named = f"{error.filename}: " if error.filename else ""
-    cure = "correct the path" if error.errno in _PATHS else "check free space and permissions, then run again"
+    cure = _CURES.get(error.errno or 0, "check free space and permissions, then run again")
     return UserError(f"{named}{error.strerror or error}", cure)
 
 

@@ -41,8 +41,8 @@ def _make_folder(path: Path) -> tuple[Path, int]:
     """A new locked folder, and the descriptor that holds the lock."""
     while True:
         folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
         except OSError as error:
             error.filename = str(path)  # the name that the user knows

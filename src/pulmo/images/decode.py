@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from pulmo.films.contents import TooLarge, read_file
 from pulmo.images.colour import TIFF, is_deep_colour, read_deep_colour, read_rare_tiff
 from pulmo.images.dicom import decode_dicom
-from pulmo.images.film import DecodedFilm, FittedFilm, Gray, ImageError, check_picture, check_size
+from pulmo.images.film import MAX_PIXELS, DecodedFilm, FittedFilm, Gray, ImageError, check_picture, check_size
 from pulmo.images.gray import fit_picture, stretch
 from pulmo.images.guard import decode_guarded, is_foreign
 from pulmo.images.header import find_header
@@ -89,6 +89,11 @@ def decode_here(content: bytes, size_hint: int | None) -> DecodedFilm:
             raise ImageError("a TIFF of a kind that is not read", "store the film in gray of 8 or 16 bits") from None
         raise ImageError(
             "not an image in JPEG, PNG, BMP, TIFF, WebP or DICOM format", "store the film in one of them"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"the image has more than the {MAX_PIXELS // 10**6} million pixels allowed",
+            "store the film at a smaller size",
         ) from None
     except Exception as error:  # decoders raise almost any type on damaged content
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -35,6 +35,8 @@ def decode_dicom(content: bytes, header: Header) -> DecodedFilm:
     film = _read_dataset(content, header)
     if "PixelData" not in film:
         raise ImageError("the DICOM file holds no image", "remove the file or store the film anew")
+    if lacking := [name for name in ("Columns", "Rows") if film.get(name) in (None, "")]:
+        raise ImageError(f"the DICOM header lacks {' and '.join(lacking)}")
     width, height, mode = int(film.Columns), int(film.Rows), str(film.PhotometricInterpretation)
     check_size(width, height)
     frames = int(film.get("NumberOfFrames") or 1)

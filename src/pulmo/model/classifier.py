@@ -43,7 +43,7 @@ def load_classifier(folder: Path) -> Classifier:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
-            f"{file} does not fit {info.arch} with {info.head} outputs: {reason[:200]}",
+            f"{file} does not fit {info.arch} with {info.head} outputs: {reason[:100]}",
             "copy the package again, or run `dvc repro`",
         ) from None
     return Classifier(network.eval(), info, read_known(folder))

@@ -1,5 +1,6 @@
 """The network of a package on ONNX Runtime: log-odds of films, and the map that speaks for them, without PyTorch."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +97,12 @@ def _naming_network() -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        raise _unusable(" ".join(str(error).split())[:160]) from error
+        raise _unusable(_shorten(str(error))) from error
+
+
+def _shorten(reason: str) -> str:
+    """The reason alone, without the code, the place and the function that ONNX Runtime puts before it."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+ .*?\) (?=[A-Z]))?", "", " ".join(reason.split()))[:160]
 
 
 def _unusable(reason: str) -> UserError:

@@ -84,5 +84,6 @@ def read_info(folder: Path) -> PackageInfo:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "content"
         raise UserError(
-            f"{file}: {key}: {first['msg']}", "it was edited or made by another version of Pulmo: run `dvc repro` again"
+            f"{file}: {key}: {first['msg'].removeprefix('Value error, ')}",
+            "it was edited or made by another version of Pulmo: run `dvc repro` again",
         ) from None
