@@ -185,6 +185,26 @@ def test_what_no_report_can_refer_to_is_told(predictor) -> None:
             make_reply(predictor, content, None, None, "unread")
 
 
+def test_a_damaged_header_gives_a_report_or_a_reason(predictor) -> None:
+    content, dice = hospital_film(), np.random.default_rng(0)
+    start = content.index(b"\x08\0\x05\0CS")
+    sequence, item = b"\x08\0\x40\x11SQ\0\0" + b"\xff" * 4, b"\xfe\xff\0\xe0" + b"\xff" * 4
+    nested = sequence + 5000 * (item + sequence)
+    damaged = [content[:140], content[:start] + nested + content[start:]]
+    for _ in range(150):
+        spoilt = bytearray(content)
+        for place in dice.integers(start, start + 700, 6):
+            spoilt[place] = dice.integers(256)
+        damaged.append(bytes(spoilt))
+    made = 0
+    for spoilt in damaged:
+        try:
+            made += bool(read(make_reply(predictor, spoilt, None, None, "unread").report).SOPInstanceUID)
+        except NotDicom:
+            continue
+    assert made > 50
+
+
 def predict(package: Path, *arguments: object, code: int = 0) -> Any:
     command = ["predict", "--package", str(package), *(str(argument) for argument in arguments)]
     done = CliRunner().invoke(cli.app, command)

@@ -133,6 +133,12 @@ def test_display_that_cannot_be_used_falls_back_to_stretching_with_a_note(tags: 
     assert "\n" not in note(film)
 
 
+@pytest.mark.parametrize("half", [{"WindowCenter": 100}, {"WindowWidth": 50}])
+def test_half_a_window_is_none(half: dict[str, Any]) -> None:
+    film = dicom(TWELVE, **TWELVE_BITS, **half)
+    np.testing.assert_array_equal(decode_gray(film), STRETCHED)
+
+
 def test_decimal_comma_is_no_number() -> None:
     film = dicom(TWELVE, WindowCenter="2048", WindowWidth="4096.0").replace(b"4096.0", b"4096,0")
     np.testing.assert_array_equal(decode_gray(film), STRETCHED)

@@ -1,7 +1,9 @@
 """The part of a film's DICOM header that its report and picture repeat, so that they lie in the film's study."""
 
 import io
+import re
 import uuid
+import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,7 +37,9 @@ BLANKS = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("AccessionNumber", "ReferringPhysicianName", "StudyID"),
 )
-_IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Manufacturer")
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_IDENTIFYING = (*_UIDS, "Modality", "Manufacturer")
+_UID = re.compile(r"[0-9A-Za-z._-]{1,64}")  # more than DICOM allows, and nothing that would make two of one
 
 
 class NotDicom(UserError):
@@ -69,7 +73,8 @@ class FilmHeader:
 def read_film_header(content: bytes) -> FilmHeader:
     """The header of a film's file. NotDicom where it has none, or lacks the UIDs that tell films apart."""
     film = _read(content)
-    sop_class, instance, study, series, modality, maker = (_text(film, name) for name in _IDENTIFYING)
+    sop_class, instance, study, series = (_read_uid(film, name) for name in _UIDS)
+    modality, maker = (_text(film, name) for name in ("Modality", "Manufacturer"))
     if not sop_class or not instance:
         raise NotDicom("the film has no SOPClassUID or no SOPInstanceUID, so that no report can refer to it")
     study, series = study or make_uid(instance, "study"), series or make_uid(instance, "series")
@@ -114,6 +119,7 @@ def draw_film() -> bytes:
 
 
 def _read(content: bytes) -> Dataset:
+    warnings.filterwarnings("ignore", module="pydicom")  # which would print values of the film
     try:
         header = find_header(content)
         if header is None:
@@ -127,8 +133,10 @@ def _read(content: bytes) -> Dataset:
         return read_dataset(
             file, header.implicit, header.little_endian, stop_when=lambda tag, *_: tag >= _PIXELS, specific_tags=wanted
         )
-    except UserError:
+    except NotDicom:
         raise
+    except UserError as error:
+        raise NotDicom(error.message, error.hint) from None
     except Exception as error:  # pydicom raises almost any type on a damaged header
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NotDicom(f"the film's DICOM header cannot be read: {reason}", "copy the film again") from None
@@ -139,6 +147,12 @@ def _text(film: Dataset, name: str) -> str:
         return str(film.get(name) or "").strip(" \0")
     except Exception:  # a value that is none
         return ""
+
+
+def _read_uid(film: Dataset, name: str) -> str:
+    """A UID, empty where the film has none or nothing like one."""
+    uid = _text(film, name)
+    return uid if _UID.fullmatch(uid) else ""
 
 
 def _select(film: Dataset, names: Iterable[str]) -> list[RawDataElement]:
