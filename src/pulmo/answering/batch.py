@@ -113,12 +113,11 @@ def _write_report(
     predictor: Predictor, decoded: _Decoded, answer: Answer | None, path: Path
 ) -> tuple[Path | None, str]:
     """The report's file, or the reason why there is none; a picture lies beside it."""
-    from pulmo.answering.dicom.header import NotDicom
     from pulmo.answering.dicom.reply import make_reply
 
     try:
         reply = make_reply(predictor, decoded.content, decoded.film, answer, decoded.error)
-    except NotDicom as reason:
+    except UserError as reason:  # no DICOM, or no memory to draw it
         return None, reason.message
     report = path.with_name(f"{path.name}-report.dcm")
     if reply.picture:

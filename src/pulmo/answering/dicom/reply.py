@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image
 
 from pulmo.answering.answer import Answer
-from pulmo.answering.dicom.header import NotDicom, read_film_header, to_bytes
+from pulmo.answering.dicom.header import read_film_header, to_bytes
 from pulmo.answering.dicom.picture import SIDE, draw_answer, make_picture
 from pulmo.answering.dicom.report import Verdict, make_report
 from pulmo.answering.heatmap import lay_heat, scale_heat, spread_heat
 from pulmo.answering.predictor import Predictor
+from pulmo.base.errors import UserError
 from pulmo.images.decode import decode_gray
 from pulmo.images.film import FittedFilm, Gray
 
@@ -51,11 +52,11 @@ def make_reply(
 def encode_reply(
     predictor: Predictor, content: bytes, film: FittedFilm | None, answer: Answer | None, problem: str = ""
 ) -> dict[str, str | None]:
-    """The reply in base64, for JSON: `dicom_sr` and `dicom_picture`; `dicom_problem` where no report can refer to the
-    film."""
+    """The reply in base64, for JSON: `dicom_sr` and `dicom_picture`; `dicom_problem` where there is none, as for a
+    film that is no DICOM."""
     try:
         reply = make_reply(predictor, content, film, answer, problem)
-    except NotDicom as error:
+    except UserError as error:
         return {"dicom_sr": None, "dicom_picture": None, "dicom_problem": error.message}
     report, picture = (base64.b64encode(part).decode() if part else None for part in (reply.report, reply.picture))
     return {"dicom_sr": report, "dicom_picture": picture}
