@@ -201,6 +201,17 @@ def test_the_next_usable_attribute_counts() -> None:
     assert furthest(decode_gray(second), np.rint(CURVE[TWELVE] * 255)) <= 1
 
 
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 1280, "WindowWidth": 2560}])
+def test_a_small_film_on_a_large_ground_is_a_picture(window: dict[str, Any]) -> None:
+    small = np.zeros((1200, 1600), np.uint16)
+    small[500:620, 700:860] = TWELVE[::2, ::2] // 2 + 100
+    bright = small.copy()
+    bright[:500] = 4000
+    for pixels in (small, bright):
+        shown = decode_gray(dicom(pixels, **TWELVE_BITS, **window))
+        assert len(np.unique(shown)) > 100
+
+
 def test_few_bits_of_eight_use_the_whole_range() -> None:
     for bits in (2, 4, 6, 7):
         decoded = decode_gray(dicom(GRAY >> (8 - bits), BitsStored=bits, HighBit=bits - 1))

@@ -1,5 +1,6 @@
 """Films as people have them: odd names, masks beside them, other archives, and the CSVs of published sets."""
 
+import gzip
 import io
 import os
 import subprocess
@@ -434,6 +435,7 @@ PLAIN = "path,label\nimages/1.jpeg,NORMAL\nimages/2.jpeg,PNEUMONIA\n"
         PLAIN.encode("utf-8-sig").replace(b"\n", b"\r\n"),
         PLAIN.replace("\n", "\r").encode(),
         b"sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n").encode(),
+        gzip.compress(PLAIN.encode()),
         PLAIN.replace(",", " ").encode(),
         PLAIN.replace(",", "   ").encode(),
         ("\n\n" + PLAIN).encode(),
@@ -447,6 +449,7 @@ PLAIN = "path,label\nimages/1.jpeg,NORMAL\nimages/2.jpeg,PNEUMONIA\n"
         "bom, windows",
         "old mac",
         "sep=",
+        "gzip",
         "blank",
         "blanks",
         "empty lines",

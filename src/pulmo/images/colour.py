@@ -29,7 +29,7 @@ _PNG_GRAY = 0
 _PREMULTIPLIED = 1
 _SEPARATE_PLANES = 2
 _SIGNED = 2
-_WHITE_IS_ZERO = 0
+_WHITE_IS_ZERO, _SEPARATED = 0, 5  # the second: into printing inks
 Tags = Any  # of Pillow, by their numbers
 
 
@@ -53,6 +53,8 @@ def read_deep_colour(content: bytes, image: Image.Image) -> Image.Image:
     import cv2
 
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == _SEPARATED:
+        raise ImageError("CMYK of 16 bits is not read", "store the film in gray")
     if tags.get(PLANAR_CONFIGURATION) == _SEPARATE_PLANES:
         raise ImageError("16-bit channels in separate planes are not read", "store the film in gray")
     pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -10,7 +10,7 @@ from pulmo.images.film import Gray, ImageError
 
 BLOCK_MARGIN = 2.0  # averaging whole blocks first leaves so many pixels per pixel of the target, each way
 _LEAST_LEVELS = 4
-_RARE = 0.001
+_RARE = 0.002
 _BLOCK, _FEW_LEVELS, _LEAST_SHAPE = 8, 64, 0.1  # pixels each way; of 256; share of the variance that blocks keep
 
 
@@ -51,8 +51,12 @@ def stretch(values: NDArray[Any]) -> Gray:
 
 
 def is_picture(gray: Gray, histogram: NDArray[np.int64]) -> bool:
-    """True where pixels have at least four gray levels, single pixels not counted, and a shape where they are few."""
-    if np.count_nonzero(histogram > histogram.sum() * _RARE) < _LEAST_LEVELS:
+    """True where pixels have more than three gray levels, single pixels not counted, and a shape where they are few.
+
+    However large the black ground is, what lies on it counts by its share of all pixels.
+    """
+    beside_commonest = np.sort(histogram)[: 1 - _LEAST_LEVELS].sum()
+    if beside_commonest <= histogram.sum() * _RARE:
         return False
     return bool(np.count_nonzero(histogram) > _FEW_LEVELS) or _has_shape(gray, histogram)
 

@@ -2,8 +2,10 @@
 
 import codecs
 import csv
+import gzip
 import io
 import re
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from pulmo.base.errors import UserError
 Row = tuple[int, list[str]]  # line of the file, cells without surrounding blanks
 
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of Excel and LibreOffice
+_GZIP = b"\x1f\x8b"
 _SEPARATORS = (",", ";", "\t", " ")
 
 
@@ -55,6 +58,11 @@ def _decode(table: Path) -> str:
         raise UserError(
             f"{table} not found", "correct data.folder.labels in params.yaml (relative to the project's root)"
         ) from None
+    if content.startswith(_GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{table} is damaged or cut short ({error})", "copy or download it again") from None
     if content.startswith(_SPREADSHEETS):
         raise UserError(f"{table} is a spreadsheet, no CSV", "save it as CSV UTF-8")
     encoding = "utf-8-sig"
