@@ -14,6 +14,7 @@ MAX_PIXELS = 64_000_000  # four times the largest X-ray detectors
 # A picture spreads its gray levels; the outermost half percent at each end may be markers and dead pixels.
 _FLAT_SPAN = 8
 _OUTER = 0.005
+_BLOCK, _FEW_LEVELS, _LEAST_SHAPE = 8, 64, 0.1  # pixels each way; of 256; share of the variance that blocks keep
 _SAMPLE = 64  # pixels each way that are looked at first, because counting all of them takes a fifth of decoding
 
 
@@ -56,13 +57,28 @@ def check_size(width: int, height: int) -> None:
 
 
 def check_picture(image: Image.Image) -> None:
-    """Refuse a gray image that is uniform but for fewer than 8 gray levels or 1% of its pixels."""
+    """Refuse a gray image that is uniform but for fewer than 8 gray levels, 1% of its pixels, or noise."""
     sample = image.resize((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST)
-    if _is_flat(sample.histogram()) and _is_flat(image.histogram()):
+    if np.count_nonzero(sample.histogram()) > _FEW_LEVELS:
+        return
+    histogram = np.array(image.histogram())
+    if _is_flat(histogram) or is_noise(np.asarray(image), histogram):
         raise ImageError("the film carries no picture: its pixels are all alike, or nearly")
 
 
-def _is_flat(histogram: list[int]) -> bool:
+def is_noise(gray: Gray, histogram: NDArray[np.int64]) -> bool:
+    """True where a few gray levels have no shape, for blocks of pixels are all alike on average: what sensors give
+    without a film."""
+    height, width = (side // _BLOCK for side in gray.shape)
+    if not height * width or np.count_nonzero(histogram) > _FEW_LEVELS:
+        return False
+    levels, shares = np.arange(256), histogram / histogram.sum()
+    variance = (shares * (levels - (shares * levels).sum()) ** 2).sum()
+    blocks = gray[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK).mean(axis=(1, 3))
+    return bool(blocks.var() < _LEAST_SHAPE * variance)
+
+
+def _is_flat(histogram: NDArray[np.int64]) -> bool:
     below = np.cumsum(histogram)
     outer = below[-1] * _OUTER
     dark, bright = np.searchsorted(below, outer, "right"), np.searchsorted(below, below[-1] - outer)

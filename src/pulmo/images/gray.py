@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pulmo.images.film import Gray, ImageError
+from pulmo.images.film import Gray, ImageError, is_noise
 
 BLOCK_MARGIN = 2.0  # averaging whole blocks first leaves so many pixels per pixel of the target, each way
 _LEAST_LEVELS = 4
 _RARE = 0.002
-_BLOCK, _FEW_LEVELS, _LEAST_SHAPE = 8, 64, 0.1  # pixels each way; of 256; share of the variance that blocks keep
 
 
 def fit_picture(image: Image.Image, size: int, fit: str) -> Gray:
@@ -58,18 +57,7 @@ def is_picture(gray: Gray, histogram: NDArray[np.int64]) -> bool:
     beside_commonest = np.sort(histogram)[: 1 - _LEAST_LEVELS].sum()
     if beside_commonest <= histogram.sum() * _RARE:
         return False
-    return bool(np.count_nonzero(histogram) > _FEW_LEVELS) or _has_shape(gray, histogram)
-
-
-def _has_shape(gray: Gray, histogram: NDArray[np.int64]) -> bool:
-    """False where blocks of pixels are all alike on average: the noise that sensors give without a film."""
-    height, width = (side // _BLOCK for side in gray.shape)
-    if not height * width:
-        return True
-    levels, shares = np.arange(256), histogram / histogram.sum()
-    variance = (shares * (levels - (shares * levels).sum()) ** 2).sum()
-    blocks = gray[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK).mean(axis=(1, 3))
-    return bool(blocks.var() >= _LEAST_SHAPE * variance)
+    return not is_noise(gray, histogram)
 
 
 def scale(values: NDArray[Any], black: float, white: float) -> Gray:
