@@ -18,7 +18,10 @@ from pulmo.experiments.listing_table import format_experiments
 from pulmo.experiments.project import Project
 from pulmo.experiments.promotion import find_candidate
 from pulmo.experiments.revisions import read_output
+from pulmo.experiments.sync import sync_store
+from pulmo.tracking.runs import evaluate_run
 from pulmo.tracking.store import open_store
+from pulmo.tracking.upkeep import REPLACED
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +70,22 @@ def test_the_workspace_is_an_experiment_until_it_is_committed(clone, monkeypatch
     assert list(list_by_name(clone)) == ["main"]
     assert read_output(project, EVALUATION, "main") == read_output(project, EVALUATION, "workspace")
     assert doctor.check_results(project).state == "ok"
+
+
+def test_an_evaluation_that_was_killed_before_dvc_knew_leaves_one_run_that_counts(clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    for _ in range(2):
+        with evaluate_run(clone, {"run_id": "none", "environment": {}}, {}, {}, []) as evaluated:
+            evaluated.tag_hash("evaluation", (clone / EVALUATION).read_bytes())
+    project = Project(clone)
+    later, earlier = project.store.find_runs()
+    lines = list(sync_store(project))
+    assert [line.split()[0] for line in lines] == ["replaced"]
+    assert earlier.info.run_id in lines[0]
+    marked = [run.info.run_id for run in project.store.find_runs() if REPLACED in run.data.tags]
+    assert marked == [earlier.info.run_id]
+    assert later.info.run_name == earlier.info.run_name
+    assert not list(sync_store(project))
 
 
 def test_what_was_applied_or_not_run_to_its_end_is_no_other_experiment(clone):

@@ -49,7 +49,7 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
     adds those of finished and failed experiments, and of the results in the workspace, that have none; then closes what
     is surely dead as KILLED (`older_than`: see list_left_open).
     Runs of experiments that were removed from DVC stay; those of an experiment that another one of its name replaced
-    (`dvc exp run -f`) are marked.
+    (`dvc exp run -f`), and the earlier ones of an evaluation that was made twice, are marked.
     """
     experiments = read_experiments(project)
     states = {(experiment.name, experiment.baseline): experiment.state for experiment in experiments}
@@ -67,6 +67,8 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
                 yield _add(project, experiment, evaluated)
         if (results := read_results(project)) and not _has_run(project, results):
             yield _add(project, results, evaluated=True)
+        if results:
+            yield from _mark_repeated(project)
         yield from _close_dead(project.store, states, older_than)
 
 
@@ -91,7 +93,20 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
 
 def _has_run(project: Project, results: Experiment) -> bool:
     """True where a run holds the results in the workspace, be it that of an experiment or of a commit."""
-    return bool(find_evaluations(project.store, project.dvc.read(str(paths.EVALUATION), None)))
+    return bool(_find_runs(project))
+
+
+def _find_runs(project: Project) -> list[Any]:
+    """The runs that hold the results in the workspace, the last one first."""
+    return find_evaluations(project.store, project.dvc.read(str(paths.EVALUATION), None))
+
+
+def _mark_repeated(project: Project) -> Iterator[str]:
+    """Mark the earlier runs of results that a plain `dvc repro` came to twice."""
+    plain = [run for run in _find_runs(project) if not run.data.tags.get(EXPERIMENT_TAG)]
+    for name in sorted({run.info.run_name for run in plain}):
+        runs = [run for run in plain if run.info.run_name == name]
+        yield from _mark_replaced(project.store, runs, _drop_twins(runs))
 
 
 def _close_dead(store: Store, states: dict[tuple[str, str], str], older_than: float | None) -> Iterator[str]:
