@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ PIPELINE = ["dvc", "filelock", "jinja2", "lightning", "matplotlib", "mlflow", "o
 PIPELINE += ["safetensors", "scipy", "sklearn", "sqlalchemy", "torch", "torchvision"]
 
 
-def run_light(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = HIDE.format(names=PIPELINE, arguments=list(arguments))
+def run_light(folder: Path, *arguments: str, hidden: Sequence[str] = PIPELINE) -> subprocess.CompletedProcess[str]:
+    program = HIDE.format(names=list(hidden), arguments=list(arguments))
     return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
@@ -42,6 +43,13 @@ def test_a_command_of_the_pipeline_says_what_to_install(tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: this command belongs to the pipeline")
     assert done.stderr.rstrip().endswith("hint: pip install 'pulmo[pipeline]'")
+
+
+@pytest.mark.parametrize("command", [("listen", "--to", "A@host:1"), ("predict", "--dicom-sr", "out", "film.dcm")])
+def test_what_writes_dicom_says_what_to_install(tmp_path, command):
+    done = run_light(tmp_path, *command, hidden=["highdicom", "pynetdicom"])
+    assert done.returncode == 1
+    assert done.stderr == "error: highdicom is not installed\n\nhint: pip install 'pulmo[dicom]'\n"
 
 
 @pytest.mark.slow

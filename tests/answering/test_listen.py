@@ -275,15 +275,17 @@ def test_a_stow_service_that_fails_keeps_no_reply_from_us(source, tmp_path, stat
 
 
 def test_a_spool_has_one_listener(tmp_path) -> None:
-    first = Spool(tmp_path, ROOM, ["one"])
+    spool = tmp_path / "spool"
+    first = Spool(spool, ROOM, ["one"])
+    assert spool.stat().st_mode & 0o077 == 0, "nobody else looks into it"
     with pytest.raises(UserError, match="another listener uses"):
-        Spool(tmp_path, ROOM, ["one"])
+        Spool(spool, ROOM, ["one"])
     first.add_film(b"film")
     first.close()
-    part = tmp_path / "inbox" / ".000000000002.dcm.0a1b2c3d.part"
+    part = spool / "inbox" / ".000000000002.dcm.0a1b2c3d.part"
     part.mkdir()
     (part / "000000000002.dcm").write_bytes(b"half a film")
-    again = Spool(tmp_path, ROOM, ["other"])
+    again = Spool(spool, ROOM, ["other"])
     assert again.size == 4
     assert again.add_film(b"next") == 2
     film = again.wait_film(0)
@@ -291,7 +293,7 @@ def test_a_spool_has_one_listener(tmp_path) -> None:
     assert film.read_bytes() == b"film"
     again.put_replies(film, [b"report", b"picture"])
     again.close()
-    assert Spool(tmp_path, ROOM, ["one"]).list_strays() == ["other"]
+    assert Spool(spool, ROOM, ["one"]).list_strays() == ["other"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class Spool:
         """`limit`: bytes that the folder may take. UserError where another listener uses it."""
         self.folder, self.limit, self.queues = folder, limit, tuple(queues)
         self._inbox, self._failed = folder / "inbox", folder / "failed"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # films and names of patients
         for place in (self._inbox, self._failed, *(self._queue(queue) for queue in queues)):
             place.mkdir(parents=True, exist_ok=True)
         self._lock_file = (folder / ".lock").open("w")
