@@ -1,15 +1,21 @@
-"""The cost of an answer: `pulmo predict` from process start beside importing torch, and one film beside eager PyTorch.
+"""The cost of an answer: `pulmo predict` from process start beside importing torch, one film beside eager PyTorch, and
+`pulmo serve` beside PyTorch in a FastAPI handler.
 
-Run from the project's root after `dvc repro`: `python bench/answers.py [PACKAGE FOLDER_OF_FILMS]`. About two minutes.
+Run from the project's root after `dvc repro`: `python bench/answers.py`. About three minutes. `--long 10000` asks the
+server about so many films more, and shows how its memory grows.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
+
+from _clients import ask, find_port, read_films, running
 
 from pulmo import Predictor
 from pulmo.base import paths
@@ -17,13 +23,26 @@ from pulmo.base import paths
 ROUNDS = 5
 FILMS = 202
 CALLS = 100
-PREDICT = [sys.executable, "-c", "from pulmo.cli import main; main()", "predict", "--csv", "--package"]
+CLIENTS = {1: 200, 8: 400, 32: 600}  # at once: films of a round
+LOADS = 3  # rounds of them
+PREDICT = [sys.executable, "-c", "from pulmo.cli import main; main()", "predict", "--csv", "--anyway", "--package"]
 
 
 def main() -> None:
-    """Print medians of rounds in which all are measured one after the other, and their ratios."""
-    package, folder = (Path(text) for text in sys.argv[1:3]) if sys.argv[1:] else (paths.PACKAGE, paths.RAW / "test")
-    films = sorted(str(path) for path in folder.rglob("*") if path.is_file())[:FILMS]
+    """Print what each of them costs, and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--package", type=Path, default=paths.PACKAGE)
+    parser.add_argument("--films", type=Path, default=paths.RAW / "test")
+    parser.add_argument("--long", type=int, default=0, help="films that the server is asked about more")
+    options = parser.parse_args()
+    films = sorted(str(path) for path in options.films.rglob("*") if path.is_file())[:FILMS]
+    compare_commands(options.package, films)
+    compare_servers(options.package, read_films(films), options.long)
+    compare_runtimes(options.package, films[0])
+
+
+def compare_commands(package: Path, films: list[str]) -> None:
+    """Print medians of rounds in which all commands run one after the other."""
     commands = {
         "import torch": [sys.executable, "-c", "import torch"],
         "one film": [*PREDICT, str(package), films[0]],
@@ -38,7 +57,40 @@ def main() -> None:
         print(f"{name:12} {seconds[name]:5.2f} s  {memory:4.0f} MB")
     print(f"one film / importing torch: {seconds['one film'] / seconds['import torch']:.2f}")
     print(f"{len(films)} films / one: {seconds[f'{len(films)} films'] / seconds['one film']:.2f}")
-    compare_runtimes(package, films[0])
+
+
+def compare_servers(package: Path, films: list[bytes], long: int) -> None:
+    """Print the answers of `pulmo serve` and of the plain way to clients at once, medians of rounds in turns."""
+    port, plain = find_port(), find_port()
+    ours = [sys.executable, "-c", "from pulmo.cli import main; main()", "serve", "--port", str(port)]
+    theirs = [sys.executable, str(Path(__file__).with_name("_plain.py")), str(package), str(plain)]
+    ways = {"pulmo serve": (port, "/v1/predict", "films"), "plain": (plain, "/predict", "film")}
+    with (
+        running([*ours, "--package", str(package)], port) as server,
+        running(theirs, plain) as other,
+    ):
+        for way in ways.values():
+            ask(*way, films, 8, 100)  # warms up
+        for clients, count in CLIENTS.items():
+            processes = {"pulmo serve": server, "plain": other}
+            turns, spent = [], {name: -sum(process.cpu_times()[:2]) for name, process in processes.items()}
+            for _ in range(LOADS):
+                turns.append({name: ask(*way, films, clients, count) for name, way in ways.items()})
+            for name, process in processes.items():
+                loads = [turn[name] for turn in turns]
+                spent[name] += sum(process.cpu_times()[:2])
+                rate, p50, p95 = (statistics.median(column) for column in zip(*map(astuple, loads), strict=True))
+                memory = process.memory_info().rss / 2**20
+                times = f"p50 {1e3 * p50:.0f} ms, p95 {1e3 * p95:.0f} ms"
+                times += f", {1e3 * spent[name] / count / LOADS:.1f} ms of a core a film"
+                print(f"{clients:2} clients, {name:11} {rate:5.0f} films/s, {times}, {memory:.0f} MB")
+            low, middle, high = sorted(turn["pulmo serve"].rate / turn["plain"].rate for turn in turns)
+            print(f"{clients:2} clients, films/s over plain: {middle:.1f} ({low:.1f} to {high:.1f})")
+        drawn = ask(port, "/v1/predict?heatmap=1", "films", films, 1, 50)
+        print(f"heat map: p50 {1e3 * drawn.p50:.0f} ms, p95 {1e3 * drawn.p95:.0f} ms")
+        for done in range(0, long, long // 10 or 1):
+            ask(port, "/v1/predict", "films", films, 32, long // 10 or 1)
+            print(f"after {done + (long // 10 or 1):5} films more: {server.memory_info().rss / 2**20:.0f} MB")
 
 
 def run(command: list[str]) -> tuple[float, float]:

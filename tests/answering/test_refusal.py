@@ -123,6 +123,14 @@ def test_rest_and_mlflow_follow_the_same_rule(package, films, anyway):
     assert re.fullmatch(f"{refused}unlike the films that the model learnt from", rows[1]["decision"], re.IGNORECASE)
 
 
+def test_a_real_chest_film_of_another_kind_is_no_other_picture_and_has_no_label_of_itself(package):
+    store = pytest.importorskip("data_store", reason="pydicom-data is not installed")
+    adult = Path(next(iter(store.__path__))) / "data" / "RG1_UNCR.dcm"
+    answer, forced = (Predictor.load(package).predict(adult, anyway=anyway) for anyway in (False, True))
+    assert (answer.not_a_chest_film, answer.unlike_training, answer.label) == (None, True, None)
+    assert forced.label in ("NORMAL", "PNEUMONIA")
+
+
 def test_a_package_that_knows_no_distance_still_refuses_colour(films, tmp_path):
     plain = make_package(tmp_path / "package")
     noise, photograph = Predictor.load(plain).predict([films / "noise.png", films / "photograph.png"])

@@ -281,7 +281,7 @@ def test_slow_requests_end_and_many_at_once_are_answered(address, film):
         answers: list[httpx.Response] = []
         asking = [
             threading.Thread(target=lambda: answers.append(httpx.post(f"{url}/v1/predict", files={"films": film})))
-            for _ in range(8)
+            for _ in range(50)
         ]
         for thread in asking:
             thread.start()
@@ -319,6 +319,21 @@ def test_who_does_not_read_an_answer_makes_nobody_wait(address):
                 except BlockingIOError:
                     time.sleep(0.05)
         assert httpx.get(f"{url}/healthz").json() == {"status": "alive"}
+
+
+def test_a_request_that_breaks_off_in_the_middle_is_refused_and_fills_no_log(address, caplog, capfd):
+    head = (
+        b"POST /v1/predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    )
+    for host in (b"localhost", b"evil.example"):
+        with socket.create_connection(address) as broken:
+            broken.sendall(head + b"Host: " + host + b"\r\n\r\n5\r\n--b\r\n\r\nno chunk\r\n")
+            broken.settimeout(10)
+            assert read_all(broken).startswith(b"HTTP/1.1 400 Bad Request")
+    noise = httpx.post(f"http://{address[0]}:{address[1]}/v1/predict", content=b"--b\0", headers=FORM)
+    check_problem(noise, 400, "multipart")
+    assert caplog.records == []
+    assert capfd.readouterr().err == ""
 
 
 def read_all(connection: socket.socket) -> bytes:

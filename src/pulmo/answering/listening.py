@@ -1,8 +1,10 @@
 """The HTTP server that listens: clients that send or read too slowly lose their connection."""
 
 import asyncio
+import logging
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -33,6 +35,15 @@ class Punctual(H11Protocol):
         elif self._head is None and (self.cycle is None or self.cycle.response_complete):
             self._head = self.loop.call_later(self.seconds, self.transport.abort)  # of another request
 
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle and not self.cycle.response_complete:  # the request whose end is broken has no other answer
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # an answer had begun
+            self.transport.abort()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._reading = self.loop.call_later(self.seconds, self.transport.abort)
@@ -53,13 +64,17 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 
 
 def make_server(app: Any, protocol: type[H11Protocol] = Punctual) -> uvicorn.Server:
-    """A server of an ASGI application; `run([socket])` serves until it is told to stop."""
+    """A server of an ASGI application; `run([socket])` serves until it is told to stop.
+
+    What clients send wrongly is told to them, not logged: it would fill the operator's disk.
+    """
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     return uvicorn.Server(
         uvicorn.Config(
             app,
             http=protocol,
             ws="none",
-            log_level="warning",
+            log_level="error",
             access_log=False,
             server_header=False,
             h11_max_incomplete_event_size=_HEAD,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pulmo.base.errors import UserError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]  # float32 in the file, float64 once it is read
 _MEAN, _PRECISION, _LIMIT = "mean", "precision", "limit"
 _LEAST = 1e-12  # a distance of 0 has no logarithm
 
@@ -49,7 +49,7 @@ class Familiarity:
         content = io.BytesIO()
         arrays: dict[str, Any] = {_LIMIT: np.float64(self.limit)}
         for place, (mean, precision) in enumerate(zip(self.means, self.precisions, strict=True), start=1):
-            arrays |= {f"{_MEAN}{place}": mean, f"{_PRECISION}{place}": precision}
+            arrays |= {f"{_MEAN}{place}": np.float32(mean), f"{_PRECISION}{place}": np.float32(precision)}
         np.savez(content, **arrays)
         return content.getvalue()
 
@@ -59,7 +59,10 @@ class Familiarity:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 places = range(1, 1 + sum(name.startswith(_MEAN) for name in arrays.files))
-                means, precisions = ([arrays[f"{kind}{place}"] for place in places] for kind in (_MEAN, _PRECISION))
+                # in the precision that distances are computed in, so that no film waits for the conversion
+                means, precisions = (
+                    [arrays[f"{kind}{place}"].astype(np.float64) for place in places] for kind in (_MEAN, _PRECISION)
+                )
                 return cls(means, precisions, float(arrays[_LIMIT]))
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
             raise UserError("the package's familiarity.npz cannot be read", "copy the package again") from None
@@ -67,4 +70,4 @@ class Familiarity:
 
 def _square(features: NDArray[Any], mean: Floats, precision: Floats) -> NDArray[np.float64]:
     away = features.astype(np.float64) - mean
-    return np.asarray(((away @ precision.astype(np.float64)) * away).sum(axis=1))
+    return np.asarray(((away @ np.asarray(precision, np.float64)) * away).sum(axis=1))

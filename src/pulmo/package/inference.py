@@ -33,6 +33,8 @@ class Network:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Threads that spin while they wait take half of each core, which decoding and other processes can use
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         content = str(file) if isinstance(file, Path) else file
         with _naming_network():
