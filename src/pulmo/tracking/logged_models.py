@@ -16,7 +16,7 @@ _TAGS = ("dvc.experiment", "dvc.baseline", "git.revision", "data_sha256", "train
 # MLflow, which calls it, and what pulmo.answering.served reaches; MLflow would find that by importing everything in
 # another process.
 REQUIREMENTS = (
-    *("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pandas", "pillow", "pydantic", "pydicom"),
+    *("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pandas", "pillow", "psutil", "pydantic", "pydicom"),
     *("pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm", "safetensors", "scipy"),
 )
 
