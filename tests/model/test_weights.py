@@ -6,6 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -47,6 +48,7 @@ WRAPPED = {
     "noname/": lambda state: state,
     "imagenet.pth.tar": lambda state: training_state(prefixed(state, "module."), "state_dict"),
     "reference.pth": lambda state: training_state(state, "model", args=argparse.Namespace(lr=0.1, output_dir=".")),
+    "scored.pth": lambda state: training_state(state, "state_dict", auc=np.float64(0.9), step=np.int64(3)),
     "tutorial.tar": lambda state: training_state(state, "model_state_dict"),
     "cifar.t7": lambda state: {"net": prefixed(state, "module."), "acc": 93.5},
     "epoch=3.ckpt": lambda state: training_state(prefixed(state, "model."), "state_dict", **LIGHTNING),

@@ -11,6 +11,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,14 @@ from pulmo.base.errors import UserError
 
 # Where training programs put the weights of the network, among optimizers, counters and settings.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
-# What such programs save besides, and what does nothing when it is made: their command line.
-_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+# What such programs save besides, and what does nothing when it is made: their command line, numbers of NumPy.
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 _MODULES = ("torch.nn.modules.", "torchvision.models.", "torch.fx.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=\d)")  # of files before torchvision 0.3
 _PLAIN = "save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors"
