@@ -5,6 +5,7 @@ from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.film_store import FilmStore
+from pulmo.films.remote import source_folder
 from pulmo.films.table import KNOWN_PATIENT
 from pulmo.images.manifest import describe_films, facts_store
 from pulmo.sources import fetch_source
@@ -15,8 +16,9 @@ def main() -> None:
     data, size, fit, store_gb = params.data, params.preprocess.size, params.preprocess.fit, params.preprocess.store_gb
     settings = getattr(data, data.source).model_dump()
     if data.source == "folder":
-        for key in ("path", "labels"):
-            settings[key] = paths.own_films(settings[key], f"data.folder.{key}") if settings[key] else None
+        settings["path"] = source_folder(settings["path"], "data.folder.path")
+        labels = settings["labels"]
+        settings["labels"] = paths.own_films(labels, "data.folder.labels") if labels else None
     paths.FILMS.unlink(missing_ok=True)
     store = paths.film_store()
     with (

@@ -25,6 +25,7 @@ ONE_DOOR = {
     "pydicom": ("images/", "answering/dicom/"),
     "highdicom": ("answering/dicom/",),
     "pynetdicom": ("answering/dicom/",),
+    "s3fs": ("films/remote.py",),
     "onnx": ("model/export.py",),
     "onnxruntime": ("package/inference.py",),
     "rich": ("base/tables.py", "experiments/leaderboard.py"),

@@ -28,6 +28,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.process import usable_cores
 from pulmo.dataset.film_store import FilmStore
 from pulmo.films.places import check_unchanged, find_films
+from pulmo.films.remote import FilmFile
 from pulmo.images.decode import read_film
 from pulmo.images.film import FittedFilm, ImageError
 from pulmo.images.limits import name_shortage, share_gate
@@ -55,7 +56,7 @@ class _Source(NamedTuple):
     """A film to decode."""
 
     path: str  # in the film table
-    file: Path
+    file: FilmFile
     sha256: str  # of the file
     bytes: int
 

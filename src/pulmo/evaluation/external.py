@@ -16,6 +16,7 @@ from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.evaluation.report import PREDICTED, decide_films, report_split
 from pulmo.films.labels import SPLITS
 from pulmo.films.places import check_unchanged, find_films
+from pulmo.films.remote import FilmFile
 from pulmo.films.table import CSV_PREFIX, Listed
 from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
@@ -76,7 +77,7 @@ def _read_films(raw: Path, listed: Sequence[Listed], info: PackageInfo, films: P
     """The table of the films (label 0 or 1, row of the images) and their pixels, uint8 (N, S, S)."""
     table = describe_films(raw, listed)
 
-    def read(path: str, file: Path, sha256: str) -> np.ndarray:
+    def read(path: str, file: FilmFile, sha256: str) -> np.ndarray:
         content = file.read_bytes()
         check_unchanged(file, content, sha256)
         try:

@@ -5,14 +5,14 @@ else its hash, tell whether it is still the film of the film table.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulmo.base.errors import UserError
-from pulmo.base.files import sha256_file, write_csv
+from pulmo.base.files import write_csv
+from pulmo.films.remote import FilmFile, film_file
 
 if TYPE_CHECKING:  # its import takes longer than the start of a process that decodes films
     import pandas as pd
@@ -28,17 +28,19 @@ _LISTED = 10
 class Place(NamedTuple):
     """A film that is read where it lies."""
 
-    file: str  # absolute path
+    file: str  # absolute path, or address
     bytes: int
     modified: int  # ns since 1970
 
 
-def write_places(raw: Path, files: Mapping[str, Path]) -> None:
+def write_places(raw: Path, files: Mapping[str, FilmFile]) -> None:
     """List where the films lie (by their paths in the film table), with the size and time that each file has now."""
     import pandas as pd
 
-    stats = {path: file.stat() for path, file in files.items()}
-    rows = [(path, str(files[path]), stat.st_size, stat.st_mtime_ns) for path, stat in sorted(stats.items())]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        stats = pool.map(lambda file: file.stat(), files.values())
+        pairs = zip(files.items(), stats, strict=True)
+        rows = sorted((path, str(file), stat.st_size, stat.st_mtime_ns) for (path, file), stat in pairs)
     write_csv(raw / LIST, pd.DataFrame(rows, columns=list(_COLUMNS)))
 
 
@@ -53,13 +55,13 @@ def read_places(raw: Path) -> dict[str, Place]:
     return {path: Place(file, int(size), int(modified)) for path, file, size, modified in rows}
 
 
-def find_films(raw: Path, paths: Iterable[str]) -> list[Path]:
+def find_films(raw: Path, paths: Iterable[str]) -> list[FilmFile]:
     """The file of each film of the film table. Every reader of films asks here."""
     places = read_places(raw)
     if not places:
         return [raw / path for path in paths]
     try:
-        return [Path(places[path].file) for path in paths]
+        return [film_file(places[path].file) for path in paths]
     except KeyError as error:
         raise UserError(f"{raw / LIST} does not list {error.args[0]}", _CURE) from None
 
@@ -79,23 +81,24 @@ def refuse_changed(raw: Path, films: "pd.DataFrame") -> None:
     """UserError that names films which are read where they lie and are no longer what `download` saw there."""
     places = read_places(raw)
     if changed := list_changed(places, films):
-        files = [Path(places[path].file) for path in changed]
+        files = [film_file(places[path].file) for path in changed]
         listed = "; ".join(f"{file} {'has changed' if file.exists() else 'is not there'}" for file in files[:_LISTED])
         more = f"; and {len(files) - _LISTED} more" if len(files) > _LISTED else ""
         raise UserError(f"{len(files)} of {len(places)} films are not as they were: {listed}{more}", CHANGED_CURE)
 
 
-def check_unchanged(file: Path, content: bytes, sha256: str) -> None:
+def check_unchanged(file: FilmFile, content: bytes, sha256: str) -> None:
     """UserError where the content of a film has another hash than the film table says."""
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{file} has changed since it was listed", CHANGED_CURE)
 
 
 def _is_same(place: Place, sha256: str) -> bool:
+    file = film_file(place.file)
     try:
-        now = os.stat(place.file)  # noqa: PTH116 - of very many, where a Path takes as long as the question
+        now = file.stat()
         if (now.st_size, now.st_mtime_ns) == (place.bytes, place.modified):
             return True
-        return now.st_size == place.bytes and sha256_file(Path(place.file)) == sha256
+        return now.st_size == place.bytes and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
     except OSError:
         return False

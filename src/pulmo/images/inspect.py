@@ -2,11 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from pulmo.films.names import is_random_name
+from pulmo.films.remote import FilmFile
 from pulmo.images.decode import decode_film
 from pulmo.images.dicom import hash_patient
 from pulmo.images.film import ImageError
@@ -27,13 +27,13 @@ class FileFacts:
     two_valued: bool = False  # hardly anything but two gray values, as in a mask
 
 
-def inspect_file(path: Path, content: bytes | None = None) -> FileFacts:
+def inspect_file(path: FilmFile, content: bytes | None = None) -> FileFacts:
     """Decode a whole film and describe it; damaged content gives empty facts, a missing file an OSError.
 
     `content`: of the file, where it has been read already.
     """
     try:
-        film = decode_film(path if content is None else content, None)
+        film = decode_film(path.read_bytes() if content is None else content, None)
     except ImageError:
         return FileFacts(0, 0, "", "")
     digest = hashlib.sha256("{} x {} ".format(*film.image.size).encode() + film.image.tobytes())

@@ -6,11 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from pulmo.base.errors import UserError
+
+if TYPE_CHECKING:
+    from pulmo.films.remote import FilmFile
 
 _MEGABYTE = 2**20
 _MEMORY = 256 * _MEGABYTE  # beside what the film's file and its pixels account for
@@ -38,14 +41,14 @@ class MemoryShortage(UserError):
     def __reduce__(self) -> tuple[type, tuple[float], dict[str, str]]:
         return type(self), (self.megabytes,), {"message": self.message}
 
-    def of(self, film: Path) -> Self:
+    def of(self, film: "FilmFile") -> Self:
         """The same, naming the film."""
         self.message = f"{film}: {self.message}"
         return self
 
 
 @contextmanager
-def name_shortage(film: Path) -> Iterator[None]:
+def name_shortage(film: "FilmFile") -> Iterator[None]:
     """Have a lack of memory in this block, for the content of a film or its pixels, be MemoryShortage of that film."""
     try:
         yield

@@ -17,6 +17,7 @@ from pulmo.base.process import usable_cores
 from pulmo.films.names import is_random_name, read_name
 from pulmo.films.patients import Evidence, tell_patients
 from pulmo.films.places import find_films
+from pulmo.films.remote import FilmFile
 from pulmo.films.table import Film, Listed, to_table
 from pulmo.images.inspect import FileFacts, inspect_file
 from pulmo.images.limits import name_shortage
@@ -76,7 +77,7 @@ def _read_patient(film: Listed) -> str:
     return "" if is_random_name(film.patient) and PurePosixPath(film.path).stem == film.patient else film.patient
 
 
-def _measure(file: Path, known: Blocks, on_read: OnRead | None) -> _Measured:
+def _measure(file: FilmFile, known: Blocks, on_read: OnRead | None) -> _Measured:
     """Facts, bytes and hash of a file, which is read once; what cannot be decoded has width 0 and is left to
     preprocess."""
     with name_shortage(file):
