@@ -296,7 +296,7 @@ def test_what_dvc_takes_for_unchanged_is_read_and_the_cures_cure(tmp_path):
     for file in (film, copy, toy / "reports/metrics.json"):
         flip(file)
     found = doctor.check_contents(project)
-    assert found.text == f"{copy}, films/a.txt and 1 more not as DVC recorded"
+    assert found.text == f"{copy.relative_to(toy)}, films/a.txt and 1 more not as DVC recorded"
     assert found.cure.startswith("rm -f films/a.txt reports/metrics.json ")
     assert found.cure.endswith("; dvc pull (from a remote), or dvc repro")
     run(toy, "bash", "-c", found.cure.replace("dvc pull (from a remote), or ", ""))
@@ -304,7 +304,12 @@ def test_what_dvc_takes_for_unchanged_is_read_and_the_cures_cure(tmp_path):
     assert doctor.check_contents(project).state == "ok"
     (listing,) = (toy / ".dvc/cache").rglob("*.dir")
     flip(listing)
-    assert str(listing) in doctor.check_contents(project).text
+    assert str(listing.relative_to(toy)) in doctor.check_contents(project).text
+    listing.unlink()
+    run(toy, "dvc", "config", "cache.type", "hardlink")
+    run(toy, "dvc", "repro", "--force", "--quiet")
+    flip(film)
+    assert doctor.check_contents(project).text == "films/a.txt not as DVC recorded", "one file of two names"
 
 
 def test_films_read_in_place_are_looked_at(tmp_path):

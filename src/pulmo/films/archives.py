@@ -109,7 +109,7 @@ def list_members(archive: Path, encoding: str = "") -> dict[str, Entry]:
             with content:
                 film = is_film(member.name, content.read(HEAD))
             if film and (problem := name_problem(member.name)):
-                raise ArchiveError(f"{archive} is refused: {member.name[:100]!a} {problem}", _RENAME)
+                raise ArchiveError(f"{archive} is refused: {member.name[:60]!a} {problem}", _RENAME)
             if film and member.size > MOST_BYTES:
                 raise TooLarge(f"{archive}: {member.name!a}")
             entries[member.name] = Entry(member.size, film)

@@ -38,13 +38,15 @@ def check_contents(project: Project) -> Finding:
     copies = [file for file in files if file.is_copy_damaged]
     if not damaged and not copies:
         return Finding("ok", f"{len(files):,} files hold what DVC recorded")
-    names = [str(file.path.relative_to(project.root)) for file in damaged] + [str(file.copy) for file in copies]
+    # a copy that is the same file, by a hard link, has one name
+    alone = [file.copy for file in copies if file not in damaged or not file.path.samefile(file.copy)]
+    names = [_show(project.root, path) for path in (*(file.path for file in damaged), *alone)]
     return Finding("error", f"{name_few(names)} not as DVC recorded", _find_cure(project.root, damaged, copies))
 
 
 def _find_cure(root: Path, damaged: list[Recorded], copies: list[Recorded]) -> str:
-    wrong = [file.path.relative_to(root) for file in damaged] + [file.copy for file in copies]
-    remove = shlex.join(["rm", "-f", *dict.fromkeys(str(path) for path in wrong[:_LISTED])])
+    wrong = [*(file.path for file in damaged), *(file.copy for file in copies)]
+    remove = shlex.join(["rm", "-f", *dict.fromkeys(_show(root, path) for path in wrong[:_LISTED])])
     outputs = shlex.join(sorted({file.output for file in damaged}))
     if len(wrong) > _LISTED:
         return f"{remove}; pulmo doctor --deep, which names the next"
@@ -72,6 +74,11 @@ def _list_recorded(root: Path) -> Iterator[Recorded]:
                 for entry in json.loads(copy.read_text(encoding="utf-8")):
                     name, md5 = entry["relpath"], entry["md5"]
                     yield Recorded(output, path / name, md5, Path(repo.cache.local.oid_to_path(md5)))
+
+
+def _show(root: Path, path: Path) -> str:
+    """A path as it is typed in the project's root."""
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _hash(path: Path) -> str:
