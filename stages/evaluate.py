@@ -28,6 +28,7 @@ from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.estimates import estimate_text, probability_text
 from pulmo.metrics.locked import LockingRules
 from pulmo.model.classifier import load_classifier
+from pulmo.model.device import choose_device, shared_cores
 from pulmo.model.export import export_checked
 from pulmo.model.weights import to_arrays
 from pulmo.package.storage import save_package
@@ -47,7 +48,8 @@ def main() -> None:
     history, leakage = pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
     trained, epochs = view_films(load_classifier(paths.TRAINED), asked.tta_views), history.to_dict("records")
     tags = {"data_sha256": trained.info.data_sha256}
-    with evaluate_run(paths.project_root(), read_json(paths.MLFLOW_RUN), record, tags, epochs) as run:
+    started = evaluate_run(paths.project_root(), read_json(paths.MLFLOW_RUN), record, tags, epochs)
+    with shared_cores(choose_device()), started as run:
         films = score_films(trained, (val, test), data, asked.batch_size)
         rendered = score_renderings(trained, val, data.images, asked.batch_size, asked.rendered_films, asked.seed)
         report = evaluate_predictions(films, rendered, rules, Resampling(asked.bootstrap, asked.seed))

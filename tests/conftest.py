@@ -20,6 +20,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trainings in these tests wait for no other process of this machine, and tell of none."""
+    folder = tmp_path_factory.mktemp("cores")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pulmo.base.cores._common_folder", lambda: folder)
+        patch.setattr("pulmo.base.cores._percent_busy", lambda: 0.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with the real X-rays and weights; tests that need it are skipped where it is absent."""

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pulmo.base import cores
 from pulmo.base.errors import UserError
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.metrics.ranking import ranking
@@ -161,6 +163,34 @@ def test_one_seed_gives_one_network(precision):
     first, second, other = run(settings), run(settings), run(change(settings, seed=43))
     assert same_weights(first, second)
     assert not same_weights(first, other)
+
+
+def test_a_training_beside_another_stage_takes_turns_and_ends_with_the_same_weights(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(cores, "_common_folder", lambda: tmp_path)
+    monkeypatch.setattr(cores, "TURN", 0.02)
+    settings = change(QUICK, arch="shufflenet_v2_x0_5", epochs=2)
+    alone = run(settings)
+    other, taken, ended = cores.Turns(cores.usable_cores(), report=lambda text: None), [], threading.Event()
+    other.take()
+
+    def compute() -> None:
+        while not ended.wait(0.03):
+            other.give_way()
+            taken.append(time.monotonic())
+        other.leave()
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        began = time.monotonic()
+        beside = run(settings)
+        turns = sum(moment > began for moment in taken)
+    finally:
+        ended.set()
+        thread.join()
+    assert same_weights(alone, beside)
+    assert turns > 3
+    assert "another stage has the cores: taking turns with it" in capfd.readouterr().out
 
 
 def test_stored_outputs_train_the_same_network():

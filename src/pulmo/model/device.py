@@ -1,9 +1,13 @@
 """The device and the precision that this machine computes fastest with."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from pulmo.base.cores import taking_turns
 from pulmo.base.errors import UserError
 
 
@@ -28,6 +32,18 @@ def choose_precision(precision: str, device: torch.device) -> str:
         avx512 = torch.cpu._is_avx512_bf16_supported() and "GenuineIntel" not in _read_cpu()
         fast = torch.cpu._is_amx_tile_supported() or avx512
     return "bf16" if fast else "fp32"
+
+
+@contextmanager
+def shared_cores(device: torch.device) -> Iterator[None]:
+    """Take turns on the cores of this machine with other trainings and evaluations, where this one computes on them."""
+    # The processes of one training wait for each other at each step, so they must compute at once.
+    several = any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    if device.type != "cpu" or several:
+        yield
+    else:
+        with taking_turns(torch.get_num_threads()):
+            yield
 
 
 def _read_cpu() -> str:

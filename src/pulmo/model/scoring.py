@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pulmo.base.cores import give_way
 from pulmo.films.stack import Films
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.package.inference import check_logits
@@ -58,6 +59,7 @@ def predict_logits(
     model.to(place).to(memory_format=torch.channels_last).eval()
     logits = np.empty(len(images), dtype=np.float32)
     for start in range(0, len(images), batch_size):
+        give_way()
         gray = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)
         views = []
         for mirrored, degrees, zoom in TTA_VIEWS[: preparation.tta_views]:

@@ -23,6 +23,7 @@ def describe_machine() -> dict[str, str]:
 
     facts = {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}}
     facts |= {"platform": platform.platform(), "cpu": _cpu(), "cores": str(os.cpu_count())}
+    facts["threads"] = str(torch.get_num_threads())  # another number gives other digits
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {f"env.{key}": value for key, value in (facts | {"gpu": ", ".join(gpus) or "none"}).items()}
 

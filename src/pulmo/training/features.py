@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
+from pulmo.base.cores import give_way
 from pulmo.base.errors import UserError
 from pulmo.base.files import is_sealed, seal, whole_file
 from pulmo.base.params import AugmentParams, TrainParams
@@ -132,6 +133,7 @@ def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, bf16: b
 
 @torch.inference_mode()
 def _compute(feed: FilmFeed, batch: tuple[int, Tensor], variants: int, seed: int, bf16: bool) -> np.ndarray:
+    give_way()
     variant, positions = batch
     gray = feed.films[positions]
     if has_few_variants(feed.augmentation):

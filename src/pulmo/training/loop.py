@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from pulmo.base.cores import give_way
 from pulmo.base.errors import UserError
 from pulmo.base.params import TrainParams
 from pulmo.metrics.ranking import ranking
 from pulmo.model.augmentation import make_generator
+from pulmo.model.device import choose_device, shared_cores
 from pulmo.model.scoring import logit_pneumonia
 from pulmo.training.checkpoints import Checkpoint
 from pulmo.training.devices import explained_memory, open_fabric, resolve_settings, set_up
@@ -65,8 +67,8 @@ def fit(
     CSV file rewritten after every epoch; `on_epoch` gets each of its rows, those of a resumed training too.
     """
     check_classes(train=train, val=val)
-    settings = resolve_settings(settings)
-    with explained_memory(settings.batch_size), tempfile.TemporaryDirectory() as spare:
+    settings, place = resolve_settings(settings), choose_device(settings.device)
+    with explained_memory(settings.batch_size), tempfile.TemporaryDirectory() as spare, shared_cores(place):
         fabric = open_fabric(settings)
         model, frozen, net = prepare_network(settings, train.images.shape[1], fabric.device)
         feeds = make_feeds(train, val, settings, frozen, resume or Path(spare), fabric.device)
@@ -111,6 +113,7 @@ def train_epoch(
     positions = draw_order(targets, settings.class_balance == "sampler", order)
     objective.train()
     for index, batch in enumerate(cut_batches(positions, settings.batch_size)):
+        give_way()
         state.set_lr(index)
         if device.type == "cuda":  # the search for algorithms takes seconds: for the size that recurs alone
             torch.backends.cudnn.benchmark = len(batch) == settings.batch_size
@@ -144,6 +147,7 @@ def look_at_losses(steps: Steps, state: State, bar: "tqdm[Any]") -> None:
 @torch.inference_mode()
 def validate(fabric: Fabric, net: nn.Module, feed: Feed, targets: Tensor, state: State) -> Row:
     """Loss, accuracy and AUROC of the validation films."""
+    give_way()
     torch.backends.cudnn.benchmark = False
     net.eval()
     with fabric.autocast():
