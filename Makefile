@@ -58,7 +58,7 @@ bench: $(VENV)/installed  ## Run the benchmarks; each prints ratios measured in 
 
 FILMS ?= 100000
 
-bench-scale: $(VENV)/installed  ## Seconds and memory for ever more films, up to FILMS; 100,000 take an hour
+bench-scale: $(VENV)/installed  ## Seconds and memory for ever more films, up to FILMS (100,000)
 	FILMS=$(FILMS) python bench/scale.py --plot docs/scale-films.svg
 
 lock:  ## Resolve requirements.lock anew

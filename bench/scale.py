@@ -8,6 +8,7 @@ The films are cut out of sixty drawn ones, each with pixels of its own. About a 
 import argparse
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -36,40 +37,40 @@ class Measured(NamedTuple):
     films: int
     stage: str
     seconds: float
+    cpu: float  # seconds of all processes together, which do not depend on what else the machine does
     peak: float  # MB, of all processes together
 
 
 def main() -> None:
-    """Print a table, and how much longer a film takes among the most than among the fewest."""
+    """Print a table, a line a stage and number of films."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", type=Path, help="file for the picture")
     most, plot = int(os.environ.get("FILMS") or 1000), parser.parse_args().plot
     measured = []
+    print("| films | stage | seconds | CPU seconds | CPU ms a film | peak memory, MB |\n|---|---|---|---|---|---|")
     for films in [count for count in (1000, 10_000, 100_000) if count < most] + [most]:
         with tempfile.TemporaryDirectory() as scratch:
             measured += measure(Path(scratch), films)
-    print("| films | stage | seconds | films/s | peak memory, MB |\n|---|---|---|---|---|")
-    for films, stage, seconds, peak in measured:
-        print(f"| {films:,} | {stage} | {seconds:.1f} | {films / seconds:,.0f} | {peak:,.0f} |")
     print(f"highest peak: {max(each.peak for each in measured):,.0f} MB (allowed: {LIMIT:,})")
     if plot:
         draw(measured, plot)
 
 
 def measure(scratch: Path, films: int) -> list[Measured]:
-    """All stages on new films; preprocess again after a kill, after nothing, and after one more film in a hundred."""
+    """All stages on new films. Preprocess runs again with nothing decoded before, after a kill, and after download has
+    seen one more film in a hundred."""
     began = time.perf_counter()
     cut_films(scratch / "films", range(films))
     print(f"{films:,} films were drawn in {time.perf_counter() - began:.0f} s", file=sys.stderr)
     write_params(scratch)
     done = [run_stage(scratch, films, stage) for stage in ("download", "split", "preprocess")]
-    done.append(run_stage(scratch, films, "preprocess", "again"))
-    cut_films(scratch / "films", range(films, films + films // 100))
-    done += [run_stage(scratch, films, stage, "1% more films") for stage in ("download", "preprocess")]
     remove_store(scratch)
-    run_stage(scratch, films, "preprocess", kill_after=done[2].seconds / 2)
+    done.append(run_stage(scratch, films, "preprocess", "nothing decoded before"))
+    remove_store(scratch)
+    run_stage(scratch, films, "preprocess", kill_after=done[-1].seconds / 2)
     done.append(run_stage(scratch, films, "preprocess", "the rest after a kill half-way"))
-    return done
+    cut_films(scratch / "films", range(films, films + films // 100))
+    return done + [run_stage(scratch, films, stage, "1% more films") for stage in ("download", "preprocess")]
 
 
 def cut_films(folder: Path, numbers: range) -> None:
@@ -113,7 +114,7 @@ def remove_store(scratch: Path) -> None:
 def run_stage(scratch: Path, films: int, stage: str, what: str = "", kill_after: float = 0) -> Measured:
     """Run a stage in a process of its own, to its end or so many seconds."""
     environment = os.environ | {"DVC_ROOT": str(scratch), "PYTHONPATH": str(ROOT / "src")}
-    began, peak = time.perf_counter(), 0.0
+    began, before, peak = time.perf_counter(), cpu_seconds(), 0.0
     command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
     process = psutil.Popen(command, cwd=scratch, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
@@ -122,10 +123,21 @@ def run_stage(scratch: Path, films: int, stage: str, what: str = "", kill_after:
         if kill_after and time.perf_counter() - began > kill_after:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            return Measured(films, stage, kill_after, peak)
-    if process.returncode:
+            break
+    if process.returncode and not kill_after:
         sys.exit(process.stderr.read().decode())
-    return Measured(films, f"{stage}, {what}" if what else stage, time.perf_counter() - began, peak)
+    name = f"{stage}, {what}" if what else stage
+    done = Measured(films, name, time.perf_counter() - began, cpu_seconds() - before, peak)
+    if not kill_after:
+        times = f"{done.seconds:.1f} | {done.cpu:.1f} | {1000 * done.cpu / films:.2f}"
+        print(f"| {films:,} | {name} | {times} | {peak:,.0f} |", flush=True)
+    return done
+
+
+def cpu_seconds() -> float:
+    """Seconds of processors that ended children and theirs have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory(process: psutil.Process) -> float:
@@ -138,7 +150,7 @@ def memory(process: psutil.Process) -> float:
 
 
 def draw(measured: list[Measured], file: Path) -> None:
-    """Seconds and memory by the number of films, a line a stage."""
+    """CPU seconds and memory by the number of films, a line a stage."""
     from pulmo.reporting.canvas import LINES, drawing
 
     with drawing(file, 9, 3.6, columns=2) as (seconds, peaks):
@@ -146,11 +158,11 @@ def draw(measured: list[Measured], file: Path) -> None:
             of_stage = [each for each in measured if each.stage == stage]
             films = [each.films for each in of_stage]
             for ax, values in (
-                (seconds, [each.seconds for each in of_stage]),
+                (seconds, [each.cpu for each in of_stage]),
                 (peaks, [each.peak for each in of_stage]),
             ):
                 ax.plot(films, values, color=colour, linestyle=style, marker="o", label=stage)
-        seconds.set(xscale="log", yscale="log", xlabel="films", title="Seconds")
+        seconds.set(xscale="log", yscale="log", xlabel="films", title="CPU seconds")
         peaks.set(xscale="log", xlabel="films", title="Peak memory, MB", ylim=(0, LIMIT))
         seconds.legend()
 
