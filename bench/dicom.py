@@ -29,6 +29,7 @@ from pynetdicom import AE, StoragePresentationContexts, evt
 
 from pulmo import Predictor
 from pulmo.answering.dicom.header import make_uid
+from pulmo.answering.dicom.send import settle
 from pulmo.base import paths
 
 FILMS = 20
@@ -99,6 +100,7 @@ def send(port: int, films: list[bytes]) -> None:
     ae.add_requested_context(ComputedRadiographyImageStorage, ExplicitVRLittleEndian)
     association = ae.associate("127.0.0.1", port)
     for film in films:
+        settle(association)
         status = association.send_c_store(read(film)).Status
         if status:
             raise RuntimeError(f"the listener answered {status:#06x}")

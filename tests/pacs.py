@@ -11,6 +11,8 @@ import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, StoragePresentationContexts, evt
 
+from pulmo.answering.dicom.send import settle
+
 
 class Archive:
     """A C-STORE provider that records what it gets; `status` answers each object, and may be changed at any time."""
@@ -111,6 +113,7 @@ def send_films(port: int, contents: Iterable[bytes], title: str = "MODALITY") ->
         return [None] * len(datasets)
     statuses: list[int | None] = []
     for film in datasets:
+        settle(association)
         try:
             statuses.append(association.send_c_store(film).get("Status"))
         except (ValueError, RuntimeError):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import time
 import uuid
 from http.client import HTTPException
 from typing import Any, NamedTuple, Protocol
@@ -22,6 +23,7 @@ from pulmo.base.errors import UserError
 
 _ENTITY = re.compile(r"(?P<title>[ -?A-\[\]-~]{1,16})@(?P<host>\[[0-9a-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})")
 _SECONDS = 30  # that a destination has to answer
+_REST = 0.01  # seconds in which a thread of pynetdicom comes to rest
 _FAILED, _REASON = "00081198", "00081197"  # FailedSOPSequence, FailureReason
 # HTTP's statuses that say that the object itself is not wanted
 _TURNED_DOWN = (400, 406, 409, 413, 415, 422)
@@ -99,6 +101,7 @@ class StoreDestination:
             self._association = self._ae.associate(self._entity.host, self._entity.port, ae_title=self._entity.title)
             if not self._association.is_established:
                 raise Unreachable("no association")
+        settle(self._association)
         try:
             status = self._association.send_c_store(dataset).get("Status")
         except ValueError:
@@ -117,6 +120,17 @@ class StoreDestination:
         if self._association is not None and self._association.is_established:
             self._association.release()
         self._association = None
+
+
+def settle(association: Any) -> None:
+    """Let the thread of an association come to rest before a request.
+
+    In pynetdicom 3.0 that thread may otherwise take the answer to the request for itself, and who asked waits until the
+    time is up.
+    """
+    if checkpoint := getattr(association, "_reactor_checkpoint", None):
+        checkpoint.clear()
+        time.sleep(_REST)
 
 
 class _NoRedirect(HTTPRedirectHandler):
