@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -112,6 +113,8 @@ def test_rest_and_mlflow_follow_the_same_rule(package, films, anyway):
     expected = [answer.to_dict() for answer in Predictor.load_folder(package, "m", "1").predict(contents, anyway)]
     served = Served(Predictor.load_folder(package, "m", "1"))
     assert served.predict({"film": contents}, {"anyway": anyway} if anyway else None) == expected
+    table = served.predict(pd.DataFrame({"film": contents}), {"anyway": anyway})
+    assert table.to_dict("records") == expected, "what is not said is None, never NaN"
     page = TestClient(make_app(Follower(lambda: Place(package, "m", "1"))), base_url="http://127.0.0.1")
     parts = [("films", ("film", content)) for content in contents]
     rows = page.post(f"/v1/predict?film=1&heatmap=1&anyway={int(anyway)}", files=parts).json()["films"]

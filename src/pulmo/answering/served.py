@@ -31,7 +31,8 @@ class Served:
             rows = [answer.to_dict() for answer in self.predictor.predict(contents, anyway)]
         except ImageError as error:
             raise _refuse(str(error)) from None
-        return type(model_input)(rows) if hasattr(model_input, "columns") else rows
+        # as objects, for a column of numbers would make NaN, which is no JSON, of what a refused film lacks
+        return type(model_input)(rows, dtype=object) if hasattr(model_input, "columns") else rows
 
 
 def _read_column(model_input: Any) -> Iterable[Any]:
