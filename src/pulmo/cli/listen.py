@@ -47,8 +47,7 @@ def listen(
     A film is kept on disk until its replies are, and a reply until its destination has it, so that nothing is lost when
     a destination is down or this process is killed. When the folder is full, senders are told to try again.
     """
-    for library in ("highdicom", "pynetdicom"):
-        require_library(library, "dicom")
+    _require_libraries(http_port is not None)
     from pulmo.answering.dicom.listener import Listener
     from pulmo.answering.dicom.receive import Receiver
     from pulmo.answering.dicom.send import parse_destination, parse_entity
@@ -56,14 +55,14 @@ def listen(
     from pulmo.answering.follow import Follower
 
     side = parse_entity("--at", at)
-    _check(side, callers or [], http_port)
+    _check(side, callers or [], http_port is not None)
     destinations = [parse_destination(text, side.title) for text in dict.fromkeys(to)]
     follower = Follower(lambda: find_package(package))
     waiting = Spool(spool, int(limit_gb * _GIGABYTE), [destination.queue for destination in destinations])
-    for queue in waiting.list_strays():
-        print(f"warning: {spool / 'outbox' / queue} holds replies for a place that --to no longer names")
     with ExitStack() as stack:
         stack.callback(waiting.close)
+        for queue in waiting.list_strays():
+            print(f"warning: {spool / 'outbox' / queue} holds replies for a place that --to no longer names")
         listener = Listener(waiting, follower, destinations)
         stack.callback(listener.stop)
         listener.start()
@@ -71,14 +70,18 @@ def listen(
         stack.callback(follower.stop)
         addresses = _open(Receiver(waiting), side, callers or [], http_port, stack)
         model = follower.current().model
-        print(f"answers: {model.name}, version {model.version}")
-        print(f"{addresses}\nCtrl-C ends it", flush=True)
+        print(f"answers: {model.name}, version {model.version}\n{addresses}\nCtrl-C ends it", flush=True)
         _wait()
 
 
-def _check(side: "Entity", callers: Sequence[str], http_port: int | None) -> None:
-    for library in ("uvicorn", "starlette") if http_port is not None else ():
+def _require_libraries(web: bool) -> None:
+    for library in ("highdicom", "pynetdicom"):
+        require_library(library, "dicom")
+    for library in ("uvicorn", "starlette") if web else ():
         require_library(library, "serve")
+
+
+def _check(side: "Entity", callers: Sequence[str], web: bool) -> None:
     for title in callers:
         if not 0 < len(title.strip()) <= 16 or not title.isascii() or "\\" in title:
             raise UserError(f"--from {title!r} is no AE title", "it has 1 to 16 letters of ASCII")
@@ -86,7 +89,7 @@ def _check(side: "Entity", callers: Sequence[str], http_port: int | None) -> Non
         return
     if not callers:
         raise UserError(f"--at {side}: any machine could send films", "name who may, with --from AE")
-    if http_port is not None and not os.environ.get("PULMO_TOKEN"):
+    if web and not os.environ.get("PULMO_TOKEN"):
         raise UserError(f"--at {side}: other machines could send without a token", "set PULMO_TOKEN")
 
 
