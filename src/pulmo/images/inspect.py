@@ -10,6 +10,7 @@ from pulmo.films.remote import FilmFile
 from pulmo.images.decode import decode_film
 from pulmo.images.dicom import hash_patient
 from pulmo.images.film import ImageError
+from pulmo.images.limits import name_shortage
 
 _NEAR, _NEARLY_ALL = 16, 0.97  # gray levels, share of the pixels: a mask that was saved as JPEG has softer edges
 
@@ -32,8 +33,11 @@ def inspect_file(path: FilmFile, content: bytes | None = None) -> FileFacts:
 
     `content`: of the file, where it has been read already.
     """
+    if content is None:
+        with name_shortage(path):
+            return inspect_file(path, path.read_bytes())
     try:
-        film = decode_film(path.read_bytes() if content is None else content, None)
+        film = decode_film(content, None)
     except ImageError:
         return FileFacts(0, 0, "", "")
     digest = hashlib.sha256("{} x {} ".format(*film.image.size).encode() + film.image.tobytes())
