@@ -12,7 +12,7 @@ from pulmo.model.weights import names_file, to_arrays
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
 from pulmo.tracking.runs import train_run
-from pulmo.training import Films, fit, resolve_settings, resumable
+from pulmo.training import Films, fit, is_first_process, resolve_settings, resumable, start_processes
 
 
 def main() -> None:
@@ -23,14 +23,18 @@ def main() -> None:
     weights = str(paths.from_root(weights)) if names_file(weights) else weights
     # What auto chose is part of the task, or a GPU would go on from a CPU's state.
     settings = resolve_settings(params.train).model_copy(update={"weights": weights})
+    start_processes(settings)
     images = open_images(paths.IMAGES)
     tables = {split: read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val")}
     train, val = (Films(images, table["row"].to_numpy(), table["target"].to_numpy()) for table in tables.values())
     data_sha256 = hash_data(paths.IMAGES, paths.INDEX, paths.SPLITS)
-    sizes = f"{len(train.rows)} films to train on, {len(val.rows)} to choose the epoch, {images.shape[1]} px"
-    print(f"{sizes}, {given['arch']}")
     root, tags = paths.project_root(), {"data_sha256": data_sha256}
     with resumable(root / ".resume", settings.model_dump(), data_sha256, (train, val)) as folder:
+        if not is_first_process():  # the first one alone writes
+            fit(train, val, settings, resume=folder)
+            return
+        sizes = f"{len(train.rows)} films to train on, {len(val.rows)} to choose the epoch, {images.shape[1]} px"
+        print(f"{sizes}, {given['arch']}")
         started = folder / paths.MLFLOW_RUN.name
         resumed = read_json(started)["run_id"] if started.exists() else None
         with train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:

@@ -43,7 +43,7 @@ SMALL: dict[str, Any] = {
     "data": {"phantom": {"films": 90}},
     "split": {"val_fraction": 0.25},
     "preprocess": {"size": 48, "workers": 1},
-    "train": {"arch": "squeezenet1_1", "epochs": 2, "batch_size": 16, "precision": "fp32"},
+    "train": {"arch": "squeezenet1_1", "epochs": 2, "batch_size": 16, "precision": "fp32", "devices": 1},
     "evaluate": {"tta_views": 2, "bootstrap": 100, "rendered_films": 20, "robustness_films": 20, "explain_films": 8},
 }
 # Laid over SMALL where only what surrounds a training matters.

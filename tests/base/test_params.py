@@ -70,6 +70,8 @@ BAD = [
     ("epochs: 8", "epochs: 8.5", r"train\.epochs: .*8\.5"),
     ("epochs: 8", "epochs: true", r"train\.epochs: .*True"),
     ("epochs: 8", "epochs: 0", r"train\.epochs"),
+    ("devices: auto", "devices: 0", r"train\.devices: input should be auto or greater than 0, got 0"),
+    ("num_nodes: auto", "num_nodes: two", r"train\.num_nodes: .*got 'two'"),
     ("epochs: 8", "epochs: 8\n  epochs: 9", r"key 'epochs' is given twice in line \d+, column 3"),
     ("epochs: 8", "epoch: 8", r"unknown key train\.epoch\n\nhint: .*remove it"),
     ("arch: resnet18", "arch: [resnet18]", r"train\.arch"),

@@ -56,7 +56,13 @@ def gpu(monkeypatch) -> Iterator[SimpleNamespace]:
 class FabricWithoutGpu:
     """Fabric as the loop uses it, but for the backward pass, which is PyTorch's and needs a real GPU."""
 
-    device = GPU
+    device, global_rank, world_size = GPU, 0, 1
+
+    def broadcast(self, value: torch.Tensor) -> torch.Tensor:
+        return value
+
+    def all_reduce(self, value: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        return value
 
     def backward(self, loss: torch.Tensor) -> None:
         assert loss.device == GPU

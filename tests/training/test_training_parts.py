@@ -10,10 +10,11 @@ from filelock import FileLock
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
-from pulmo.base.params import AugmentParams
+from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.model.augmentation import make_generator
 from pulmo.model.networks import build_model
 from pulmo.training.checkpoints import Checkpoint, resumable
+from pulmo.training.devices import open_fabric
 from pulmo.training.features import FilmFeed, StoredFeed, count_variants, store_features
 from pulmo.training.freezing import split_frozen
 from pulmo.training.network import Compilable
@@ -23,6 +24,7 @@ from pulmo.training.rows import Films, Rows, cut_batches, draw_order
 from pulmo.training.speedup import speed_up
 
 CPU = torch.device("cpu")
+ALONE = open_fabric(TrainParams(device="cpu", precision="fp32"))
 TARGETS = torch.tensor([0, 1, 1, 1, 0, 1])
 
 
@@ -122,6 +124,11 @@ def test_no_batch_but_an_only_one_is_a_single_film(films, sizes):
     assert torch.cat(batches).tolist() == list(range(films))
 
 
+def test_every_batch_has_a_film_for_each_process():
+    assert [len(batch) for batch in cut_batches(torch.arange(11), 4, processes=4)] == [4, 7]
+    assert [len(batch) for batch in cut_batches(torch.arange(11), 4, processes=3)] == [4, 4, 3]
+
+
 def test_rows_are_read_from_a_memory_map(tmp_path):
     np.save(tmp_path / "array.npy", np.arange(10 * 4, dtype=np.uint8).reshape(10, 2, 2))
     rows = Rows(np.load(tmp_path / "array.npy", mmap_mode="r"), np.array([7, 2, 5]), CPU)
@@ -164,7 +171,7 @@ def make_feed(augmentation: AugmentParams, frozen: torch.nn.Module) -> FilmFeed:
 @pytest.mark.parametrize("frozen", [Pool(), torch.nn.Sequential(Pool(), torch.nn.Flatten())], ids=["maps", "vectors"])
 def test_stored_outputs_are_those_of_the_frozen_part(tmp_path, frozen):
     feed = make_feed(AugmentParams(flip=0.5), frozen)
-    array = store_features(tmp_path / "stored.npy", feed, 2, 1, False)
+    array = store_features(tmp_path / "stored.npy", feed, 2, 1, False, ALONE)
     assert array.dtype == np.float16
     stored = StoredFeed(Rows(array, np.arange(20), CPU), 2, feed.augmentation)
     positions = torch.tensor([3, 9, 0, 1, 2, 5])
@@ -177,7 +184,7 @@ def test_stored_outputs_are_those_of_the_frozen_part(tmp_path, frozen):
 
 def test_drawn_variants_differ_and_are_all_used(tmp_path):
     feed = make_feed(AugmentParams(noise=0.3), Pool())
-    array = store_features(tmp_path / "stored.npy", feed, 3, 1, False)
+    array = store_features(tmp_path / "stored.npy", feed, 3, 1, False, ALONE)
     assert len(np.unique(array.reshape(3, 10, -1)[:, 0], axis=0)) == 3
     stored = StoredFeed(Rows(array, np.arange(30), CPU), 3, feed.augmentation)
     drawn = stored(torch.zeros(200, dtype=torch.long), make_generator(CPU, 1))
@@ -255,8 +262,10 @@ def test_a_full_gpu_is_no_failure_to_compile(monkeypatch):
 
 def test_stored_outputs_are_computed_once(tmp_path):
     file = tmp_path / "stored.npy"
-    first = store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False).copy()
-    assert np.array_equal(store_features(file, make_feed(AugmentParams(), torch.nn.Identity()), 1, 1, False), first)
+    first = store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False, ALONE).copy()
+    assert np.array_equal(
+        store_features(file, make_feed(AugmentParams(), torch.nn.Identity()), 1, 1, False, ALONE), first
+    )
 
 
 def test_a_full_disk_is_noticed_before(tmp_path, monkeypatch):
@@ -264,7 +273,7 @@ def test_a_full_disk_is_noticed_before(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"no room.*MB for 10 films x 1 variants.*\n\nhint: .*train\.cache_variants: -1"
     ):
-        store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Pool()), 1, 1, False)
+        store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Pool()), 1, 1, False, ALONE)
 
 
 def test_outputs_beyond_float16_are_an_error(tmp_path):
@@ -273,7 +282,7 @@ def test_outputs_beyond_float16_are_an_error(tmp_path):
             return inputs * 1e6
 
     with pytest.raises(UserError, match="do not fit into float16"):
-        store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Huge()), 1, 1, False)
+        store_features(tmp_path / "stored.npy", make_feed(AugmentParams(), Huge()), 1, 1, False, ALONE)
     assert not list(tmp_path.iterdir())
 
 
@@ -319,12 +328,12 @@ def test_a_checkpoint_of_which_any_bit_changed_is_not_gone_on_from(tmp_path, cap
 
 def test_stored_outputs_that_changed_are_computed_anew(tmp_path, capsys):
     file = tmp_path / "stored.npy"
-    first = store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False).copy()
+    first = store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False, ALONE).copy()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     for damaged in (bytes(content), bytes(content[:-100]), b""):
         file.write_bytes(damaged)
-        assert np.array_equal(store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False), first)
+        assert np.array_equal(store_features(file, make_feed(AugmentParams(), Pool()), 1, 1, False, ALONE), first)
         assert "stored.npy is damaged: its outputs are computed anew" in capsys.readouterr().out
 
 

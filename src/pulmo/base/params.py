@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, model_validator
 
 from pulmo.base.errors import UserError
 from pulmo.base.paths import project_root
@@ -21,6 +21,17 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Column = Annotated[str, Field(min_length=1)] | Positive  # its name, or its number where the table has no header
+
+
+def _check_count(value: Any, info: ValidationInfo) -> Any:
+    if value == "auto" or (type(value) is int and value > 0):
+        return value
+    raise ValueError(
+        f"train.{info.field_name}: input should be auto or greater than 0, got {value!r}", "correct the value"
+    )
+
+
+AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_check_count)]  # of its own, for one message, not two
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _MOST_SHOWN = 200  # characters of a wrong value in a message
 MOST_TTA_VIEWS = 5  # as many as model.TTA_VIEWS holds; not taken from there, where torch is
@@ -147,6 +158,8 @@ class TrainParams(Section):
     augment: AugmentParams = AugmentParams()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: AutoOrCount = 1
+    num_nodes: AutoOrCount = 1
     seed: Seed = 42
 
     @model_validator(mode="after")

@@ -15,26 +15,34 @@ import torch
 from filelock import FileLock, Timeout
 
 from pulmo.base.files import SEAL_BYTES, is_sealed, seal, sha256_file, whole_file
+from pulmo.training.launch import is_first_process
 from pulmo.training.reach import reached_code
 from pulmo.training.rows import Films
 
 _STALE_DAYS = 14
+_PLACES = ("devices", "num_nodes")  # settings that change the result by its rounding alone
 
 
 @contextmanager
 def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str, films: Sequence[Films] = ()) -> Iterator[Path]:
     """Yield the folder under `root` for this task, which an earlier, killed process may have filled; on success
     it is deleted. Folders that nobody touched for 14 days go too. Where another process works on the same task, as two
-    experiments that differ in evaluate alone do, waits until it has ended.
+    experiments that differ in evaluate alone do, waits until it has ended. Of the processes of one training the first
+    does all that; the others get the folder's name.
 
     The task is the settings, the images (`data_sha256`), which `films` of them, the code and the weights to start from.
+    On how many devices it runs is no part of it: another number goes on with what is there.
     """
     weights = Path(str(settings.get("weights", "none")))
     inputs = [sha256_file(file) for file in (*reached_code("pulmo.training"), weights) if file.is_file()]
     chosen = [hashlib.sha256(part.tobytes()).hexdigest() for split in films for part in (split.rows, split.targets)]
-    facts = [settings, data_sha256, chosen, torch.__version__, inputs]
+    own = {name: value for name, value in settings.items() if name not in _PLACES}
+    facts = [own, data_sha256, chosen, torch.__version__, inputs]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder = root / key
+    if not is_first_process():
+        yield folder
+        return
     folder.mkdir(parents=True, exist_ok=True)
     for old in root.iterdir():
         if old.is_dir() and old != folder and time.time() - old.stat().st_mtime > _STALE_DAYS * 86400:

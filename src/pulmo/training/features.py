@@ -1,11 +1,13 @@
 """The inputs of the trainable network: films, or the outputs of the frozen part, computed once and stored."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
@@ -71,10 +73,10 @@ def make_feeds(
     settings: TrainParams,
     frozen: nn.Module | None,
     folder: Path,
-    device: torch.device,
+    fabric: Fabric,
 ) -> tuple[Feed, Feed]:
     """Feeds of the films to train on and to validate on, from stored outputs in `folder` where storing pays."""
-    bf16 = settings.precision == "bf16"
+    bf16, device = settings.precision == "bf16", fabric.device
     function = None if frozen is None else speed_up(frozen, device, bf16)
     feeds = (
         FilmFeed(Rows(train.images, train.rows, device), settings.augment, function),
@@ -85,7 +87,7 @@ def make_feeds(
         return feeds
     stored = []
     for name, feed, count in zip(("train", "val"), feeds, (variants, 1), strict=True):
-        array = store_features(folder / f"{name}.npy", feed, count, settings.seed, bf16)
+        array = store_features(folder / f"{name}.npy", feed, count, settings.seed, bf16, fabric)
         stored.append(StoredFeed(Rows(array, np.arange(len(array)), device), count, feed.augmentation))
     return stored[0], stored[1]
 
@@ -102,33 +104,68 @@ def count_variants(augmentation: AugmentParams, drawn: int, epochs: int) -> int:
     return variants if variants < epochs else 0
 
 
-def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, bf16: bool) -> np.ndarray:
+def store_features(file: Path, feed: FilmFeed, variants: int, seed: int, bf16: bool, fabric: Fabric) -> np.ndarray:
     """Write the frozen part's outputs of every film and variant as float16 (variants * films, ...), channels last,
     and return them memory-mapped. A whole file of an earlier process is taken as it is, a damaged one made anew.
+
+    Each of several processes computes a share; the first one joins them.
     """
-    if file.exists() and not is_sealed(file):
+    first = fabric.is_global_zero
+    if first and file.exists() and not is_sealed(file):
         tqdm.write(f"{file} is damaged: its outputs are computed anew")
         file.unlink()
-    if not file.exists():
+    if not fabric.broadcast(file.exists()):
+        file.parent.mkdir(parents=True, exist_ok=True)
         films = len(feed.films)
-        device = feed.films.device
-        slices = torch.split(torch.arange(films), STORE_BATCH[device.type])
+        slices = torch.split(torch.arange(films), STORE_BATCH[feed.films.device.type])
         batches = [(variant, positions) for variant in range(variants) for positions in slices]
         shape = _compute(feed, batches[0], variants, seed, bf16).shape[1:]
         size = int(variants * films * np.prod(shape) * 2)
         place = f"{size / 1e6:.0f} MB for {films} films x {variants} variants in {file.parent}"
         if size > shutil.disk_usage(file.parent).free:
             raise UserError(f"no room to store the frozen part's outputs ({place})", "set train.cache_variants: -1")
-        tqdm.write(f"storing the frozen part's outputs: {place}")
-        header = {"descr": "<f2", "fortran_order": False, "shape": (variants * films, *shape)}
-        with whole_file(file) as temporary, temporary.open("wb") as out:
-            np.lib.format.write_array_header_1_0(out, header)
-            for batch in tqdm(batches, desc=f"frozen part on {device.type}", unit="batch", disable=None, leave=False):
-                out.write(_compute(feed, batch, variants, seed, bf16).tobytes())
-            out.flush()
-            seal(temporary)
+        if first:
+            tqdm.write(f"storing the frozen part's outputs: {place}")
+        begin, end = (len(batches) * part // fabric.world_size for part in (fabric.global_rank, fabric.global_rank + 1))
+        progress = tqdm(
+            batches[begin:end], desc="frozen part", unit="batch", disable=None if first else True, leave=False
+        )
+        outputs = (_compute(feed, batch, variants, seed, bf16) for batch in progress)
+        _write_shares(file, outputs, (variants * films, *shape), fabric)
     stored: np.ndarray = np.load(file, mmap_mode="r")
     return stored
+
+
+def _write_shares(file: Path, outputs: Iterable[np.ndarray], shape: tuple[int, ...], fabric: Fabric) -> None:
+    """Write the outputs of all processes, in the order of their ranks, as one sealed array of the shape."""
+    shares = [file.with_name(f"{file.name}.{rank}") for rank in range(1, fabric.world_size)]
+    if fabric.is_global_zero:
+        with whole_file(file) as temporary, temporary.open("wb") as out:
+            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(out, header)
+            for part in outputs:
+                out.write(part.tobytes())
+            fabric.barrier()  # until the others have written theirs
+            for share in shares:
+                _append(out, share)
+            out.flush()
+            seal(temporary)
+    else:
+        with whole_file(shares[fabric.global_rank - 1]) as temporary, temporary.open("wb") as out:
+            for part in outputs:
+                out.write(part.tobytes())
+        fabric.barrier()
+    fabric.barrier()
+
+
+def _append(out: BinaryIO, share: Path) -> None:
+    if not share.exists():
+        raise UserError(
+            f"{share}, which another process wrote, is not there", "keep the project on a disk of all nodes"
+        )
+    with share.open("rb") as file:
+        shutil.copyfileobj(file, out)
+    share.unlink()
 
 
 @torch.inference_mode()

@@ -22,10 +22,17 @@ from pulmo.model.augmentation import make_generator
 from pulmo.model.device import choose_device, shared_cores
 from pulmo.model.scoring import logit_pneumonia
 from pulmo.training.checkpoints import Checkpoint
-from pulmo.training.devices import explained_memory, open_fabric, resolve_settings, set_up
+from pulmo.training.devices import (
+    add_up,
+    check_processes,
+    explained_failures,
+    open_fabric,
+    resolve_settings,
+    set_up,
+)
 from pulmo.training.features import Feed, make_feeds
 from pulmo.training.network import Compilable, prepare_network
-from pulmo.training.objective import Objective, Steps
+from pulmo.training.objective import Objective, Steps, film_weights
 from pulmo.training.optimization import compute_loss
 from pulmo.training.report import Report
 from pulmo.training.rows import Films, check_classes, cut_batches, draw_order
@@ -68,33 +75,35 @@ def fit(
     """
     check_classes(train=train, val=val)
     settings, place = resolve_settings(settings), choose_device(settings.device)
-    with explained_memory(settings.batch_size), tempfile.TemporaryDirectory() as spare, shared_cores(place):
+    with explained_failures(settings.batch_size), shared_cores(place), tempfile.TemporaryDirectory() as spare:
         fabric = open_fabric(settings)
-        model, frozen, net = prepare_network(settings, train.images.shape[1], fabric.device)
-        feeds = make_feeds(train, val, settings, frozen, resume or Path(spare), fabric.device)
-        network, targets = Compilable(net), train.load_targets()
-        state = State(net, settings, len(cut_batches(targets, settings.batch_size)))
+        check_processes(fabric, min(settings.batch_size, len(train.rows)), resume.name if resume else "")
+        model, frozen, net = prepare_network(settings, train.images.shape[1], fabric)
+        feeds = make_feeds(train, val, settings, frozen, resume or Path(fabric.broadcast(spare)), fabric)
+        if not fabric.is_global_zero:  # of several processes one writes
+            resume, history, on_epoch, progress = None, None, None, False
+        network, targets, val_targets = Compilable(net), train.load_targets(), val.load_targets().to(fabric.device)
+        state = State(net, settings, len(cut_batches(targets, settings.batch_size, fabric.world_size)))
         checkpoint = Checkpoint(resume) if resume else None
-        report = Report(history, on_epoch, progress and fabric.is_global_zero)
-        if checkpoint and (saved := checkpoint.load()):
+        report = Report(history, on_epoch, progress)
+        if saved := fabric.broadcast(checkpoint.load() if checkpoint else None):
             state.load_state_dict(saved)
-            print(f"resuming after epoch {len(state.history)} of {settings.epochs}")
-            report.write(state.history, state.history)
+            report.resume(state.history, settings.epochs)
         objective, optimizer = set_up(fabric, Objective(network, feeds[0], targets, settings), state.optimizer)
-        val_targets = val.load_targets().to(fabric.device)
+        can_compile = fabric.device.type == "cuda" and fabric.world_size == 1
         with report.open_bar(settings.epochs, state.steps, len(state.history)) as bar:
             while not state.finished:
                 began = time.perf_counter()
                 trained = train_epoch(fabric, objective, optimizer, state, targets, bar)
                 validated = validate(fabric, state.average or network, feeds[1], val_targets, state)
                 seconds = time.perf_counter() - began
-                state.end_epoch({"epoch": state.epoch, "lr": state.lr, "seconds": seconds, **trained, **validated})
-                if fabric.is_global_zero:  # of several processes one writes
-                    if checkpoint:
-                        checkpoint.save(state.state_dict())
-                    report.write(state.history, state.history[-1:])
+                row = {"epoch": state.epoch, "lr": state.lr, "seconds": seconds, **trained, **validated}
+                state.end_epoch(fabric.broadcast(row))  # the best epoch and the end are those of the first process
+                if checkpoint:
+                    checkpoint.save(state.state_dict())
+                report.write(state.history, state.history[-1:])
                 ahead = seconds * (settings.epochs - len(state.history))
-                if fabric.device.type == "cuda" and len(state.history) > 1 and ahead > _COMPILE_PAYS:
+                if can_compile and len(state.history) > 1 and ahead > _COMPILE_PAYS:
                     network.compile_soon()
         if checkpoint:
             checkpoint.wait()
@@ -106,19 +115,25 @@ def train_epoch(
     fabric: Fabric, objective: nn.Module, optimizer: Optimizer, state: State, targets: Tensor, bar: "tqdm[Any]"
 ) -> Row:
     """Take a step on each batch of an epoch; mean loss and accuracy of its films, as the network was at their step."""
-    settings, device, steps = state.settings, fabric.device, Steps()
+    settings, device = state.settings, fabric.device
+    rank, processes = fabric.global_rank, fabric.world_size
+    steps, weights = Steps(processes), film_weights(targets, settings.class_balance) if processes > 1 else None
     bar.set_description(f"epoch {state.epoch}/{settings.epochs}", refresh=False)
-    torch.manual_seed(settings.seed * 100_003 + state.epoch)  # dropout and stochastic depth
+    torch.manual_seed(settings.seed * 100_003 + state.epoch + (rank << 50))  # dropout and stochastic depth
     order = make_generator(torch.device("cpu"), settings.seed, "order", state.epoch)
-    positions = draw_order(targets, settings.class_balance == "sampler", order)
+    positions = fabric.broadcast(draw_order(targets, settings.class_balance == "sampler", order))
     objective.train()
-    for index, batch in enumerate(cut_batches(positions, settings.batch_size)):
+    for index, batch in enumerate(cut_batches(positions, settings.batch_size, processes)):
         give_way()
         state.set_lr(index)
+        own = batch[rank::processes]
         if device.type == "cuda":  # the search for algorithms takes seconds: for the size that recurs alone
             torch.backends.cudnn.benchmark = len(batch) == settings.batch_size
-        loss, outputs = objective(batch, make_generator(device, settings.seed, "augment", state.epoch, index))
-        steps.add(batch, outputs, loss)
+        key = ("augment", state.epoch, index) + ((rank,) if rank else ())
+        loss, outputs = objective(own, make_generator(device, settings.seed, *key))
+        if weights is not None:  # Fabric takes the mean over processes, whose shares of the batch weigh differently
+            loss = loss * (processes * float(weights[own].sum() / weights[batch].sum()))
+        steps.add(own, outputs, loss, len(batch))
         bar.update(1)
         if device.type == "cpu" or index % _LOOK_EVERY == _LOOK_EVERY - 1:
             look_at_losses(steps, state, bar)
@@ -127,7 +142,8 @@ def train_epoch(
         optimizer.step()
         state.update_average(index)
     look_at_losses(steps, state, bar)
-    return steps.summarise(targets)
+    loss_sum, right, films = add_up(fabric, steps.sums(targets)).tolist()
+    return {"train_loss": loss_sum / films, "train_accuracy": right / films}
 
 
 def look_at_losses(steps: Steps, state: State, bar: "tqdm[Any]") -> None:
@@ -150,10 +166,14 @@ def validate(fabric: Fabric, net: nn.Module, feed: Feed, targets: Tensor, state:
     give_way()
     torch.backends.cudnn.benchmark = False
     net.eval()
-    with fabric.autocast():
-        batches = torch.split(torch.arange(len(targets)), VAL_BATCH)
-        outputs = torch.cat([net(feed(positions, None)).float() for positions in batches])
     s = state.settings
+    outputs = torch.zeros(len(targets), s.head, device=targets.device)
+    with fabric.autocast():
+        for positions in torch.split(torch.arange(len(targets))[fabric.global_rank :: fabric.world_size], VAL_BATCH):
+            if len(positions):  # else there are more processes than films
+                rows = positions.to(targets.device, non_blocking=True)
+                outputs[rows] = net(feed(positions, None)).float()
+    outputs = add_up(fabric, outputs)  # each film is scored once, and is zero elsewhere
     loss = compute_loss(outputs, targets, s.loss, s.label_smoothing).item()
     logits, labels = logit_pneumonia(outputs).cpu().numpy(), targets.cpu().numpy() == 1
     if not np.isfinite(logits).all():

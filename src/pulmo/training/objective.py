@@ -35,19 +35,30 @@ class Objective(nn.Module):
         return loss, outputs.detach()
 
 
-class Steps:
-    """Films, outputs and losses of an epoch's steps. Lists, not sums: a GPU is kept waiting by each small operation."""
+def film_weights(targets: Tensor, class_balance: str) -> Tensor:
+    """The weight of each film (n,) in the mean loss of its batch."""
+    return class_weights(targets)[targets] if class_balance == "weights" else torch.ones(len(targets))
 
-    def __init__(self) -> None:
+
+class Steps:
+    """Films, outputs and losses of an epoch's steps in one of several processes.
+
+    Lists, not sums: a GPU is kept waiting by each small operation.
+    """
+
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = processes
         self.batches: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.losses: list[Tensor] = []
+        self.sizes: list[int] = []
         self._read = 0
 
-    def add(self, positions: Tensor, outputs: Tensor, loss: Tensor) -> None:
-        """Take the results of one step as they are on the device."""
+    def add(self, positions: Tensor, outputs: Tensor, loss: Tensor, size: int) -> None:
+        """Take the results of one step as they are on the device; `size` is that of the batch of all processes."""
         self.batches.append(positions)
         self.outputs.append(outputs)
+        self.sizes.append(size)
         self.losses.append(loss.detach())
 
     def read_losses(self) -> list[tuple[int, float]]:
@@ -57,12 +68,14 @@ class Steps:
             return []
         return list(enumerate(torch.stack(self.losses[first:]).tolist(), first + 1))
 
-    def summarise(self, targets: Tensor) -> dict[str, float]:
-        """Mean loss and accuracy of the films; `targets` are those of all positions."""
+    def sums(self, targets: Tensor) -> Tensor:
+        """Sums (3,) of the films' losses, of those answered rightly and of the films; over all processes they add up.
+
+        `targets` are those of all positions.
+        """
         device = self.losses[0].device
-        sizes = torch.tensor([len(batch) for batch in self.batches], device=device)
-        loss = (torch.stack(self.losses) * sizes).sum()
+        sizes = torch.tensor(self.sizes, device=device)
+        loss = (torch.stack(self.losses) * sizes).sum() / self.processes
         positive = (targets[torch.cat(self.batches)] == 1).to(device)
         right = (logit_pneumonia(torch.cat(self.outputs)) > 0) == positive
-        films = len(positive)
-        return {"train_loss": float(loss) / films, "train_accuracy": float(right.sum()) / films}
+        return torch.stack([loss.double(), right.sum().double(), torch.full_like(loss, len(positive)).double()])

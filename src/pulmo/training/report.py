@@ -23,6 +23,12 @@ class Report:
         bar: tqdm[Any] = tqdm(total=epochs * steps, initial=done * steps, unit="batch", disable=disable)
         return bar
 
+    def resume(self, rows: list[Row], epochs: int) -> None:
+        """Say after which of `epochs` a training goes on, and write the rows of those that are done."""
+        if self.progress:
+            print(f"resuming after epoch {len(rows)} of {epochs}")
+        self.write(rows, rows)
+
     def write(self, rows: list[Row], new: list[Row]) -> None:
         """Write all rows of the history, and pass the new ones on."""
         if self.history:

@@ -67,9 +67,12 @@ def draw_order(targets: Tensor, balanced: bool, generator: Generator) -> Tensor:
     return torch.multinomial(weights, len(targets), replacement=True, generator=generator)
 
 
-def cut_batches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Slices of at most `batch_size`, but a last one of a single film joins the one before: batch norm needs two."""
+def cut_batches(order: Tensor, batch_size: int, processes: int = 1) -> list[Tensor]:
+    """Slices of at most `batch_size`, but a last one that is too small joins the one before.
+
+    Batch norm needs two films, and each of several processes one.
+    """
     batches = list(torch.split(order, batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and len(batches[-1]) < max(2, processes):
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

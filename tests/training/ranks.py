@@ -1,0 +1,58 @@
+"""The program that torchrun starts in test_ranks.py: two trainings, the second of which loses a process once."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from test_training import IMAGES, QUICK, TARGETS, change
+
+from pulmo.base.params import AugmentParams
+from pulmo.training import Films, Fitted, fit, is_first_process
+
+# Neither divides by two processes, nor by two processes times a batch.
+TRAIN = Films(IMAGES, np.arange(37), TARGETS[:37])
+VAL = Films(IMAGES, np.arange(37, 60), TARGETS[37:])
+# No random draws, and steady: where training blows up the last bit of a weight, no two ways to round agree.
+STEADY = {"optimizer": "sgd", "augment": AugmentParams()}
+SETTINGS = {
+    "whole": change(QUICK, **STEADY, class_balance="sampler", schedule="plateau", patience=2, ema=0.5),
+    "stored": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3"),
+}
+
+
+def train(name: str, folder: Path, **places: object) -> Fitted:
+    """Train with the settings of this name; `folder` carries it over a restart and takes its history."""
+    settings = change(SETTINGS[name], **places)
+    with mock.patch("torch.nn.Dropout.forward", lambda self, inputs: inputs):
+        return fit(TRAIN, VAL, settings, resume=folder, history=folder / "history.csv")
+
+
+def kill_after_two_epochs(history: Path) -> None:
+    """Kill this process, as a machine that fails would, in the first of its lives."""
+    while not history.exists() or len(history.read_text().splitlines()) < 3:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    root = Path(sys.argv[1])
+    for name in SETTINGS:
+        if name == "stored" and not is_first_process() and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            history = root / name / "history.csv"
+            threading.Thread(target=kill_after_two_epochs, args=(history,), daemon=True).start()
+        if (root / f"{name}.pth").exists():
+            continue
+        fitted = train(name, root / name, devices="auto")
+        if is_first_process():
+            torch.save(fitted.model.state_dict(), root / f"{name}.pth")
+
+
+if __name__ == "__main__":
+    main()
