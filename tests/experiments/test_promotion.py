@@ -27,6 +27,7 @@ from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_v
 from pulmo.films.labels import LABELS
 from pulmo.model.classifier import load_classifier
 from pulmo.tracking import registry, turns
+from pulmo.tracking.contents import Run
 from pulmo.tracking.logged_models import log_model
 from pulmo.tracking.runs import evaluate_run
 from pulmo.tracking.store import open_store, store_uri
@@ -154,6 +155,28 @@ def evaluated_run(root, monkeypatch, name: str, films: pd.DataFrame, found: dict
             run.log_path(path)
             run.tag_hash(path.stem, path.read_bytes())
         log_model(run.client, run.run_id, package, np.zeros((48, 48), np.uint8))
+
+
+def test_versions_and_the_registered_model_say_what_came_out(root, monkeypatch):
+    evaluated_run(root, monkeypatch, "base", predictions(0.6), report())
+    store = open_store(root)
+    (held,) = store.find_runs()
+    Run(store.client, held.info.run_id, "base").describe("AUROC of **0.97**.")
+    call("promote", "base")
+    version = store.client.get_model_version(registry.MODEL, "1")
+    assert version.description.startswith("AUROC of **0.97**.")
+    link = f"#/experiments/{store.experiment}/runs/{held.info.run_id}/artifacts/model_card.html?"
+    assert f"]({link}" in version.description
+    model = store.client.get_registered_model(registry.MODEL)
+    assert "Not a medical device." in model.description
+    assert "Promoted last: version 1, base. AUROC of **0.97**." in model.description
+    logged = store.client.get_logged_model(held.outputs.model_outputs[0].model_id)
+    assert (logged.name, logged.tags["dvc.experiment"]) == ("base", "base")
+
+    store.client.update_registered_model(registry.MODEL, description="Our own words")
+    evaluated_run(root, monkeypatch, "better", predictions(1.5), report())
+    call("promote", "better")
+    assert store.client.get_registered_model(registry.MODEL).description == "Our own words"
 
 
 def call(*arguments: str) -> str:

@@ -319,6 +319,12 @@ def test_a_run_holds_everything(project):
     assert only_run(project).data.tags["evaluation_sha256"] == digest
     assert held["status"] == ("FINISHED", "READY", "true")
     assert ("test.auroc", report["test"]["metrics"]["auroc"]["value"]) in {entry[:2] for entry in held["model"]}
+    logged = client(project).get_logged_model(only_run(project).outputs.model_outputs[0].model_id)
+    assert (logged.name, logged.params) == (only_run(project).info.run_name, held["params"])
+    assert logged.tags["data_sha256"] == held["tags"]["data_sha256"]
+    words = only_run(project).data.tags["mlflow.note.content"]
+    assert f"On {report['test']['films']} test films of {report['test']['patients']} patients" in words
+    assert f"runs/{only_run(project).info.run_id}/artifacts/model_card.html?" in words
     curves = {key for key in held["metrics"] if not key.startswith("system/")} - set(flat)
     assert all(key.startswith("epoch/") for key in curves), "what has a course stands in a section of its own"
 

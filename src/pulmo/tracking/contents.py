@@ -133,7 +133,8 @@ class Run:
 
         def write() -> None:
             page = f"#/experiments/{self.client.get_run(self.run_id).info.experiment_id}/runs/{self.run_id}"
-            text = f"{summary}\n\n[The whole model card]({page}/artifacts/model_card.html)"
+            card = f"{page}/artifacts/model_card.html?workflowType=machine_learning"  # else the page of GenAI opens
+            text = f"{summary}\n\n[The whole model card]({card})"
             self.client.set_tag(self.run_id, DESCRIPTION, text)
 
         self.write(write)
