@@ -3,7 +3,6 @@
 import os
 import resource
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -37,7 +36,7 @@ def _plain(monkeypatch):
 
 @pytest.fixture
 def root(empty_store, tmp_path, monkeypatch):
-    shutil.copy(empty_store, tmp_path)
+    empty_store(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
