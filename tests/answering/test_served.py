@@ -38,7 +38,8 @@ def model_uri(project: Path) -> str:
 
     client = mlflow.MlflowClient(tracking_uri=store_uri(project))
     (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
-    return f"runs:/{run.info.run_id}/model"
+    (model,) = run.outputs.model_outputs
+    return f"models:/{model.model_id}"
 
 
 def assert_answers(rows: list[dict], expected: list[Answer]) -> None:
