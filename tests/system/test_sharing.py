@@ -8,6 +8,7 @@ from small_project import TINY, commit, make_checkout, run
 from pulmo.base.files import sha256_file
 from pulmo.experiments.listing import read_experiments
 from pulmo.experiments.project import Project
+from pulmo.experiments.sync import list_without_run, sync_store
 
 pytestmark = pytest.mark.slow
 KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -59,6 +60,7 @@ def test_a_second_clone_has_everything_and_runs_nothing(tmp_path, bucket):
     assert run(there, "git", "status", "--porcelain") == ""
 
     assert read_experiments(Project(there)) == []
+    assert list_without_run(Project(there), []) == ["workspace"]
     run(there, "dvc", "exp", "pull", "origin", "hotter")
     (mine,), (theirs,) = (
         [found for found in read_experiments(Project(folder)) if found.name] for folder in (here, there)
@@ -69,3 +71,8 @@ def test_a_second_clone_has_everything_and_runs_nothing(tmp_path, bucket):
     weights = "models/package/weights.safetensors"
     assert outputs(there)[weights] != pulled[weights]
     assert not (there / "mlflow.db").exists(), "nothing was run"
+    run(there, "git", "checkout", "--quiet", "--force", "main")
+    run(there, "dvc", "checkout", "--quiet", "--force")
+    theirs = f"repro-{run(there, 'git', 'rev-parse', 'HEAD~1')[:7]}"
+    assert [line.split()[:2] for line in sync_store(Project(there))] == [["added", "hotter"], ["added", theirs]]
+    assert list(sync_store(Project(there))) == []
