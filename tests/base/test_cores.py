@@ -1,5 +1,6 @@
 """Processes that would fill the cores take turns on them, and none waits for ever."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -113,3 +114,19 @@ def test_other_programs_on_the_cores_are_told_with_what_would_lose_less(tmp_path
     (line,) = said
     assert line.startswith("other programs use 90% of the cores: 2 threads")
     assert "OMP_NUM_THREADS=1" in line
+
+
+def test_a_folder_that_vanishes_or_cannot_be_made_costs_the_turns_and_not_the_stage(tmp_path):
+    lines: list[str] = []
+    turns = Turns(1, tmp_path / "cores", turn=0, report=lines.append)
+    turns.take()
+    shutil.rmtree(tmp_path / "cores")
+    turns.give_way()
+    turns.leave()
+    turns.take()
+    assert lines == []
+    (tmp_path / "file").write_text("in the way")
+    blocked = Turns(1, tmp_path / "file", report=lines.append)
+    blocked.take()
+    blocked.give_way()
+    assert lines == ["no turns with other stages (File exists)"]

@@ -77,8 +77,15 @@ class Turns:
         self._told = False
 
     def take(self) -> None:
-        """Wait until enough cores are free. One process waits for cores, and the others for it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Wait until enough cores are free. One process waits for cores, and the others for it. Where the files that it
+        needs cannot be had, the stage goes on without turns."""
+        try:
+            self._wait()
+        except OSError as error:
+            self.report(f"no turns with other stages ({error.strerror or error})")
+        self._began = time.monotonic()
+
+    def _wait(self) -> None:
         asked = time.monotonic()
         first = self._lock("first")
         while not (first and self._take_free()) and time.monotonic() - asked < self.patience:
@@ -89,7 +96,6 @@ class Turns:
             first = first or self._lock("first")
         if first:
             first.close()
-        self._began = time.monotonic()
 
     def give_way(self) -> None:
         """End this turn once it has lasted its seconds and another process waits, and wait for the next."""
@@ -113,14 +119,20 @@ class Turns:
         return len(self._cores) == self.threads
 
     def _is_awaited(self) -> bool:
-        if (first := self._lock("first")) is None:
-            return True
-        first.close()
-        return False
+        try:
+            first = self._lock("first")
+        except OSError:
+            return False
+        if first:
+            first.close()
+        return first is None
 
     def _lock(self, name: str) -> IO[str] | None:
         """The locked file, or None where another process has locked it."""
-        file = (self.folder / name).open("w")
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # whatever tidies temporary folders may remove it
+        if self.folder.stat().st_uid != os.getuid():
+            raise PermissionError(f"{self.folder} belongs to somebody else")
+        file = os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
