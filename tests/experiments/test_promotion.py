@@ -316,13 +316,14 @@ def test_champions_follow_each_other(root, monkeypatch):
 
     assert "version 2" in call("promote", "elsewhere", "--force", "--reason", "new hospital")
     assert "version 3" in call("promote", "base", "--force", "--reason", "roll back")
-    assert "version 4" in call("promote", "better")
+    assert "version 4" in call("promote", "better", "--force", "--reason", "asked for in May")
     champion = registry.read_champion(open_store(root))
     assert (champion.number, champion.name) == (4, "better")
     lines = call("history").splitlines()
     assert lines[0].startswith("version 4, better (champion): 20")
     assert lines[0].endswith("UTC by Ada")
     assert lines[1].strip().startswith("beats base on validation, AUROC 0.")
+    assert lines[1].endswith("; asked for in May"), "a reason that was not needed is recorded too"
     assert lines[2] == "    replaced: version 3, base"
     assert "    forced: new hospital" in lines
     assert any(line.startswith("    objections: cannot be compared with the champion") for line in lines)

@@ -57,11 +57,11 @@ print("died", died)
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """Hash of everything that a run determines; times, run ids and the runs' own dates are not among it."""
+    """Hash of everything that a run determines; times, run ids, the runs' own dates and stores are not among it."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if not path.is_file() or name.startswith((".resume", ".mlflow.lock", "mlartifacts", "mlflow.db")):
+        if not path.is_file() or name.startswith((".resume", ".cache", ".mlflow.lock", "mlartifacts", "mlflow.db")):
             continue
         content = path.read_bytes()
         if name in ("reports/mlflow_run.json", "params.yaml") or name.startswith("reports/model_card"):

@@ -72,7 +72,13 @@ def test_the_page_of_this_project_opens_from_any_of_its_folders(store, tmp_path,
     inner.mkdir()
     port = free_port()
     command = [*PULMO, "ui", "--port", str(port), "--no-browser"]
-    page = subprocess.Popen(command, cwd=inner, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def heed_signals() -> None:  # nohup, or a shell that starts jobs in the background, has them ignored
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    page = subprocess.Popen(command, cwd=inner, preexec_fn=heed_signals, **pipes)
     try:
         line = next(line for line in page.stdout if "http" in line)
         assert f"http://127.0.0.1:{port}/#/experiments/" in line

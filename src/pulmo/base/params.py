@@ -115,7 +115,7 @@ class PreprocessParams(Section):
     fit: Literal["squash", "crop", "pad"]
     max_rejected: Count
     workers: Count
-    store_gb: Annotated[float, Field(ge=0)]
+    store_gb: Annotated[int, Field(ge=0)]
 
 
 class AugmentParams(Section):

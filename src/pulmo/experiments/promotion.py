@@ -171,6 +171,8 @@ def promote(project: Project, candidate: registry.Candidate, verdict: Verdict, r
         why = f"beats {verdict.champion.name} on validation, AUROC {estimate_text(verdict.difference)}"
     else:
         why = "first champion, every gate passed"
+    if reason and not objections:
+        why = f"{why}; {reason}"
     tags = {
         "experiment": candidate.name,
         "replaced": f"version {verdict.champion.number}, {verdict.champion.name}" if verdict.champion else "",
