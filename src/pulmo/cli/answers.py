@@ -1,7 +1,7 @@
 """Commands that ask a model: about films, or about a labelled folder."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from pulmo.base.errors import UserError
 from pulmo.films.labels import LABELS
 
 if TYPE_CHECKING:
+    from pulmo.answering.batch import Row
     from pulmo.answering.champion import Place
 
 COLUMNS = ("path", "label", "patient", "split")
@@ -48,35 +49,41 @@ def predict(
     from pulmo.images.guard import prepare
 
     prepare(Path(film) for film in films if Path(film).is_file())
-    from tqdm import tqdm
-
     if dicom_sr:
         require_library("highdicom", "dicom")
     from pulmo.answering import batch, gather, output
     from pulmo.answering.predictor import Predictor
-    from pulmo.base.names import show_name
 
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other")
     place = _choose(package)
     predictor = Predictor.load_folder(place.folder, place.name, place.version)
     form = "json" if as_json else "csv" if as_csv else "text"
-    failed, last = False, None
     if as_csv:
         print(output.csv_header())
-    folders = batch.Folders(heatmap, dicom_sr)
-    rows = batch.answer_films(predictor, gather.gather_films(films), folders, anyway)
-    for row in tqdm(rows, total=gather.count_films(films), desc="answer", unit="film", disable=None):
+    rows = batch.answer_films(predictor, gather.gather_films(films), batch.Folders(heatmap, dicom_sr), anyway)
+    if not _write_rows(rows, gather.count_films(films), form):
+        raise typer.Exit(1)
+
+
+def _write_rows(rows: "Iterable[Row]", total: int | None, form: str) -> bool:
+    """Write each row as it comes, and why one has no answer or no report; True where every film has all it should."""
+    from tqdm import tqdm
+
+    from pulmo.answering import output
+    from pulmo.base.names import show_name
+
+    whole, last = True, None
+    for row in tqdm(rows, total=total, desc="answer", unit="film", disable=None):
         tqdm.write(output.WRITERS[form](row), file=sys.stdout)
         for reason in (row.error, row.unreported and f"no report: {row.unreported}"):
             if reason:
-                failed = True
+                whole = False
                 tqdm.write(f"error: {show_name(row.film)}: {reason}", file=sys.stderr)
         last = last if row.error else row.answer
     if form == "text" and last:
         print(output.threshold_text(last))
-    if failed:
-        raise typer.Exit(1)
+    return whole
 
 
 def evaluate(
