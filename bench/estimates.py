@@ -1,6 +1,6 @@
 """The statistics of many films: one evaluation of made-up predictions, its time and its memory.
 
-Run from the project's root: `python bench/estimates.py [FILMS]`, 100,000 unless said otherwise. About a minute.
+Run from the project's root: `python bench/estimates.py [FILMS]`, 100,000 unless said otherwise. About two minutes.
 """
 
 import resource
