@@ -13,8 +13,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGLSNearLossless,
-    generate_uid,
 )
+from toy_dicom import make_dataset
 
 STUDY, SERIES = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
 HEADER = {
@@ -43,14 +43,9 @@ PIXELS = (np.arange(96)[:, None] * 1.4 + np.arange(80)[None] * 1.5).clip(0, 255)
 
 def hospital_film(pixels: np.ndarray = PIXELS, syntax: UID = ExplicitVRLittleEndian, **tags: Any) -> bytes:
     """The content of a DICOM file of gray pixels uint8 (height, width); a tag of None is left out."""
-    film = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=bytes(128))
+    film = FileDataset("", make_dataset(pixels), file_meta=FileMetaDataset(), preamble=bytes(128))
     film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax.is_compressed else syntax
-    film.SOPClassUID, film.SOPInstanceUID = ComputedRadiographyImageStorage, generate_uid()
-    film.Rows, film.Columns = pixels.shape
-    film.SamplesPerPixel, film.PhotometricInterpretation = 1, "MONOCHROME2"
-    film.BitsAllocated = film.BitsStored = 8
-    film.HighBit, film.PixelRepresentation = 7, 0
-    film.PixelData = pixels.tobytes()
+    film.SOPClassUID = ComputedRadiographyImageStorage
     for name, value in (HEADER | tags).items():
         if value is not None:
             setattr(film, name, value)

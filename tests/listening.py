@@ -38,8 +38,13 @@ class Rig:
         self.spool = spool
         self.port = server.server_address[1]
 
+    def count_waiting(self) -> int:
+        """Films that wait for their answer, and replies that wait for a destination."""
+        places = [self.spool.folder / "inbox", *(self.spool.folder / "outbox").iterdir()]
+        return sum(1 for place in places for file in place.glob("[0-9]*.dcm"))
+
     def is_idle(self) -> bool:
-        return not any(self.spool.count_waiting().values())
+        return not self.count_waiting()
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_replies_wait_for_a_destination_that_is_down_and_arrive_in_order(source,
         with listening(source, tmp_path, down.address, up.address) as rig:
             assert send_films(rig.port, films) == [0] * 4
             wait_for(lambda: len(up.datasets) == 8)
-            wait_for(lambda: sum(rig.spool.count_waiting().values()) == 8)
+            wait_for(lambda: rig.count_waiting() == 8)
             down.start()
             wait_for(rig.is_idle, 90)
         expected = [uid(film) for film in films]
@@ -136,9 +136,9 @@ def test_a_busy_destination_is_asked_again_and_what_it_turns_down_is_kept_aside(
     with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
         archive.status = 0xA700
         assert send_films(rig.port, films[:1]) == [0]
-        wait_for(lambda: sum(rig.spool.count_waiting().values()) == 2)
+        wait_for(lambda: rig.count_waiting() == 2)
         time.sleep(0.5)
-        assert sum(rig.spool.count_waiting().values()) == 2
+        assert rig.count_waiting() == 2
         archive.status = 0xC000
         wait_for(rig.is_idle)
         archive.status = 0

@@ -65,7 +65,7 @@ def _search(name: str) -> list[Path]:
         return [file for file in sorted(path.rglob("*")) if _is_film(file.relative_to(path)) and file.is_file()]
     if path.exists():
         return [path]
-    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - as a shell: absolute too, none hidden
     return [file for match in matches for file in _search(match)]
 
 

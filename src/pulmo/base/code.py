@@ -34,6 +34,13 @@ def reached_modules(file: Path, package: Path = PACKAGE) -> set[Path]:
     return reached
 
 
+def reached_code(file: Path, package: Path = PACKAGE) -> list[Path]:
+    """The code that runs with a file: itself, what it reaches, and the packages that hold these, sorted."""
+    files = {file} | reached_modules(file, package)
+    holding = {folder / "__init__.py" for path in files for folder in path.parents if folder.is_relative_to(package)}
+    return sorted(files | {path for path in holding if path.is_file()})
+
+
 def _find_module(dotted: str, package: Path) -> Path | None:
     """The file behind a name like pulmo.sources.kaggle.fetch, or None for a name outside the package."""
     parts = dotted.split(".")

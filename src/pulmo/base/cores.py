@@ -21,9 +21,7 @@ import psutil
 from pulmo.base.process import usable_cores
 
 TURN = 2.0  # seconds
-PATIENCE = (
-    300.0  # seconds of waiting after which the one whose turn it is counts as stopped, and is no longer waited for
-)
+PATIENCE = 300.0  # seconds after which the one whose turn it is counts as stopped, and is no longer waited for
 _POLL = 0.01  # seconds
 _CROWDED = 60  # percent of the cores that others use
 
@@ -74,7 +72,7 @@ class Turns:
         self.folder = folder or _common_folder()
         self._cores: list[IO[str]] = []
         self._began = 0.0
-        self._told = False
+        self._announced = False
 
     def take(self) -> None:
         """Wait until enough cores are free. One process waits for cores, and the others for it. Where the files that it
@@ -89,9 +87,9 @@ class Turns:
         asked = time.monotonic()
         first = self._lock("first")
         while not (first and self._take_free()) and time.monotonic() - asked < self.patience:
-            if not self._told:
+            if not self._announced:
                 self.report(f"another stage has the cores: taking turns with it, {self.turn:g} s each")
-                self._told = True
+                self._announced = True
             time.sleep(_POLL)
             first = first or self._lock("first")
         if first:

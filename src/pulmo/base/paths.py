@@ -48,7 +48,15 @@ def film_store() -> Path:
 
 def from_root(path: str | Path) -> Path:
     """A path that the user typed, taken relative to the project root; `~` and environment variables are expanded."""
-    return project_root() / os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path raises where no home is
+    return project_root() / expand_home(os.path.expandvars(path))
+
+
+def expand_home(path: str) -> Path:
+    """A path whose `~` is the user's home; where nobody has one, it stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def own_films(path: str, key: str) -> Path:

@@ -90,11 +90,13 @@ def evaluate(
     films: Annotated[Path, typer.Option(help="labelled folder, .zip or .tar(.gz), as source `folder` takes it")],
     labels: Annotated[Path | None, typer.Option(help="CSV with columns path,label[,patient]")] = None,
     column: Annotated[
-        list[str], typer.Option(metavar="COLUMN=NAME", help="the name, or number, of one of these columns in the CSV")
-    ] = [],  # noqa: B006 - typer copies it
+        list[str] | None,
+        typer.Option(metavar="COLUMN=NAME", help="the name, or number, of one of these columns in the CSV"),
+    ] = None,
     label_value: Annotated[
-        list[str], typer.Option(metavar="VALUE=CLASS", help="the class that another label, or class folder, means")
-    ] = [],  # noqa: B006
+        list[str] | None,
+        typer.Option(metavar="VALUE=CLASS", help="the class that another label, or class folder, means"),
+    ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="leave out films and rows that have no label here")
     ] = False,
@@ -111,10 +113,10 @@ def evaluate(
         if path and not path.exists():
             raise UserError(f"{option} {path} not found", "name an existing file or folder")
     source: dict[str, Any] = {"path": films, "labels": labels, "columns": {}, "label_values": {}, "partial": partial}
-    for text in column:
+    for text in column or []:
         name, written = _cut(text, text.find("="), "--column", COLUMNS)
         source["columns"][name] = int(written) if written.isdecimal() else written
-    for text in label_value:
+    for text in label_value or []:
         label, value = _cut(text, text.rfind("="), "--label-value", LABELS)
         source["label_values"][value] = label
     report = evaluate_folder(load_classifier(_choose(package).folder), source, out, Resampling(seed=42))

@@ -120,8 +120,8 @@ def _start_stow(receiver: "Receiver", host: str, port: int) -> str:
 
 def _wait() -> None:
     """Until this process is told to end."""
-    told = threading.Event()
+    ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
-    told.wait()
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
     print("ends; what waits is sent at the next start", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
+from pulmo.base.paths import expand_home
 from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
 
@@ -73,5 +74,5 @@ def _follow(dvc: Dvc, named: Path) -> Path:
 
 def _links() -> Path:
     """The folder of the links, in the user's home where its path is plain."""
-    own = Path(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"))  # noqa: PTH111 - may have no home
+    own = expand_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
     return own / "pulmo/caches" if str(own).isascii() else Path("/var/tmp") / f"pulmo-caches-{os.getuid()}"

@@ -18,13 +18,8 @@ from pulmo.experiments.checks.outputs import check_cache, check_data, check_plot
 from pulmo.experiments.checks.store import check_leftover, check_open_runs, check_store
 from pulmo.experiments.project import Project
 
-_NEEDS = {
-    "data": "git",
-    "contents": "git",
-    "results": "git",
-    "cache": "git",
-    "open runs": "store",
-}  # the check that each builds on
+# The check that each builds on
+_NEEDS = {"data": "git", "contents": "git", "results": "git", "cache": "git", "open runs": "store"}
 CHECKS: dict[str, Callable[[Project], Finding]] = {
     "project": check_project,
     "git": check_git,

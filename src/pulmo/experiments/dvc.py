@@ -134,8 +134,8 @@ class Dvc:
             if entry is None:
                 return False
             remove_tasks(queue, [entry])
-            told = queue.stash.format_message(entry.head_rev, entry.baseline_rev, entry.name, entry.branch)
-            repo.scm.set_ref(queue.stash.ref, task, message=f"commit: {told}")
+            message = queue.stash.format_message(entry.head_rev, entry.baseline_rev, entry.name, entry.branch)
+            repo.scm.set_ref(queue.stash.ref, task, message=f"commit: {message}")
             queue.celery.signature(run_exp.s(entry.asdict())).delay()
             return True
 

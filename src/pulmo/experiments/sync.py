@@ -65,7 +65,7 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
                 yield from _mark_replaced(project.store, whole, runs)
             if not runs and experiment.state in ("Success", "Failed"):
                 yield _add(project, experiment, evaluated)
-        if (results := read_results(project)) and not _has_run(project, results):
+        if (results := read_results(project)) and not _find_runs(project):
             yield _add(project, results, evaluated=True)
         if results:
             yield from _mark_repeated(project)
@@ -88,16 +88,11 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
         )
     )
     results = read_results(project)
-    return [*names, WORKSPACE] if results and not (project.has_store and _has_run(project, results)) else names
-
-
-def _has_run(project: Project, results: Experiment) -> bool:
-    """True where a run holds the results in the workspace, be it that of an experiment or of a commit."""
-    return bool(_find_runs(project))
+    return [*names, WORKSPACE] if results and not (project.has_store and _find_runs(project)) else names
 
 
 def _find_runs(project: Project) -> list[Any]:
-    """The runs that hold the results in the workspace, the last one first."""
+    """The runs that hold the results in the workspace, of an experiment or a commit, the last one first."""
     return find_evaluations(project.store, project.dvc.read(str(paths.EVALUATION), None))
 
 

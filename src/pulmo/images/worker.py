@@ -1,12 +1,11 @@
 """The process that decodes foreign films: contents on its standard input, answers on its standard output."""
 
+import importlib
 import os
 import pickle
 import signal
 import sys
 import warnings
-
-import pydicom.filereader  # noqa: F401 - imported at the start, so that the first film does not wait for it
 
 from pulmo.images.decode import decode_here
 from pulmo.images.film import DecodedFilm, ImageError
@@ -19,6 +18,7 @@ _Answer = tuple[tuple[int, int], bytes, tuple[object, ...]] | ImageError | Memor
 def main() -> None:
     warnings.simplefilter("ignore")  # of decoders about what they then read or refuse
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    importlib.import_module("pydicom.filereader")  # at once, so that the first film does not wait for it
     source = sys.stdin.buffer
     # Libraries that print would garble the answers, and a damaged film is no news
     answers = os.fdopen(os.dup(1), "wb")

@@ -1,9 +1,10 @@
 """The network of a package as ONNX, which answers without PyTorch, checked against PyTorch before it is kept."""
 
 import copy
-import io
 import logging
 import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -65,30 +66,30 @@ def export_network(classifier: Classifier, films: np.ndarray) -> OnnxFile:
 
     tail = _Answering(classifier, films)
     example = torch.from_numpy(np.repeat(films[:1], TRACED, axis=0)).float()
-    content = io.BytesIO()
     fast, logger = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("torch.onnx")
     level = logger.level
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that ONNX does not have
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
+            file = Path(folder) / "model.onnx"
             # The newer exporter (dynamo=True) takes ten to sixty times as long and gives the same graph.
             torch.onnx.export(
                 tail,
                 (example,),
-                content,  # type: ignore[arg-type]  # declared for paths alone, but a stream is documented too
+                file,
                 input_names=[FILMS],
                 output_names=tail.outputs,
                 dynamic_axes={name: {0: "n"} for name in (FILMS, *tail.outputs)},
                 opset_version=OPSET,
                 dynamo=False,
             )
+            model = onnx.load(file)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         logger.setLevel(level)
     facts = {"opset": OPSET, "torch": torch.__version__, "onnx": onnx.__version__, "outputs": tail.outputs}
-    model = onnx.load_from_string(content.getvalue())
     onnx.helper.set_model_props(model, {name: str(value) for name, value in facts.items()})
     return OnnxFile(model.SerializeToString(), facts)
 

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from pulmo.base.errors import UserError
 from pulmo.tracking.store import checked, is_file, reach
 
-_PATIENCE = (
-    10  # times as long as a vain attempt took pass before the next: a store that hangs costs a tenth of the time
-)
+_PATIENCE = 10  # times as long as a vain attempt took, until the next: a store that hangs costs a tenth of the time
 
 
 class Outbox:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from pulmo.base.code import PACKAGE, reached_code
 from pulmo.base.files import SEAL_BYTES, is_sealed, seal, sha256_file, whole_file
 from pulmo.training.launch import is_first_process
-from pulmo.training.reach import reached_code
 from pulmo.training.rows import Films
 
 _STALE_DAYS = 14
@@ -34,7 +34,8 @@ def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str, films: 
     On how many devices it runs is no part of it: another number goes on with what is there.
     """
     weights = Path(str(settings.get("weights", "none")))
-    inputs = [sha256_file(file) for file in (*reached_code("pulmo.training"), weights) if file.is_file()]
+    code = reached_code(PACKAGE / "training/__init__.py")
+    inputs = [sha256_file(file) for file in (*code, weights) if file.is_file()]
     chosen = [hashlib.sha256(part.tobytes()).hexdigest() for split in films for part in (split.rows, split.targets)]
     own = {name: value for name, value in settings.items() if name not in _PLACES}
     facts = [own, data_sha256, chosen, torch.__version__, inputs]
@@ -62,7 +63,7 @@ def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str, films: 
 
 
 def _wait_for(lock: FileLock, folder: Path) -> None:
-    told = False
+    announced = False
     while not lock.is_locked:
         folder.mkdir(parents=True, exist_ok=True)  # who held the lock may have removed it
         try:
@@ -70,9 +71,9 @@ def _wait_for(lock: FileLock, folder: Path) -> None:
         except FileNotFoundError:
             continue
         except Timeout:
-            if not told:
+            if not announced:
                 print("the same training is already running; waiting for it to end", flush=True)
-            told = True
+            announced = True
             time.sleep(1)
 
 

@@ -37,7 +37,7 @@ def make_picture(film: FilmHeader, verdict: Verdict, pixels: NDArray[np.uint8]) 
         series_description=f"{MAKER} picture",
         **describe_equipment(verdict),
     )
-    picture.PatientOrientation = ""  # blank where the film has none
+    picture.PatientOrientation = []  # blank where the film has none
     picture.ConversionType = "WSD"
     picture.ImageType = ["DERIVED", "SECONDARY"]
     picture.DerivationDescription = f"The film with its heat map and the answer of {verdict.software()}"[:1024]

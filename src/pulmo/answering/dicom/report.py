@@ -52,7 +52,7 @@ class Verdict:
         return f"{MAKER} {version('pulmo')}, {model}, weights {self.model.sha256[:12]}"
 
 
-class _Report(sr.EnhancedSR):  # type: ignore[misc]  # highdicom is read without its types
+class _Report(sr.EnhancedSR):
     def copy_patient_and_study_information(self, dataset: Any) -> None:
         """Nothing: what the film has is put in as it stands, which highdicom would check and refuse."""
 

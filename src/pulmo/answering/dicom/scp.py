@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
-from pynetdicom.sop_class import Verification
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from pulmo.answering.dicom.receive import FILM_CLASSES, MOST_BYTES, Receiver
 
 ASSOCIATIONS = 8  # at once; each may hold one film in memory
 _PDU = 2**17  # bytes that a sender puts into one message
+_VERIFICATION = "1.2.840.10008.1.1"  # C-ECHO
 _SECONDS = 30  # that a silent sender keeps its association
 
 
@@ -25,7 +25,7 @@ def start_scp(receiver: Receiver, address: tuple[str, int], ae_title: str, calle
     ae.maximum_associations, ae.maximum_pdu_size = ASSOCIATIONS, _PDU
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _SECONDS
     ae.require_calling_aet = list(callers)
-    for sop_class in (*FILM_CLASSES, Verification):
+    for sop_class in (*FILM_CLASSES, _VERIFICATION):
         ae.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)
     handlers: list[Any] = [(evt.EVT_C_STORE, _store, [receiver])]
     server = ae.make_server(
@@ -41,12 +41,12 @@ def _store(event: Any, receiver: Receiver) -> int:
     return int(receiver.take(event.encoded_dataset()))
 
 
-class _BoundedHandler(RequestHandler):  # type: ignore[misc]  # pynetdicom is read without its types
+class _BoundedHandler(RequestHandler):
     """Ends an association that sends more than a film may have, or announces it in one message."""
 
     def _create_association(self) -> Any:
         association = super()._create_association()
-        connection = association.dul.socket
+        connection: Any = association.dul.socket  # a socket of pynetdicom, which has no limit of its own
         connection.received, connection.recv = 0, _bounded(connection, connection.recv)
         return association
 

@@ -14,9 +14,14 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pydicom import dcmread
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    EnhancedSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
 from pynetdicom import AE
-from pynetdicom.sop_class import EnhancedSRStorage, SecondaryCaptureImageStorage
 
 from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError

@@ -109,12 +109,6 @@ class Spool:
         outbox = self.folder / "outbox"
         return sorted(place.name for place in outbox.iterdir() if place.name not in self.queues and any(_list(place)))
 
-    def count_waiting(self) -> dict[str, int]:
-        """Numbers of films and of replies for each destination that wait."""
-        return {"films": len(list(_list(self._inbox)))} | {
-            queue: len(list(_list(self._queue(queue)))) for queue in self.queues
-        }
-
     def wake(self) -> None:
         """Let all who wait look again."""
         with self._changed:

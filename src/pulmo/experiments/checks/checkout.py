@@ -16,7 +16,7 @@ from pulmo.experiments.aside import find_obstacle
 from pulmo.experiments.checks.finding import Finding, name_few
 from pulmo.experiments.project import Project
 
-_TOLD = ("torch", "mlflow", "dvc")
+_NAMED = ("torch", "mlflow", "dvc")
 
 
 def check_project(project: Project) -> Finding:
@@ -51,7 +51,9 @@ def check_versions(project: Project) -> Finding:
     wanted = tomllib.loads((project.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     python = ".".join(map(str, sys.version_info[:3]))
     wrong = [] if python in SpecifierSet(wanted["requires-python"]) else [f"python {python}"]
-    for requirement in map(Requirement, wanted["dependencies"]):
+    for requirement in map(
+        Requirement, [*wanted["dependencies"], *wanted.get("optional-dependencies", {}).get("pipeline", [])]
+    ):
         try:
             installed = version(requirement.name)
         except PackageNotFoundError:
@@ -61,7 +63,7 @@ def check_versions(project: Project) -> Finding:
             wrong.append(f"{requirement.name} {installed} (wanted {requirement.specifier})")
     if wrong:
         return Finding("error", ", ".join(wrong), "rm -rf .venv && make repro")
-    return Finding("ok", ", ".join([f"python {python}", *(f"{name} {version(name)}" for name in _TOLD)]))
+    return Finding("ok", ", ".join([f"python {python}", *(f"{name} {version(name)}" for name in _NAMED)]))
 
 
 def check_environment(project: Project) -> Finding:

@@ -14,9 +14,9 @@ from pulmo.films.table import read_films
 
 def check_data(project: Project) -> Finding:
     """Check that what the pipeline wrote is there, unchanged, and in the cache."""
-    told = json.loads(project.dvc.run("data", "status", "--json"))
-    uncommitted = told.get("uncommitted", {})
-    if absent := told.get("not_in_cache"):
+    status = json.loads(project.dvc.run("data", "status", "--json"))
+    uncommitted = status.get("uncommitted", {})
+    if absent := status.get("not_in_cache"):
         return Finding("warning", f"{name_few(absent)} not in the cache", "dvc pull (from a remote), or make repro")
     if missing := uncommitted.get("deleted"):
         return Finding("warning", f"{name_few(missing)} missing", "dvc checkout")
@@ -43,8 +43,8 @@ def check_results(project: Project) -> Finding:
 def check_plots(project: Project) -> Finding:
     """The page in which `dvc plots` draws, which without a network needs scripts of its own."""
     settings = project.root / ".dvc/config.local"
-    told = settings.is_file() and "html_template" in settings.read_text(encoding="utf-8")
-    if not (told and (project.root / ".dvc/plots.html").is_file()):
+    is_set = settings.is_file() and "html_template" in settings.read_text(encoding="utf-8")
+    if not (is_set and (project.root / ".dvc/plots.html").is_file()):
         return Finding("warning", "`dvc plots` draws nothing without a network", "pulmo setup")
     return Finding("ok", "`dvc plots` needs no network")
 
@@ -52,10 +52,10 @@ def check_plots(project: Project) -> Finding:
 def check_cache(project: Project) -> Finding:
     """The place of DVC's cache, the kinds of link from outputs to it, and the remotes to share through."""
     lines = [line.partition(": ") for line in project.dvc.run("version").splitlines()]
-    told = {key: value for key, _, value in lines}
+    facts = {key: value for key, _, value in lines}
     if needs_name(project.dvc):
         text = f"DVC can run no experiment aside with its cache in {project.dvc.cache_folder()}"
         return Finding("warning", text, "pulmo setup")
-    place, links = told.get("Cache directory"), told.get("Cache types", "")
+    place, links = facts.get("Cache directory"), facts.get("Cache types", "")
     cache = f"cache on {place}, links: {links}" if place else "no cache yet"
-    return Finding("ok", f"{cache}; remotes: {hide_secrets(told.get('Remotes', 'None'))}")
+    return Finding("ok", f"{cache}; remotes: {hide_secrets(facts.get('Remotes', 'None'))}")
