@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import re
 import shutil
 import subprocess
 import time
@@ -23,7 +24,7 @@ from pulmo.base.params import load_params
 from pulmo.cli.answers import find_place
 from pulmo.experiments import doctor
 from pulmo.experiments.project import Project
-from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate
+from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate, format_gates
 from pulmo.films.labels import LABELS
 from pulmo.model.classifier import load_classifier
 from pulmo.tracking import registry, turns
@@ -94,14 +95,24 @@ def test_chance_excuses_a_calibration_error_in_few_films():
     found = report(ece=0.06)
     found["val"]["calibration"]["after"]["ece"]["chance_high"] = 0.07
     assert failed(check_gates(found, CLEAN, **BOUNDS)) == []
-    (line,) = [str(gate) for gate in check_gates(found, CLEAN, **BOUNDS) if "calibration" in gate.name]
-    assert "at most 0.070  (not 0.050: in 120 films chance alone makes up to 0.070 of a calibrated model)" in line
+    lines = format_gates(check_gates(found, CLEAN, **BOUNDS), 120).splitlines()
+    assert any(re.fullmatch(r"passed  calibration error \(ECE\) +0\.060  at most 0\.070", line) for line in lines)
+    assert lines[-1] == (
+        "calibration error (ECE): at most 0.070, not 0.050: in 120 films a calibrated model has that by chance alone"
+    )
     assert not any(gate.note for gate in check_gates(report(), CLEAN, **BOUNDS))
 
 
-def test_a_gate_reads_as_a_line():
-    assert " ".join(str(Gate("ECE", 0.1234, 0.05, at_least=False)).split()) == "FAILED ECE 0.123 at most 0.050"
-    assert " ".join(str(Gate("AUROC", None, 0.9, at_least=True)).split()) == "FAILED AUROC unknown at least 0.900"
+def test_gates_read_as_a_table_that_says_why_a_bound_is_wider():
+    gates = [
+        Gate("ECE", 0.1234, 0.05, at_least=False, note="for a reason that is too long for a narrow terminal"),
+        Gate("AUROC of validation", None, 0.9, at_least=True),
+    ]
+    assert format_gates(gates, 60).splitlines() == [
+        "FAILED  ECE                    0.123  at most 0.050",
+        "FAILED  AUROC of validation  unknown  at least 0.900",
+        "ECE: for a reason that is too long for a narrow terminal",
+    ]
 
 
 def test_validation_alone_decides():

@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -13,7 +13,7 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def to_text(parts: Sequence[RenderableType], width: int) -> str:
+def render(parts: Sequence[RenderableType], width: int) -> str:
     """The text that rich draws of some parts, one below the other, in `width` columns, without spaces at line ends."""
     file = io.StringIO()
     console = Console(file=file, width=width, color_system=None, highlight=False, markup=False, emoji=False)
@@ -22,12 +22,14 @@ def to_text(parts: Sequence[RenderableType], width: int) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def table_row(cells: Sequence[str], widths: Sequence[int]) -> Table:
-    """One row: the first cell to the left, others to the right, each in its width; the last one takes what is left,
-    and folds. Rows of the same widths stand one below the other as a table, and a row may have fewer cells."""
-    row = Table.grid(padding=(0, 2, 0, 0))
-    for place, width in enumerate(widths[: len(cells) - 1]):
-        row.add_column(width=width, no_wrap=True, justify="right" if place else "left")
-    row.add_column(overflow="fold")
-    row.add_row(*cells)
-    return row
+def align(rows: Sequence[Sequence[str]], right: Collection[int] = (), widths: Sequence[int] = ()) -> Table:
+    """Rows of as many cells each, in columns of these widths, or else as wide as their longest cell. The columns whose
+    numbers are in `right` are flush right; the last one takes what is left, and folds."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for place in range(len(rows[0]) - 1):
+        width = widths[place] if widths else None
+        grid.add_column(width=width, no_wrap=True, justify="right" if place in right else "left")
+    grid.add_column(overflow="fold")
+    for cells in rows:
+        grid.add_row(*cells)
+    return grid

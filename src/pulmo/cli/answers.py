@@ -104,6 +104,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("reports/external"),
 ) -> None:
     """Test the model on labelled films from elsewhere, with its threshold as it is, and write a report."""
+    from pulmo.base.tables import align, render, terminal_width
     from pulmo.evaluation.external import evaluate_folder
     from pulmo.metrics.bootstrap import Resampling
     from pulmo.metrics.estimates import estimate_text
@@ -121,8 +122,8 @@ def evaluate(
         source["label_values"][value] = label
     report = evaluate_folder(load_classifier(_choose(package).folder), source, out, Resampling(seed=42))
     print(f"{report.split.films} films of {report.split.patients} patients, {report.split.pneumonia} with PNEUMONIA")
-    for name, found in report.split.metrics.items():
-        print(f"  {name:18} {estimate_text(found)}")
+    rows = [[name, estimate_text(estimate)] for name, estimate in report.split.metrics.items()]
+    print(render([align(rows)], terminal_width()))
     print(report.known.text)
     print(f"->  {out}")
 

@@ -16,6 +16,7 @@ def promote(
     from pulmo.base import paths
     from pulmo.base.names import check_reference
     from pulmo.base.params import load_params
+    from pulmo.base.tables import terminal_width
     from pulmo.experiments import promotion
     from pulmo.experiments.project import Project
     from pulmo.experiments.sync import list_without_run, sync_store
@@ -38,7 +39,7 @@ def promote(
     if experiment not in (candidate.name, candidate.run_id):
         print(f"{experiment} holds the results of the run {candidate.name}")
     verdict = promotion.judge(project, candidate, load_params(project.root / paths.PARAMS).promote.model_dump())
-    print(*verdict.gates, sep="\n")
+    print(promotion.format_gates(verdict.gates, terminal_width()))
     if verdict.champion and verdict.difference:
         print(f"validation AUROC less that of {verdict.champion.name}: {estimate_text(verdict.difference)}")
     version = promotion.promote(project, candidate, verdict, reason.strip())

@@ -28,7 +28,7 @@ def summary() -> None:
         raise UserError(f"{paths.EVALUATION} not found", "run `dvc repro` in the root of the project first")
     report = read_json(file)
     with _naming_damage(file):
-        print(*_summarise(report), sep="\n")
+        print(_summarise(report))
     print(f"\nReports:  {paths.CARD_HTML}  {paths.EVALUATION}  {paths.PLOTS}/  {paths.PREDICTIONS}")
     print("Next:     source .venv/bin/activate")
     print("          dvc exp run -S train.lr=0.0005   run a variant as an experiment")
@@ -40,18 +40,17 @@ def summary() -> None:
         print(f"Keep it:  {KEEP.strip('`')}   dvc.lock and {paths.METRICS} then tell of your results")
 
 
-def _summarise(report: Any) -> list[str]:
-    from pulmo.metrics.estimates import probability_text
+def _summarise(report: Any) -> str:
+    from pulmo.base.tables import align, render, terminal_width
+    from pulmo.metrics.estimates import estimate_text, probability_text
 
     test, point = report["test"], report["locked"]["operating_point"]
-    lines = [f"\nTest set: {test['films']} films of {test['patients']} patients, {test['pneumonia']} with PNEUMONIA"]
-    for name in ("auroc", "accuracy", "sensitivity", "specificity", "f1"):
-        found = test["metrics"][name]
-        value = "undefined" if found["value"] is None else f"{found['value']:.3f}"
-        interval = "" if found["low"] is None else f"  (95% interval {found['low']:.3f} to {found['high']:.3f})"
-        lines.append(f"  {name:12} {value}{interval}")
-    threshold = probability_text(point["threshold"])
-    return [*lines, f"  threshold {threshold} on prob_pneumonia, locked on validation ({point['policy']})"]
+    names = ("auroc", "accuracy", "sensitivity", "specificity", "f1")
+    rows = [[name, estimate_text(test["metrics"][name])] for name in names]
+    locked = f"on prob_pneumonia, locked on validation ({point['policy']})"
+    rows.append(["threshold", f"{probability_text(point['threshold'])} {locked}"])
+    films = f"{test['films']} films of {test['patients']} patients, {test['pneumonia']} with PNEUMONIA"
+    return render(["", f"Test set: {films}, in parentheses 95% intervals", align(rows)], terminal_width())
 
 
 @contextmanager
@@ -73,6 +72,7 @@ def compare(
 ) -> None:
     """Compare two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree."""
     from pulmo.base import paths
+    from pulmo.base.tables import terminal_width
     from pulmo.experiments.project import Project
     from pulmo.experiments.revisions import read_output
     from pulmo.metrics.comparison import pair_predictions, read_predictions
@@ -88,7 +88,8 @@ def compare(
         thresholds = tuple(report["locked"]["operating_point"]["threshold"] for report in (one, other))
     params = _read_params(project, first, second)
     target, names = project.root / paths.COMPARISON, (first, second)
-    print(format_comparison(write_comparison(target, names, pair, thresholds, params, _read_images(project.root))))
+    report = write_comparison(target, names, pair, thresholds, params, _read_images(project.root))
+    print(format_comparison(report, terminal_width()))
     print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
 
 
@@ -197,11 +198,11 @@ def doctor(
 ) -> None:
     """Look for what keeps this checkout from working: a line a check, with the cure; exit code 1 for an error."""
     from pulmo.base import paths
-    from pulmo.experiments.doctor import examine
+    from pulmo.experiments.doctor import CHECKS, DEEP, examine
     from pulmo.experiments.project import Project
 
     failed = False
-    for name, (state, text, cure) in examine(Project(paths.project_root()), deep):
+    for name, (state, text, cure) in examine(Project(paths.project_root()), CHECKS | DEEP if deep else CHECKS):
         print(f"{state:8} {name:12} {text}" + (f"  ->  {cure}" if cure else ""), flush=True)
         failed |= state == "error"
     if failed:

@@ -13,15 +13,15 @@ def sweep(
     """Search params by validation AUROC; each trial is an experiment. After a stop, the same command goes on."""
     from pulmo.base import paths
     from pulmo.base.files import read_json
+    from pulmo.base.tables import align, render, terminal_width
     from pulmo.experiments.project import Project
     from pulmo.experiments.sweep import run_sweep
 
     folder = run_sweep(Project(paths.project_root()), file, storage)
     report = read_json(folder / "sweep.json")
     if report["importances"]:
-        print("\nwhat the AUROC on validation depends on")
-        for key, share in report["importances"].items():
-            print(f"  {key:28} {share:.2f}  {'#' * round(40 * share)}")
+        rows = [[key, f"{share:.2f}", "#" * round(40 * share)] for key, share in report["importances"].items()]
+        print(render(["", "the AUROC on validation depends on", align(rows)], terminal_width()))
     counts = ", ".join(f"{number} {state}" for state, number in report["trials"].items())
     print(f"\ntrials: {counts}  ->  {folder}/history.png, and the run {folder.name} in MLflow")
     print(f"best: validation AUROC {report['val_auroc']:.4f}, in {report['checkout']}")

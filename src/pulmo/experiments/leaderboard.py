@@ -10,7 +10,7 @@ from rich.padding import Padding
 
 from pulmo.base import paths
 from pulmo.base.files import read_json, write_bytes, write_json
-from pulmo.base.tables import to_text
+from pulmo.base.tables import render
 
 ENTRIES, LEADERBOARD = paths.REPORTS / "recipes.json", paths.REPORTS / "recipes.md"
 HONEST = "honest"
@@ -76,7 +76,7 @@ def show_leaderboard(entries: Mapping[str, Entry], width: int) -> str:
             parts += [f"{recipe}, {protocol}", Padding(Columns(numbers, padding=(0, 2, 0, 0)), (0, 0, 0, 2))]
     for note in _notes(entries):
         parts += ["", note]
-    return to_text(parts, width)
+    return render(parts, width)
 
 
 def _ended(entries: Mapping[str, Entry]) -> dict[str, Entry]:

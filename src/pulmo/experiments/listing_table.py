@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pulmo.base.errors import UserError
-from pulmo.base.tables import table_row, to_text
+from pulmo.base.tables import align, render
 from pulmo.experiments.leaderboard import name_source
 from pulmo.experiments.listing import Experiment
 
@@ -66,7 +66,7 @@ def _format_table(experiments: Sequence[Experiment], sort: str, width: int, now:
         age = _age(experiment.created, now)
         rows.append([label, age, *_cells(experiment, metrics, changed[place])])
     below = ["", f"{reference.name if reference else 'the others'}: {usual}"] if usual else []
-    return to_text([*(table_row(row, widths) for row in rows), *below], width)
+    return render([*(align([row], range(1, len(widths)), widths) for row in rows), *below], width)
 
 
 def _labels(experiments: Sequence[Experiment]) -> list[str]:

@@ -4,7 +4,7 @@ Nothing here looks at test: a number that decides which model is kept is no long
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.names import check_reference
 from pulmo.base.paths import EVALUATION
+from pulmo.base.tables import align, render
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
 from pulmo.experiments.workspace import WORKSPACE, find_commit
@@ -39,11 +40,19 @@ class Gate:
             return False
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
-    def __str__(self) -> str:
-        value = "unknown" if self.value is None else f"{self.value:.3f}"
-        sign = "at least" if self.at_least else "at most"
-        line = f"{'passed' if self.passed else 'FAILED':6}  {self.name:44} {value:>8}  {sign} {self.bound:.3f}"
-        return f"{line}  ({self.note})" if self.note else line
+
+def format_gates(gates: Sequence[Gate], width: int = 100) -> str:
+    """A row a gate: its result, its name, the value and the bound. Notes stand below."""
+    rows = [
+        [
+            "passed" if gate.passed else "FAILED",
+            gate.name,
+            "unknown" if gate.value is None else f"{gate.value:.3f}",
+            f"{'at least' if gate.at_least else 'at most'} {gate.bound:.3f}",
+        ]
+        for gate in gates
+    ]
+    return render([align(rows, right=(2,)), *(f"{gate.name}: {gate.note}" for gate in gates if gate.note)], width)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ def _calibration_gate(ece: Mapping[str, float], max_ece: float, films: int) -> G
     chance, name = ece["chance_high"], "calibration error (ECE)"
     if chance <= max_ece:
         return Gate(name, ece["value"], max_ece, at_least=False)
-    note = f"not {max_ece:.3f}: in {films} films chance alone makes up to {chance:.3f} of a calibrated model"
+    note = f"at most {chance:.3f}, not {max_ece:.3f}: in {films} films a calibrated model has that by chance alone"
     return Gate(name, ece["value"], chance, at_least=False, note=note)
 
 

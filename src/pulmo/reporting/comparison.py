@@ -1,7 +1,6 @@
 """Two experiments side by side, as one figure and one page that needs no network."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import pandas as pd
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes, write_json
+from pulmo.base.tables import align, render
 from pulmo.films.labels import LABELS
 from pulmo.metrics.comparison import compare_models
 from pulmo.metrics.curves import roc_curve
@@ -133,24 +133,23 @@ def plot_agreement(ax: Any, first: Model, second: Model) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, columnspacing=1, handlelength=1.4)
 
 
-def format_comparison(report: dict[str, Any]) -> str:
-    """The report, 100 columns wide: both values of each metric, the paired difference, and two tests."""
-    first, second = _shorten((report["first"], report["second"]))
-    a, b = report["thresholds"]
+def format_comparison(report: dict[str, Any], width: int = 100) -> str:
+    """The report in `width` columns: both values of each metric, the paired difference, and two tests."""
+    head = ["", *_shorten((report["first"], report["second"])), "difference (95% interval)"]
     compared = f"difference = {report['second']} less {report['first']}"
-    lines = [
-        *textwrap.wrap(f"{report['films']} test films of {report['patients']} patients; {compared}", 100),
-        "",
-        f"{'':18} {first:>16} {second:>16}   difference (95% interval)",
+    title = f"{report['films']} test films of {report['patients']} patients; {compared}"
+    return render([title, "", align([head, *_rows(report)], (1, 2)), "", *_tests(report)], width)
+
+
+def _rows(report: dict[str, Any]) -> list[list[str]]:
+    """A row a metric, and one of the thresholds: its name, both values, and the difference."""
+    return [
         *(
-            f"{pretty(name):18} {_number(row['a']):>16} {_number(row['b']):>16}   {estimate_text(row['difference'])}"
+            [pretty(name), _number(row["a"]), _number(row["b"]), estimate_text(row["difference"])]
             for name, row in report["metrics"].items()
         ),
-        f"{'threshold':18} {_number(a):>16} {_number(b):>16}",
-        "",
-        *(part for line in _tests(report) for part in textwrap.wrap(line, 100)),
+        ["threshold", *map(_number, report["thresholds"]), ""],
     ]
-    return "\n".join(lines)
 
 
 def _shorten(names: tuple[str, str], room: int = 16) -> tuple[str, str]:
@@ -195,11 +194,6 @@ def _page(
     """The page; `params` is None where they are not known, `pictures` are the figure and the thumbnails."""
     figure, thumbnails = pictures
     first, second = report["first"], report["second"]
-    rows: list[list[object]] = [
-        [pretty(name), _number(row["a"]), _number(row["b"]), estimate_text(row["difference"])]
-        for name, row in report["metrics"].items()
-    ]
-    rows.append(["threshold", *map(_number, report["thresholds"]), ""])
     listed = [
         [to_code(path), label, probability_text(one), probability_text(other)] for path, label, one, other in films
     ]
@@ -209,7 +203,7 @@ def _page(
         "intervals over resampled patients, the same patients for both. An interval that holds 0 leaves open which "
         "of the two is better. Whoever chooses by this page has used the test films to choose.",
         f"![ROC curves, differences, films]({figure.name})" if figure.exists() else "All films are of one class.",
-        to_table(["metric", first, second, "difference"], rows),
+        to_table(["metric", first, second, "difference"], _rows(report)),
         "\n".join(f"- {to_text(line)}" for line in _tests(report)),
         *_describe_params(first, second, params),
         "## Films called differently, the widest apart first",
