@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from small_project import permissions_bind
 
-from pulmo.base import blocks
 from pulmo.base.blocks import Blocks
 
 MOST = 10**8
@@ -64,10 +63,7 @@ def test_what_is_damaged_is_absent_and_the_rest_is_not(tmp_path: Path) -> None:
         assert [store.get(key(number)) is not None for number in range(3)] == [number < whole for number in range(3)]
 
 
-def test_a_bound_in_bytes_holds_and_the_longest_unused_goes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "_BLOCK", 10_000)
+def test_a_bound_in_bytes_holds_and_the_longest_unused_goes_first(tmp_path: Path) -> None:
     fill(tmp_path, range(10), "old", most=60_000)
     for file in files(tmp_path):
         os.utime(file, (1, 1))
@@ -85,10 +81,7 @@ def test_a_bound_in_bytes_holds_and_the_longest_unused_goes_first(
     assert again.get(key(19)) is None
 
 
-def test_a_value_that_was_just_used_stays_longer_than_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "_BLOCK", 600)  # one value a file
+def test_a_value_that_was_just_used_stays_longer_than_one_that_was_not(tmp_path: Path) -> None:
     fill(tmp_path, range(4), most=3000)
     for age, file in enumerate(files(tmp_path)):
         os.utime(file, (100 + age, 100 + age))

@@ -1,5 +1,6 @@
 """Processes that would fill the cores take turns on them, and none waits for ever."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from pulmo.base import cores
 from pulmo.base.cores import Turns
+from pulmo.base.process import usable_cores
 
 WORK = """
 import sys, time
@@ -77,7 +79,7 @@ def test_the_cores_of_a_killed_process_are_free(tmp_path):
 
 
 def test_a_process_that_was_stopped_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     stopped = Turns(2, tmp_path)
     stopped.take()
     said: list[str] = []
@@ -94,17 +96,16 @@ def test_nobody_gives_way_where_nobody_waits_or_outside_of_turns(tmp_path, monke
     turns.give_way()
 
 
-def test_a_block_leaves_the_cores_when_it_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(cores, "_common_folder", lambda: tmp_path)
+def test_a_block_leaves_the_cores_when_it_ends():
     with pytest.raises(ValueError, match="broken"), cores.taking_turns(1000):
         raise ValueError("broken")
-    turns = Turns(cores.usable_cores(), tmp_path, report=lambda text: pytest.fail(text))
+    turns = Turns(usable_cores(), report=lambda text: pytest.fail(text))
     turns.take()
+    turns.leave()
 
 
-def test_other_programs_on_the_cores_are_told_with_what_would_lose_less(tmp_path, monkeypatch):
-    monkeypatch.setattr(cores, "_common_folder", lambda: tmp_path)
-    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+def test_other_programs_on_the_cores_are_told_with_what_would_lose_less(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     said: list[str] = []
     for busy in (10.0, 90.0):
         monkeypatch.setattr(cores, "_percent_busy", lambda busy=busy: busy)

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from pulmo.base.files import sha256_file
 from pulmo.base.places import own_place
 from pulmo.dataset import preprocessing
 from pulmo.dataset.film_store import FilmStore
-from pulmo.dataset.preprocessing import Processed, process_films
+from pulmo.dataset.preprocessing import FILMS_PER_WORKER, Processed, process_films
 from pulmo.images.decode import read_image
 
 SIZE = 32
@@ -125,9 +126,8 @@ def test_rejected_films_leave_no_gap(raw: Path, folder: Path) -> None:
     assert rejected.reason.str.contains("truncated|cannot be decoded").all()
 
 
-def test_result_does_not_depend_on_the_workers(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocessing, "FILMS_PER_WORKER", 10)
-    paths = draw_films(raw, 61)
+def test_result_does_not_depend_on_the_workers(raw: Path, tmp_path: Path) -> None:
+    paths = draw_films(raw, 3 * FILMS_PER_WORKER + 1)
     damage(raw, paths[5:8])
     for name, workers in (("alone", 1), ("together", 3)):
         run(raw, paths, tmp_path / name, workers, max_rejected=3)
@@ -231,9 +231,8 @@ def test_not_one_film_is_an_error_whatever_is_allowed(raw: Path, folder: Path) -
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_missing_film_is_named(workers: int, raw: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocessing, "FILMS_PER_WORKER", 10)
-    paths = draw_films(raw, 25)
+def test_missing_film_is_named(workers: int, raw: Path, folder: Path) -> None:
+    paths = draw_films(raw, 2 * FILMS_PER_WORKER)
     (raw / paths[3]).unlink()
     with pytest.raises(FileNotFoundError) as caught:
         run(raw, paths, folder, workers)
@@ -275,7 +274,6 @@ def test_disk_that_fills_up_names_the_file(full: str, raw: Path, folder: Path, m
 
 def test_disk_too_small_is_told_before_any_work(raw: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 2_000_000, 2_000_000))
-    monkeypatch.setattr(preprocessing, "read_film", lambda *_: pytest.fail("decoded before the check"))
     with pytest.raises(OSError, match=r"10\.2 MB needed, only 2\.0 MB free") as caught:
         run(raw, ["film"] * 10_000, folder)
     assert caught.value.filename == str(folder / "images.npy")
@@ -296,15 +294,19 @@ def test_read_only_folder_names_it(raw: Path, folder: Path) -> None:
         run(raw, paths, folder)
 
 
-def die(*_: object) -> None:
-    os._exit(9)
+def kill_a_worker() -> None:
+    """Wait until this process has one, and kill it."""
+    own = psutil.Process()
+    while not (workers := [child for child in own.children() if "spawn_main" in " ".join(child.cmdline())]):
+        time.sleep(0.01)
+    workers[0].kill()
 
 
-def test_killed_worker_is_one_line(raw: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocessing, "FILMS_PER_WORKER", 10)
-    monkeypatch.setattr(preprocessing, "_read_chunk", die)
+def test_killed_worker_is_one_line(raw: Path, folder: Path) -> None:
+    paths = draw_films(raw, 2 * FILMS_PER_WORKER)
+    Thread(target=kill_a_worker, daemon=True).start()
     with pytest.raises(UserError, match=r"was killed.*\n\nhint: lower preprocess\.workers \(it was 2 processes\)"):
-        run(raw, draw_films(raw, 20), folder, workers=2)
+        run(raw, paths, folder, workers=2)
     assert_nothing_whole(folder)
 
 
@@ -399,9 +401,7 @@ def test_films_are_rejected_or_noted_by_what_they_show(raw: Path, folder: Path) 
     assert "stretched instead" in done.noted[0][1]
 
 
-def test_films_that_were_added_alone_are_decoded(
-    raw: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_films_that_were_added_alone_are_decoded(raw: Path, folder: Path, tmp_path: Path) -> None:
     paths, store = sorted(draw_films(raw, 30)), tmp_path / "store"
     (raw / "noted.dcm").write_bytes(
         dicom(np.arange(4096, dtype=np.uint16).reshape(64, 64), WindowCenter=0, WindowWidth=0)
@@ -410,10 +410,12 @@ def test_films_that_were_added_alone_are_decoded(
     run(raw, paths[5:], tmp_path / "earlier", store=store)
     assert run(raw, paths, tmp_path / "expected").stored == 0
     shutil.rmtree(tmp_path / "earlier")
-    read_film, decoded = preprocessing.read_film, []
-    monkeypatch.setattr(preprocessing, "read_film", lambda *asked: decoded.append(asked) or read_film(*asked))
-    done = run(raw, paths, folder, store=store)
-    assert (done.films, done.stored, len(decoded)) == (31, 26, 5)
+    films = describe(raw, paths)
+    for path in paths[5:]:  # could no longer be decoded
+        (raw / path).write_bytes(bytes((raw / path).stat().st_size))
+    with FilmStore(SIZE, "squash", store, most=0.1) as known:
+        done = process_films(raw, films, known, 1, 0, folder)
+    assert (done.films, done.stored, done.rejected) == (31, 26, ())
     assert [path for path, _ in done.noted] == ["noted.dcm"], "what is noted of a film is kept with it"
     for file in FILES:
         assert (folder / file).read_bytes() == (tmp_path / "expected" / file).read_bytes()

@@ -20,7 +20,6 @@ from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv
 from pulmo.experiments import doctor
-from pulmo.experiments.checks import store
 from pulmo.experiments.checks.finding import Finding
 from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
@@ -102,10 +101,9 @@ def test_what_is_no_project_and_a_missing_environment_are_told_apart(tmp_path, m
     assert doctor.check_environment(Project(tmp_path)).text.startswith("stages would run")
 
 
-def test_what_needs_git_is_not_looked_at_without_it(tmp_path, monkeypatch):
-    broken = {"git": doctor.check_git, "data": doctor.check_data, "results": doctor.check_results}
-    monkeypatch.setattr(doctor, "CHECKS", broken)
-    assert [name for name, _ in doctor.examine(Project(tmp_path))] == ["git"]
+def test_what_needs_git_is_not_looked_at_without_it(tmp_path):
+    checks = {"git": doctor.check_git, "data": doctor.check_data, "results": doctor.check_results}
+    assert [name for name, _ in doctor.examine(Project(tmp_path), checks)] == ["git"]
 
 
 def test_plots_without_their_page_are_told(tmp_path):
@@ -195,11 +193,13 @@ def test_no_check_tells_more_of_an_address_than_scheme_and_host(address, tmp_pat
     text = doctor.check_cache(Project(tmp_path, Talkative(tmp_path))).text
     assert f"remotes: {shown}" in text
     assert "secret" not in text
-    monkeypatch.setattr(store, "probe_store", lambda store: 3)
-    monkeypatch.setattr(store, "move_artifacts", lambda store, look: 0)
+    client = SimpleNamespace(set_experiment_tag=lambda *_: None)
+
+    class Remote(Project):
+        store = SimpleNamespace(uri=address, root=tmp_path, client=client, experiment="1", find_runs=lambda: [1, 2, 3])
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setattr(Project, "store", None)
-    assert doctor.check_store(Project(tmp_path)) == Finding("ok", f"{shown} takes runs, and holds 3")
+    assert doctor.check_store(Remote(tmp_path)) == Finding("ok", f"{shown} takes runs, and holds 3")
 
 
 def test_a_relative_store_keeps_its_key(tmp_path, monkeypatch):
@@ -212,13 +212,13 @@ def test_a_relative_store_keeps_its_key(tmp_path, monkeypatch):
 def test_a_server_that_never_answers_is_told_in_seconds_and_asked_once(tmp_path, monkeypatch):
     for key in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
         monkeypatch.setenv(key, "0" if "RETRIES" in key else "1")
-    monkeypatch.setattr(doctor, "CHECKS", {"store": doctor.check_store, "open runs": doctor.check_open_runs})
+    checks = {"store": doctor.check_store, "open runs": doctor.check_open_runs}
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
-        ((name, found),) = doctor.examine(Project(tmp_path))
+        ((name, found),) = doctor.examine(Project(tmp_path), checks)
     assert time.monotonic() - started < 20
     assert (name, found.state) == ("store", "error")
     assert "secret" not in found.text

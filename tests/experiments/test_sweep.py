@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Event, Timer
+from threading import Event, Thread, Timer
 
 import optuna
 import psutil
@@ -76,9 +76,65 @@ def sweep_file(folder: Path, **changes: object) -> Path:
     return file
 
 
-def succeed(project: Project, name: str, settings: dict[str, float], *rest: object) -> float:
-    """In the place of a trial: an AUROC at once."""
-    return settings["train.lr"]
+class Fake(Dvc):
+    """A shell script in the place of dvc; the message of a commit that it leaves behind is the AUROC."""
+
+    broken: BaseException | None = None  # what comes of reading a result
+
+    def write(self, script: str) -> None:
+        (self.root / "bin").mkdir(exist_ok=True)
+        (self.root / "bin/dvc").write_text(f"#!/bin/bash\n{script}\n")
+        (self.root / "bin/dvc").chmod(0o755)
+
+    def command(self, *arguments: str) -> dict[str, object]:
+        return {"args": [str(self.root / "bin/dvc"), *arguments], "cwd": self.root, "env": dict(os.environ)}
+
+    def read(self, path: str, revision: str) -> str:
+        if self.broken:
+            raise self.broken
+        auroc = run(self.root, "git", "log", "-1", "--format=%s", revision)
+        return json.dumps({"val": {"auroc": float(auroc)}})
+
+    @property
+    def commit(self) -> str:
+        return run(self.root, "git", "rev-parse", "HEAD").strip()
+
+
+class FakeProject(Project):
+    """A repository with a store, in which a trial is run by a shell script."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, Fake(root))
+        self.stopping = Event()
+
+    def run_trial(self, is_poor: Callable[[int, float], bool] = lambda epoch, auroc: False) -> float | None:
+        log = self.root / "logs/toy-0.log"
+        settings = {"train.lr": 1e-5, "split.drop_duplicates": True}
+        sweep = Run(self.store.client, "parent", "toy")
+        return trials.run_trial(self, "toy-0", settings, sweep, log, is_poor, self.stopping)
+
+    def begin_run(self, *val_auroc: float) -> str:
+        """Id of the run of the trial, as a stage that no process is has it under way."""
+        run_id = self.store.create_run("toy-0", {PARENT_TAG: "parent", PID: 2**22 + 1})
+        for epoch, value in enumerate(val_auroc, start=1):
+            self.store.client.log_metric(run_id, "epoch/val_auroc", value, step=epoch)
+        return run_id
+
+
+@pytest.fixture
+def fake(tmp_path, empty_store, monkeypatch) -> FakeProject:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    empty_store(tmp_path)
+    run(tmp_path, "git", "init", "--quiet")
+    run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "0.75", "--allow-empty")
+    monkeypatch.setattr(trials, "POLL", 0.05)
+    monkeypatch.setattr(trials, "LOST", 3.0)
+    return FakeProject(tmp_path)
+
+
+SUCCEED = "git update-ref refs/exps/aa/bb/toy-0 HEAD"
+TRY = """name=$6 lr=${8#*=}
+git -c user.name=a -c user.email=b commit-tree HEAD^{tree} -m $lr | xargs git update-ref refs/exps/aa/bb/$name"""
 
 
 @pytest.fixture
@@ -164,7 +220,7 @@ def test_proposals_follow_the_seed_and_neither_a_restart_nor_a_worker_repeats_th
 
 
 def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatch):
-    monkeypatch.setattr("pulmo.experiments.study.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(UserError, match=r"(?s)the study's database cannot be used .*check --storage") as error:
         open_study(read_sweep(sweep_file(tmp_path), params), f"sqlite:///{tmp_path}/no/such/folder.db")
     assert "\n" not in error.value.message
@@ -181,7 +237,7 @@ def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatc
     ],
 )
 def test_a_database_that_cannot_be_used_keeps_its_password(address, params, tmp_path, monkeypatch):
-    monkeypatch.setattr("pulmo.experiments.study.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(UserError, match=r"cannot be used|is no address") as error:
         open_study(read_sweep(sweep_file(tmp_path), params), address)
     assert "secret" not in str(error.value)
@@ -215,65 +271,46 @@ def test_two_jobs_never_take_the_same_waiting_trial(tmp_path, params, monkeypatc
     assert sorted(taken) == [0, 1]
 
 
-def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(tmp_path, params, empty_store, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    empty_store(tmp_path)
-
-    def break_off(project, name, settings, *rest):
-        if name == "toy-1":
-            raise OSError("no space left on device")
-        return settings["train.lr"]
-
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", break_off)
+def test_a_job_that_breaks_off_unheard_does_not_look_like_a_finished_sweep(fake, tmp_path, params):
+    fake.dvc.write(TRY)
+    obstacle = tmp_path / "reports/sweeps/toy/toy-1.log"
+    obstacle.mkdir(parents=True)
     file = sweep_file(tmp_path, jobs=2)
     with pytest.raises(UserError, match=r"(?s)sweep toy ended after 1 of 2 trials\n\nhint: the same command goes on"):
-        run_sweep(Project(tmp_path), file)
+        run_sweep(fake, file)
     assert open_store(tmp_path).find_runs()[0].info.status == "FAILED"
-    run_sweep(Project(tmp_path), file)
+    obstacle.rmdir()
+    run_sweep(fake, file)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
 
 
 @pytest.mark.parametrize(("error", "status"), [(OSError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_sweep_that_an_error_ends_is_not_left_running(tmp_path, params, empty_store, monkeypatch, error, status):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    empty_store(tmp_path)
-
-    def break_off(*_: object) -> None:
-        raise error("no space left on device")
-
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
-    monkeypatch.setattr("pulmo.experiments.sweep.write_report", break_off)
+def test_a_sweep_that_an_error_ends_is_not_left_running(fake, tmp_path, params, error, status):
+    fake.dvc.write(TRY)
+    fake.dvc.broken = error("no space left on device")
     with pytest.raises(error):
-        run_sweep(Project(tmp_path), sweep_file(tmp_path))
+        run_sweep(fake, sweep_file(tmp_path))
     assert open_store(tmp_path).find_runs()[0].info.status == status
 
 
-def test_a_study_whose_space_has_another_kind_since_is_refused(tmp_path, params, empty_store, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    empty_store(tmp_path)
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
-    run_sweep(Project(tmp_path), sweep_file(tmp_path, space={"train.lr": {"choice": [0.1, 0.2]}}))
+def test_a_study_whose_space_has_another_kind_since_is_refused(fake, tmp_path, params):
+    fake.dvc.write(TRY)
+    run_sweep(fake, sweep_file(tmp_path, space={"train.lr": {"choice": [0.1, 0.2]}}))
     for changed in ({"float": [0.1, 0.9]}, {"choice": [0.1, 0.3]}):
         file = sweep_file(tmp_path, trials=4, jobs=2, space={"train.lr": changed})
         with pytest.raises(UserError, match=r"(?s)sweep\.yaml: space\.train\.lr was .*give the sweep another name"):
-            run_sweep(Project(tmp_path), file)
+            run_sweep(fake, file)
 
 
-def test_a_sweep_whose_every_trial_fails_keeps_its_budget(tmp_path, params, empty_store, monkeypatch, capsys):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    empty_store(tmp_path)
-
-    def fail(*_: object) -> None:
-        raise trials.TrialError("no space left on device")
-
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", fail)
+def test_a_sweep_whose_every_trial_fails_keeps_its_budget(fake, tmp_path, params, capsys):
+    fake.dvc.write("echo 'error: no space left on device'; exit 1")
     for failed in (3, 1):
         with pytest.raises(UserError, match=r"(?s)no trial of sweep toy came to an end.*once that is cured"):
-            run_sweep(Project(tmp_path), sweep_file(tmp_path, trials=6))
+            run_sweep(fake, sweep_file(tmp_path, trials=6))
         assert capsys.readouterr().out.count("failed: no space left") == failed
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
-    run_sweep(Project(tmp_path), sweep_file(tmp_path, trials=6))
+    fake.dvc.write(TRY)
+    run_sweep(fake, sweep_file(tmp_path, trials=6))
     assert capsys.readouterr().out.count("validation AUROC") == 2
 
 
@@ -298,91 +335,31 @@ def test_a_sweep_has_one_run_in_a_store(tmp_path, empty_store, monkeypatch):
 
 
 @pytest.mark.parametrize(("jobs", "told"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP)])
-def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(
-    tmp_path, params, empty_store, monkeypatch, capsys, request, jobs, told
-):
+def test_ctrl_c_stops_a_sweep_so_that_it_goes_on(fake, tmp_path, params, capsys, request, jobs, told):
     before = signal.signal(told, signal.SIG_DFL)  # under nohup, or in the background, tests begin with it ignored
     request.addfinalizer(lambda: signal.signal(told, before))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    empty_store(tmp_path)
-    begun = Barrier(jobs)
+    fake.dvc.write("touch begun-$6; sleep 100")
 
-    def interrupt(project, name, settings, sweep, log, is_poor, stopping):
-        begun.wait(10)
+    def interrupt() -> None:
+        while len(list(tmp_path.glob("begun-*"))) < jobs:
+            time.sleep(0.05)
         os.kill(os.getpid(), told)
-        assert stopping.wait(10)
-        raise trials.TrialError("the sweep was stopped")
 
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", interrupt)
+    Thread(target=interrupt, daemon=True).start()
     file = sweep_file(tmp_path, jobs=jobs)
     with pytest.raises(UserError, match=r"(?s)sweep toy was stopped\n\nhint: the same command goes on with it"):
-        run_sweep(Project(tmp_path), file)
+        run_sweep(fake, file)
     assert open_store(tmp_path).find_runs()[0].info.status == "KILLED"
-    monkeypatch.setattr("pulmo.experiments.sweep.run_trial", succeed)
-    run_sweep(Project(tmp_path), file)
+    fake.dvc.write(TRY)
+    run_sweep(fake, file)
     ended = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
     stopped, ran = (
         [trial for trial in ended if trial.state == state] for state in (TrialState.FAIL, TrialState.COMPLETE)
     )
     assert (len(stopped), len(ran)) == (jobs, 2)
     assert {trial.value for trial in ran} >= {trial.params["train.lr"] for trial in stopped}
-    run_sweep(Project(tmp_path), file)
+    run_sweep(fake, file)
     assert capsys.readouterr().out.count("validation AUROC") == 2, "a budget that is used up runs nothing"
-
-
-class Fake(Dvc):
-    """A shell script in the place of dvc; what it leaves behind has an AUROC of .75."""
-
-    def write(self, script: str) -> None:
-        (self.root / "bin").mkdir(exist_ok=True)
-        (self.root / "bin/dvc").write_text(f"#!/bin/bash\n{script}\n")
-        (self.root / "bin/dvc").chmod(0o755)
-
-    def command(self, *arguments: str) -> dict[str, object]:
-        return {"args": [str(self.root / "bin/dvc"), *arguments], "cwd": self.root, "env": dict(os.environ)}
-
-    def read(self, path: str, revision: str) -> str:
-        assert revision == self.commit
-        return '{"val": {"auroc": 0.75}}'
-
-    @property
-    def commit(self) -> str:
-        return run(self.root, "git", "rev-parse", "HEAD").strip()
-
-
-class FakeProject(Project):
-    """A repository with a store, in which a trial is run by a shell script."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, Fake(root))
-        self.stopping = Event()
-
-    def run_trial(self, is_poor: Callable[[int, float], bool] = lambda epoch, auroc: False) -> float | None:
-        log = self.root / "logs/toy-0.log"
-        settings = {"train.lr": 1e-5, "split.drop_duplicates": True}
-        sweep = Run(self.store.client, "parent", "toy")
-        return trials.run_trial(self, "toy-0", settings, sweep, log, is_poor, self.stopping)
-
-    def begin_run(self, *val_auroc: float) -> str:
-        """Id of the run of the trial, as a stage that no process is has it under way."""
-        run_id = self.store.create_run("toy-0", {PARENT_TAG: "parent", PID: 2**22 + 1})
-        for epoch, value in enumerate(val_auroc, start=1):
-            self.store.client.log_metric(run_id, "epoch/val_auroc", value, step=epoch)
-        return run_id
-
-
-@pytest.fixture
-def fake(tmp_path, empty_store, monkeypatch) -> FakeProject:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    empty_store(tmp_path)
-    run(tmp_path, "git", "init", "--quiet")
-    run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty")
-    monkeypatch.setattr(trials, "POLL", 0.05)
-    monkeypatch.setattr(trials, "LOST", 3.0)
-    return FakeProject(tmp_path)
-
-
-SUCCEED = "git update-ref refs/exps/aa/bb/toy-0 HEAD"
 
 
 def test_a_trial_is_an_experiment_below_the_sweep(fake, tmp_path):

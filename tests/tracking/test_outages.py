@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from pulmo import cli
 from pulmo.base.errors import UserError
-from pulmo.experiments import sync
 from pulmo.experiments.checks.store import check_store
 from pulmo.experiments.project import Project
 from pulmo.experiments.sync import sync_store
@@ -73,9 +72,9 @@ def test_a_deleted_experiment_is_one_message_whose_command_brings_it_back(root):
 
 
 @pytest.mark.parametrize("command", [["sync"], ["ui", "--no-browser"], ["history"]])
-def test_commands_name_a_deleted_experiment(root, command, monkeypatch):
-    monkeypatch.setattr(sync, "read_experiments", lambda project: [])
-    (root / ".dvc/tmp").mkdir(parents=True)
+def test_commands_name_a_deleted_experiment(root, command):
+    run(root, "git", "init", "--quiet")
+    run(root, "dvc", "init", "--quiet")
     delete_experiment(root)
     done = CliRunner().invoke(cli.app, command)
     assert isinstance(done.exception, UserError)

@@ -165,8 +165,7 @@ def test_one_seed_gives_one_network(precision):
     assert not same_weights(first, other)
 
 
-def test_a_training_beside_another_stage_takes_turns_and_ends_with_the_same_weights(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(cores, "_common_folder", lambda: tmp_path)
+def test_a_training_beside_another_stage_takes_turns_and_ends_with_the_same_weights(monkeypatch, capfd):
     monkeypatch.setattr(cores, "TURN", 0.02)
     settings = change(QUICK, arch="shufflenet_v2_x0_5", epochs=2)
     alone = run(settings)

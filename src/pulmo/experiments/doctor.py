@@ -1,6 +1,6 @@
 """The doctor: every check for what keeps a checkout from working, each with its cure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pulmo.base.addresses import hide_secrets
 from pulmo.base.errors import UserError
@@ -20,7 +20,8 @@ from pulmo.experiments.project import Project
 
 # The check that each builds on
 _NEEDS = {"data": "git", "contents": "git", "results": "git", "cache": "git", "open runs": "store"}
-CHECKS: dict[str, Callable[[Project], Finding]] = {
+Check = Callable[[Project], Finding]
+CHECKS: dict[str, Check] = {
     "project": check_project,
     "git": check_git,
     "versions": check_versions,
@@ -36,24 +37,24 @@ CHECKS: dict[str, Callable[[Project], Finding]] = {
     "compute": check_compute,
     "disk": check_disk,
 }
-DEEP: dict[str, Callable[[Project], Finding]] = {"contents": check_contents}  # those that read every output
+DEEP: dict[str, Check] = {"contents": check_contents}  # those that read every output
 
 
-def examine(project: Project, deep: bool = False) -> Iterator[tuple[str, Finding]]:
-    """Every check of a project by name, as each is done; a check that itself breaks is a finding too.
+def examine(project: Project, checks: Mapping[str, Check] = CHECKS) -> Iterator[tuple[str, Finding]]:
+    """Each check of a project by name, as it is done; a check that itself breaks is a finding too.
 
     What cannot be seen because an earlier check failed is left out.
     """
     failed: set[str] = set()
-    for name, check in (CHECKS | DEEP if deep else CHECKS).items():
+    for name, check in checks.items():
         if "project" in failed or _NEEDS.get(name) in failed:
             continue
         try:
-            found = check(project)
+            finding = check(project)
         except UserError as error:
-            found = Finding("error", error.message, error.hint)
+            finding = Finding("error", error.message, error.hint)
         except (ValueError, OSError) as error:  # a damaged file that no check foresees
-            found = Finding("error", hide_secrets(" ".join(str(error).split())))
-        if found.state == "error":
+            finding = Finding("error", hide_secrets(" ".join(str(error).split())))
+        if finding.state == "error":
             failed.add(name)
-        yield name, found
+        yield name, finding
