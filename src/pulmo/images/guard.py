@@ -29,6 +29,7 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 _HEAD = 4096
 _BYTES = 2  # of most DICOM pixels; how many there are is not known before the worker has read the header
 _SIZE = struct.Struct("<Q")
+DICOM = "dicom"
 # What the system ends a process with that took too long, and what it ends any with when memory runs out
 _TOO_LONG, _OUT_OF_MEMORY = signal.SIGPROF, signal.SIGKILL
 
@@ -48,10 +49,13 @@ def is_foreign(content: bytes) -> bool:
 
 
 class Worker:
-    """A process that decodes one film after the other; it ends with the process that started it."""
+    """A process that decodes one film after the other; it ends with the process that started it.
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-P", "-m", "pulmo.images.worker"]
+    Told `DICOM`, it imports what reads that before the first film comes.
+    """
+
+    def __init__(self, *expected: str) -> None:
+        command = [sys.executable, "-P", "-m", "pulmo.images.worker", *expected]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | _FRUGAL
         )
@@ -100,13 +104,14 @@ def prepare(films: Iterable[Path]) -> None:
     for film in films:
         try:
             with film.open("rb") as file:
-                foreign = is_foreign(file.read(_HEAD))
+                head = file.read(_HEAD)
+            if not is_foreign(head):
+                continue
         except (OSError, ImageError):  # said where the film is read
             continue
-        if foreign:
-            with _lock:
-                _idle.append(Worker())
-            return
+        with _lock:
+            _idle.append(Worker(DICOM) if find_header(head) is not None else Worker())
+        return
 
 
 def send(pipe: IO[bytes], content: bytes) -> None:

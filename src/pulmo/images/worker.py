@@ -9,7 +9,8 @@ import warnings
 
 from pulmo.images.decode import decode_here
 from pulmo.images.film import DecodedFilm, ImageError
-from pulmo.images.guard import receive, send
+from pulmo.images.guard import DICOM, receive, send
+from pulmo.images.header import find_header
 from pulmo.images.limits import MemoryShortage, is_short, lift_limits, limit_film
 
 _Answer = tuple[tuple[int, int], bytes, tuple[object, ...]] | ImageError | MemoryShortage
@@ -18,7 +19,8 @@ _Answer = tuple[tuple[int, int], bytes, tuple[object, ...]] | ImageError | Memor
 def main() -> None:
     warnings.simplefilter("ignore")  # of decoders about what they then read or refuse
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    importlib.import_module("pydicom.filereader")  # at once, so that the first film does not wait for it
+    if sys.argv[1:] == [DICOM]:
+        _import_pydicom()  # at once, so that the first film does not wait for it
     source = sys.stdin.buffer
     # Libraries that print would garble the answers, and a damaged film is no news
     answers = os.fdopen(os.dup(1), "wb")
@@ -30,10 +32,16 @@ def main() -> None:
             content = receive(source)
         except EOFError:
             return
+        if find_header(content) is not None:
+            _import_pydicom()  # before the limits, which are for the film
         limit_film(len(content))
         answer = pickle.dumps(_answer(content))
         lift_limits()
         send(answers, answer)
+
+
+def _import_pydicom() -> None:
+    importlib.import_module("pydicom.filereader")
 
 
 def _answer(content: bytes) -> _Answer:
