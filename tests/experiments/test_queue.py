@@ -1,9 +1,11 @@
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from small_project import run
-from toy_project import make_toy
+from toy_project import STAGE, make_toy
 
 from pulmo.base.errors import UserError
 from pulmo.experiments.dvc import Dvc, Tasks
@@ -120,6 +122,32 @@ def test_an_experiment_whose_checkout_could_not_be_made_runs_at_the_second_attem
     run(folder, "dvc", "exp", "run", "--queue", "-n", "never", "-S", "train.lr=0.3")
     with pytest.raises(UserError, match=r"never: failed before it began \(UnicodeEncodeError: 'ascii' codec"):
         run_queue(Project(folder), 1, lambda line: None, poll=1)
+
+
+@pytest.mark.slow
+def test_an_experiment_that_died_with_its_worker_runs_again(tmp_path):
+    hold, stamp = tmp_path / "hold", tmp_path / "began"
+    wait = f"import pathlib, time\nhold, stamp = map(pathlib.Path, ({str(hold)!r}, {str(stamp)!r}))\n"
+    wait += "while hold.exists():\n    stamp.touch()\n    time.sleep(0.1)\n"
+    folder = make_toy(tmp_path / "toy", stage=wait + STAGE)
+    run(folder, "dvc", "exp", "run", "--queue", "-n", "again", "-S", "train.lr=0.2")
+    hold.touch()
+    Dvc(folder).start_workers(1)
+    end = time.monotonic() + 60
+    while not stamp.exists():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()
+    hold.unlink()
+    tasks, workers = Dvc(folder).read_queue()
+    assert (list(tasks.values()), workers) == ([("again", "Running")], 0)
+    said: list[str] = []
+    run_queue(Project(folder), 1, said.append, poll=1)
+    assert said[0] == "again died with its worker; it is queued once more"
+    assert "again: success" in said[-1]
 
 
 @pytest.mark.slow

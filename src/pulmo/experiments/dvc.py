@@ -123,13 +123,16 @@ class Dvc:
             raise UserError(f"no worker could be started in {self.root}", "`dvc queue start` says why")
 
     def queue_again(self, task: str) -> bool:
-        """Put a failed task back into the queue, as it was; False where DVC knows of no such failure."""
+        """Put a task that failed, or that no worker runs any more, back into the queue, as it was; False where DVC
+        knows of no such task."""
         from dvc.repo import Repo
         from dvc.repo.experiments.queue.remove import remove_tasks
         from dvc.repo.experiments.queue.tasks import run_exp
 
         with Repo(str(self.root)) as repo:
             queue = repo.experiments.celery_queue
+            active = {entry: task for entry in queue.iter_active() if entry.stash_rev == task}
+            queue._mark_inactive_tasks_failure(active)  # what `dvc queue kill` does, less the signal to another's pid
             entry = next((done.entry for done in queue.iter_failed() if done.entry.stash_rev == task), None)
             if entry is None:
                 return False

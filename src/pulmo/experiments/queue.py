@@ -29,10 +29,13 @@ def run_queue(
     a log, as now and then happens to workers that begin at once, is queued once more.
     """
     prepare_aside(project)
-    tasks = _update({}, project.dvc.read_queue()[0])
+    listed, workers = project.dvc.read_queue()
+    tasks = _update({}, listed)
     if not tasks:
         report("nothing is queued; `dvc exp run --queue -S train.lr=0.001,0.0003` queues two experiments")
         return
+    if not workers:
+        tasks |= _queue_dead_again(project, tasks, report)
     project.dvc.start_workers(jobs)
     began = moved = time.monotonic()
     restarted, ended = False, set[str]()
@@ -62,6 +65,16 @@ def _update(known: Tasks, listed: Tasks) -> Tasks:
     # A task that ended without a result is in none of DVC's lists.
     watched = {task: listed.get(task, (name, "Failed")) for task, (name, _) in known.items()}
     return watched | {task: entry for task, entry in listed.items() if entry[1] in _WAITING}
+
+
+def _queue_dead_again(project: Project, tasks: Tasks, report: Callable[[str], None]) -> Tasks:
+    """Queue tasks once more that died with their worker, as when the machine is started anew, and return them as
+    queued."""
+    running = [task for task, (_, state) in tasks.items() if state == "Running"]
+    dead = [task for task in running if not _lives(project, task) and project.dvc.queue_again(task)]
+    for task in dead:
+        report(f"{tasks[task][0]} died with its worker; it is queued once more")
+    return {task: (tasks[task][0], "Queued") for task in dead}
 
 
 def _queue_lost_again(project: Project, tasks: Tasks, ended: set[str], report: Callable[[str], None]) -> Tasks:
@@ -114,5 +127,5 @@ def _read_log(project: Project, task: str) -> str:
 def _lives(project: Project, task: str) -> bool:
     """True where the process that DVC started for a task runs. While a task is being set up, DVC names none."""
     for file in (project.root / ".dvc" / "tmp" / "exps" / "run").glob(f"{task}*/*.json"):
-        return process_lives(int(json.loads(file.read_text(encoding="utf-8"))["pid"]))
+        return process_lives(int(json.loads(file.read_text(encoding="utf-8"))["pid"]), file.stat().st_mtime)
     return False
