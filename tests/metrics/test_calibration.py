@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from pulmo.metrics.bootstrap import bootstrap
 from pulmo.metrics.calibration import evaluate_calibration, fit_temperature, to_probability
-from pulmo.metrics.reliability import ReliabilityBins, expected_calibration_error
+from pulmo.metrics.reliability import ReliabilityBins, errors_with_chance, expected_calibration_error
 
 
 def reliability_bins(labels, probability, edges, patients, resamples=2000):
@@ -62,6 +62,16 @@ def test_temperature_is_bounded_and_says_so():
     assert upside_down.value == pytest.approx(10, rel=1e-3)
     assert "bound" in upside_down.note
     assert fit_temperature(labels, np.zeros(len(labels))).value == pytest.approx(1, abs=9)
+
+
+def test_calibration_errors_of_many_films_are_drawn_a_few_sets_at_a_time(monkeypatch):
+    labels, logits, patients = films()
+    arguments = labels == 1, expit(logits), patients, [np.linspace(0, 1, 16), np.linspace(0, 1, 6)], 3
+    whole = errors_with_chance(*arguments)
+    monkeypatch.setattr("pulmo.metrics.reliability.BLOCK", 7 * len(labels))
+    for part, error in zip(errors_with_chance(*arguments), whole, strict=True):
+        assert part == pytest.approx(error, rel=1e-12)
+    assert whole[0]["chance_high"] > whole[1]["chance_high"]  # the fewer films in a bin, the more chance makes of it
 
 
 def test_scores_equal_scikit_learn_and_statsmodels():

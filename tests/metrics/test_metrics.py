@@ -99,7 +99,7 @@ def test_the_seed_decides_everything_and_blocks_nothing(monkeypatch):
     labels, scores, patients = films(100)
     first, second, third = (discriminate(labels, scores, scores > 1, patients, 50, seed)[0] for seed in (1, 1, 2))
     assert first == second != third
-    monkeypatch.setattr("pulmo.metrics.bootstrap._BLOCK", 700)  # seven resamples of 100 films at a time
+    monkeypatch.setattr("pulmo.metrics.bootstrap.BLOCK", 700)  # seven resamples of 100 films at a time
     assert sum(len(block) for block in resample(labels, patients, 50, seed=1)) == 50
     assert len(discriminate(labels, scores, scores > 1, patients, 50, 1)[1]["auroc"]) == 50
 

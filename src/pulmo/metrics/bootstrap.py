@@ -5,9 +5,9 @@ Whatever depends on the films only through how often each one counts is written 
 serves for the value (every weight 1) and for all resamples (one row of weights each) alike.
 """
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pulmo.metrics.ranking import Flags, Floats, Statistic
 
-_BLOCK = 2_000_000  # weights held at once: 16 MB, whatever the number of films
+BLOCK = 2_000_000  # weights held at once: 16 MB, whatever the number of films
 
 
 class Resampling(NamedTuple):
@@ -54,7 +54,7 @@ def resample(labels: ArrayLike, groups: ArrayLike, resamples: int, seed: int) ->
     stratum = np.zeros(patient.max() + 1, dtype=int)
     np.bitwise_or.at(stratum, patient, np.where(label, 2, 1))
     generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(label))
+    block = max(1, BLOCK // len(label))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
         counts = np.zeros((rows, len(stratum)))
@@ -62,7 +62,7 @@ def resample(labels: ArrayLike, groups: ArrayLike, resamples: int, seed: int) ->
             drawn = generator.integers(len(members), size=(rows, len(members)))
             drawn += np.arange(rows)[:, None] * len(members)
             counts[:, members] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        yield counts[:, patient]
+        yield counts.take(patient, axis=1)  # counts[:, patient] would lie column by column, which sums pay for
 
 
 def bootstrap(
@@ -73,9 +73,11 @@ def bootstrap(
     from pulmo.base.process import usable_cores  # whose psutil an answer does not need
 
     value = {name: array[0] for name, array in statistic(np.ones((1, len(np.asarray(labels))))).items()}
-    weights, cores = resample(labels, groups, resamples, seed), usable_cores()
-    blocks: list[dict[str, Floats]] = []
+    cores, pending, blocks = usable_cores(), deque[Future[dict[str, Floats]]](), list[dict[str, Floats]]()
     with ThreadPoolExecutor(cores) as pool:
-        while part := list(islice(weights, cores)):
-            blocks += pool.map(statistic, part)
+        for weights in resample(labels, groups, resamples, seed):
+            pending.append(pool.submit(statistic, weights))
+            if len(pending) > cores:
+                blocks.append(pending.popleft().result())
+        blocks += [future.result() for future in pending]
     return value, {name: np.concatenate([block[name] for block in blocks]) for name in value}

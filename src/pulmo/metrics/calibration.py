@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.estimates import Estimate, estimate
-from pulmo.metrics.ranking import Flags, Floats, Statistic
-from pulmo.metrics.reliability import Bin, Chance, ReliabilityBins, error_with_chance
+from pulmo.metrics.ranking import Flags, Floats, Statistic, weigh
+from pulmo.metrics.reliability import Bin, Chance, ReliabilityBins, errors_with_chance
 
 BINS = 15
 BOUNDS = (0.1, 10.0)
@@ -114,7 +114,7 @@ class _Scaled:
 
     def measure(self, weights: Floats) -> dict[str, Floats]:
         """All that depends on how often each film counts, but for the regression."""
-        means = weights @ self.errors / weights.sum(axis=1, keepdims=True)
+        means = weigh(weights, self.errors) / weights.sum(axis=1, keepdims=True)
         return {"brier": means[:, 0], "log_loss": means[:, 1], "observed": self.bins.observe(weights)}
 
     def report(
@@ -126,14 +126,16 @@ class _Scaled:
             return estimate(float(value[key] * scale), replicates[key] * scale, patient)
 
         quantiles = np.unique(np.quantile(self.probability, np.linspace(0, 1, BINS + 1)))
+        edges = [self.bins.edges, quantiles]
+        ece, ece_mass = errors_with_chance(self.label, self.probability, patient, edges, seed)
         observed = f"{name} observed"
         return {
             "brier": about(f"{name} brier"),
             "log_loss": about(f"{name} log_loss"),
             "slope": about("slope", self.temperature),
             "intercept": about("intercept"),
-            "ece": error_with_chance(self.label, self.probability, patient, self.bins.edges, seed),
-            "ece_mass": error_with_chance(self.label, self.probability, patient, quantiles, seed),
+            "ece": ece,
+            "ece_mass": ece_mass,
             "bins": self.bins.report(value[observed], replicates[observed], patient),
         }
 
@@ -150,13 +152,18 @@ def _regression(label: Flags, logit: Floats) -> Statistic:
     def solve(weights: Floats, start: Floats) -> tuple[Floats, Flags]:
         """(intercept, slope) of each row, and whether it converged."""
         intercept, slope = np.tile(start[:, None], len(weights))
-        wanted, step = weights @ observed, np.full((2, len(weights)), np.inf)
+        wanted, step = weigh(weights, observed), np.full((2, len(weights)), np.inf)
         with np.errstate(all="ignore"):
             for _ in range(30):
-                p = to_probability(np.multiply.outer(slope, x) + intercept[:, None])
+                p = np.multiply.outer(-slope, x)  # in place from here on: to make such an array takes longer than a sum
+                p -= intercept[:, None]
+                np.exp(p, out=p)
+                p += 1
+                np.divide(1, p, out=p)
                 expected = weights * p
                 gradient = (wanted - expected @ first).T
-                a, b, c = ((expected - expected * p) @ second).T
+                p *= expected
+                a, b, c = (np.subtract(expected, p, out=p) @ second).T
                 step = np.stack([c * gradient[0] - b * gradient[1], a * gradient[1] - b * gradient[0]])
                 step = np.clip(step / (a * c - b**2), -2, 2)
                 intercept, slope = intercept + step[0], slope + step[1]

@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pulmo.metrics.bootstrap import bootstrap, check_films, resample
+from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.estimates import Estimate, estimate, number
 from pulmo.metrics.ranking import Floats, ranks, sum_ties
 
@@ -37,13 +37,15 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, resamples
     grid = np.linspace(0, 1, 101)
 
     def corners(weights: Floats) -> Floats:
-        sums = np.add.reduceat(weights * classes, starts, axis=1).cumsum(axis=1)
+        sums = sum_ties(weights * classes, starts).cumsum(axis=1)
         return np.pad(sums / sums[:, -1:], ((0, 0), (1, 0)))
 
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        return {"tpr": np.array([np.interp(grid, *corners(row)) for row in weights.take(order, axis=1)])}
+
     fpr, tpr = corners(np.ones(len(label)))
-    blocks = (block[:, order] for block in resample(label, patient, resamples, seed))
-    bands = np.array([np.interp(grid, *corners(weights)) for block in blocks for weights in block])
-    low, high = np.percentile(bands, [2.5, 97.5], axis=0)
+    _, replicates = bootstrap(statistic, label, patient, resamples, seed)
+    low, high = np.percentile(replicates["tpr"], [2.5, 97.5], axis=0)
     return _lists(fpr=fpr, tpr=tpr, band_fpr=grid, low=low, high=high)
 
 
@@ -99,12 +101,12 @@ def decision_curve(
     treated = gain * (probability[:, None] >= threshold)
 
     def statistic(weights: Floats) -> dict[str, Floats]:
-        films = weights.sum(axis=1, keepdims=True)
-        return {"model": weights @ treated / films, "treat_all": weights @ gain / films}
+        return {"model": weights @ treated / weights.sum(axis=1, keepdims=True)}
 
     value, replicates = bootstrap(statistic, label, patient, resamples, seed)
     low, high = _band(replicates["model"])
-    return _lists(threshold=threshold, model=value["model"], treat_all=value["treat_all"], low=low, high=high)
+    treat_all = (np.ones((1, len(label))) @ gain / len(label))[0]
+    return _lists(threshold=threshold, model=value["model"], treat_all=treat_all, low=low, high=high)
 
 
 def risk_coverage(
@@ -121,18 +123,19 @@ def risk_coverage(
     would. Films tied in confidence share their errors evenly.
     """
     label, sure, patient = check_films(labels, confidence, groups)
-    wrong = label != np.asarray(decisions, dtype=bool)
     order, starts = ranks(sure)
+    wrong = (label != np.asarray(decisions, dtype=bool))[order].astype(float)
     sizes = np.diff(np.append(starts, len(label)))
     films = np.arange(1, len(label) + 1)
 
     def statistic(weights: Floats) -> dict[str, Floats]:
-        weights = weights[:, order]
-        errors, answered = (sum_ties(values, starts) for values in (weights * wrong[order], weights))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shared = np.repeat(np.where(answered > 0, errors / answered, 0), sizes, axis=1)
-            risk = (weights * shared).cumsum(axis=1) / weights.cumsum(axis=1)
-        return {"aurc": np.nansum(weights * risk, axis=1) / weights.sum(axis=1), "risk": risk}
+        weights = weights.take(order, axis=1)
+        errors, answered = weights * wrong, weights.cumsum(axis=1)
+        if len(starts) < len(label):
+            shared = sum_ties(errors, starts) / np.maximum(sum_ties(weights, starts), 1)
+            errors = weights * np.repeat(shared, sizes, axis=1)
+        risk = errors.cumsum(axis=1) / np.maximum(answered, 1)
+        return {"aurc": (weights * risk).sum(axis=1) / answered[:, -1], "risk": risk}
 
     value = statistic(np.ones((1, len(label))))
     _, replicates = bootstrap(lambda weights: {"aurc": statistic(weights)["aurc"]}, label, patient, resamples, seed)

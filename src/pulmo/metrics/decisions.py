@@ -69,7 +69,7 @@ def choose_operating_point(
     positive, candidates = label[order], _cuts(score[order][starts])
 
     def statistic(weights: Floats) -> dict[str, Floats]:
-        weights = weights[:, order]
+        weights = weights.take(order, axis=1)
         true, false = (sum_ties(weights * chosen, starts).cumsum(axis=1) for chosen in (positive, ~positive))
         if policy == "min_sensitivity":
             good = (true >= min_sensitivity * true[:, -1:] - 1e-9).astype(float)

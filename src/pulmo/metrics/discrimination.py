@@ -26,10 +26,12 @@ NEEDS = {
 
 def rates(labels: Flags, decisions: Flags) -> Statistic:
     """Everything that follows from the confusion matrix; 0/0 is NaN, for MCC too."""
-    cells = np.stack([labels & decisions, ~labels & decisions, labels & ~decisions, ~labels & ~decisions], axis=1)
+    cells = np.stack(
+        [labels & decisions, ~labels & decisions, labels & ~decisions, ~labels & ~decisions], axis=1
+    ).astype(float)
 
     def statistic(weights: Floats) -> dict[str, Floats]:
-        tp, fp, fn, tn = (weights @ cells.astype(float)).T
+        tp, fp, fn, tn = (weights @ cells).T
         with np.errstate(divide="ignore", invalid="ignore"):
             sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
             return {

@@ -1,13 +1,16 @@
 """Observed shares of PNEUMONIA beside predicted probabilities, in bins, and the calibration error that they come to."""
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pulmo.metrics.bootstrap import check_films
+from pulmo.metrics.bootstrap import BLOCK, check_films
 from pulmo.metrics.estimates import estimate_proportion
 from pulmo.metrics.ranking import Flags, Floats
+
+_CHANCES = 500  # sets of labels drawn
 
 
 class Chance(TypedDict):
@@ -84,16 +87,27 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, edge
     return float(np.abs(gaps).sum() / len(label))
 
 
-def error_with_chance(label: Flags, probability: Floats, patient: NDArray[Any], edges: Floats, seed: int) -> Chance:
-    """The expected calibration error, beside what perfect calibration would make of the same probabilities."""
-    where = _bin(probability, edges)
-    membership = np.eye(where.max() + 1)[where]
-    drawn = np.random.default_rng(seed).random((500, patient.max() + 1))[:, patient] < probability
-    by_chance = np.abs((drawn - probability) @ membership).sum(axis=1) / len(label)
-    return {
-        "value": expected_calibration_error(label, probability, edges),
-        "chance_high": float(np.percentile(by_chance, 95)),
-    }
+def errors_with_chance(
+    label: Flags, probability: Floats, patient: NDArray[Any], edges: Sequence[Floats], seed: int
+) -> list[Chance]:
+    """The expected calibration error by the bins between each of `edges`, beside what perfect calibration would make
+    of the same probabilities."""
+    bins = [_bin(probability, ends) for ends in edges]
+    memberships = [np.eye(where.max() + 1)[where] for where in bins]
+    generator, block = np.random.default_rng(seed), max(1, BLOCK // len(label))
+    by_chance: list[list[Floats]] = [[] for _ in edges]
+    for start in range(0, _CHANCES, block):
+        dice = generator.random((min(block, _CHANCES - start), patient.max() + 1))[:, patient]
+        gaps = (dice < probability) - probability
+        for errors, membership in zip(by_chance, memberships, strict=True):
+            errors.append(np.abs(gaps @ membership).sum(axis=1) / len(label))
+    return [
+        {
+            "value": expected_calibration_error(label, probability, ends),
+            "chance_high": float(np.percentile(np.concatenate(errors), 95)),
+        }
+        for ends, errors in zip(edges, by_chance, strict=True)
+    ]
 
 
 def _bin(probability: Floats, edges: Floats) -> np.ndarray:

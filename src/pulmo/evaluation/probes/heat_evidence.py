@@ -16,7 +16,7 @@ from pulmo.evaluation.probes.lungs import HOW, find_lungs
 from pulmo.films.labels import LABELS
 from pulmo.metrics.bootstrap import Resampling, bootstrap
 from pulmo.metrics.estimates import Estimate, estimate, estimate_text
-from pulmo.metrics.ranking import Floats
+from pulmo.metrics.ranking import Floats, weigh
 
 STEPS = {"last layer": 0.0, "last quarter": 0.25, "last half": 0.5, "last three quarters": 0.75, "all layers": 1.0}
 ALIKE = 0.5  # mean rank correlation above which the maps of a network without knowledge count as the same maps
@@ -158,7 +158,7 @@ def _mean(values: Floats, labels: np.ndarray, patients: np.ndarray, resampling: 
     values, labels, patients = values[known], labels[known], patients[known]
 
     def statistic(weights: Floats) -> dict[str, Floats]:
-        return {"mean": weights @ values / weights.sum(axis=1)}
+        return {"mean": weigh(weights, values) / weights.sum(axis=1)}
 
     value, replicates = bootstrap(statistic, labels, patients, *resampling)
     return estimate(float(value["mean"]), replicates["mean"], patients)
