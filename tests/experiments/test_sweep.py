@@ -29,7 +29,7 @@ from pulmo.experiments.sweep import run_sweep
 from pulmo.experiments.sweep_file import read_sweep
 from pulmo.tracking.contents import Run
 from pulmo.tracking.runs import PARENT_TAG, PID
-from pulmo.tracking.store import open_store
+from pulmo.tracking.store import DESCRIPTION, open_store
 from pulmo.tracking.trial_runs import open_sweep, read_trial
 
 SHIPPED = ROOT / "sweeps/small.yaml"
@@ -479,6 +479,7 @@ def test_a_killed_sweep_goes_on_and_tells_its_best_trial(toy, monkeypatch):
     assert said.rstrip().endswith(f"dvc exp apply toy-{best.number}")
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["val.auroc"] == best.value
+    assert f"Best: toy-{best.number}, validation AUROC {best.value:.4f}. The 4 trials" in parent.data.tags[DESCRIPTION]
     held = {item.path for item in open_sweep(open_store(toy), "toy").client.list_artifacts(parent.info.run_id)}
     assert held == {"history.png", "sweep.json"}
     report = read_json(toy / "reports/sweeps/toy/sweep.json")

@@ -25,6 +25,7 @@ from pulmo.experiments.sweep_file import Sweep, read_sweep
 from pulmo.experiments.trials import TrialError, run_trial
 from pulmo.tracking import trial_runs
 from pulmo.tracking.contents import Run
+from pulmo.tracking.store import DESCRIPTION
 
 HOPELESS = 3  # trials that failed, where no other came to an end, after which a start gives up and keeps its budget
 
@@ -99,7 +100,9 @@ class _Search:
         for file in ("sweep.json", "history.png"):
             self.parent.log_path(self.folder / file)
         self.parent.log_metrics({"val.auroc": auroc})
-        self.parent.set_tags({"pulmo.best": best})
+        trials = f"{len(self.study.trials)} trials stand below, each an experiment of DVC under the same name"
+        text = f"A search of params by `pulmo sweep`. Best: {best}, validation AUROC {auroc:.4f}. The {trials}."
+        self.parent.set_tags({"pulmo.best": best, DESCRIPTION: text})
 
     def try_params(self, trial: optuna.Trial) -> float:
         """The AUROC on validation with the params that Optuna proposes for a trial."""
