@@ -13,6 +13,7 @@ from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.decisions import confidence
 from pulmo.metrics.discrimination import METRICS
 from pulmo.metrics.locked import LockingRules
+from pulmo.metrics.reliability import expected_calibration_error
 
 RULES, RESAMPLING = LockingRules(), Resampling(200)
 
@@ -200,7 +201,7 @@ def test_renderings_of_val_have_an_auroc_each_and_on_the_mean(table):
         val.assign(rendering=name, logit=val.logit + by * rng.normal(0, 1, len(val))) for name, by in moved.items()
     )
     report, locked = evaluate(table, rendered)
-    measure_renderings(rendered, Resampling(200)).add_to(report)
+    measure_renderings(rendered, Resampling(200), locked.temperature.value).add_to(report)
     each = {name: sk.roc_auc_score(part.label, part.logit) for name, part in rendered.groupby("rendering")}
     found = report["val"]["renderings"]
     assert list(found) == list(moved)
@@ -209,6 +210,13 @@ def test_renderings_of_val_have_an_auroc_each_and_on_the_mean(table):
     assert mean["value"] == pytest.approx(np.mean(list(each.values())))
     assert found["cropped"]["low"] < mean["low"] < mean["value"] < mean["high"] < found["as it is"]["high"]
     assert headline(report)["val"]["auroc_rendered"] == mean["value"]
+    calibration = report["val"]["calibration_rendered"]
+    probability = 1 / (1 + np.exp(-rendered.logit / locked.temperature.value))
+    error = expected_calibration_error(rendered.label, probability, np.linspace(0, 1, 16))
+    assert calibration == {"ece": {"value": error, "chance_high": calibration["ece"]["chance_high"]}, "films": len(val)}
+    alone = measure_renderings(rendered.assign(patient=np.arange(len(rendered))), Resampling(200))
+    shared = measure_renderings(rendered, Resampling(200))
+    assert shared.ece["chance_high"] > 1.1 * alone.ece["chance_high"], "films of a patient share their luck"
     plain = evaluate(table)[1]
     logits = np.linspace(-9, 9, 999)
     assert (locked.decide(logits)[1] == plain.decide(logits)[1]).all(), "min_sensitivity looks at val as it is"

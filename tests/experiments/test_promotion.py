@@ -96,11 +96,24 @@ def test_chance_excuses_a_calibration_error_in_few_films():
     found["val"]["calibration"]["after"]["ece"]["chance_high"] = 0.07
     assert failed(check_gates(found, CLEAN, **BOUNDS)) == []
     lines = format_gates(check_gates(found, CLEAN, **BOUNDS), 120).splitlines()
-    assert any(re.fullmatch(r"passed  calibration error \(ECE\) +0\.060  at most 0\.070", line) for line in lines)
-    assert lines[-1] == (
-        "calibration error (ECE): at most 0.070, not 0.050: in 120 films a calibrated model has that by chance alone"
+    assert any(
+        re.fullmatch(r"passed  calibration error \(ECE\), films as they are +0\.060  at most 0\.070", line)
+        for line in lines
+    )
+    assert " ".join(lines[-2:]) == (
+        "calibration error (ECE), films as they are: at most 0.070, not 0.050: in 120 films a calibrated "
+        "model has that by chance alone"
     )
     assert not any(gate.note for gate in check_gates(report(), CLEAN, **BOUNDS))
+
+
+@pytest.mark.parametrize(("ece", "against"), [(0.04, []), (0.06, ["calibration"])])
+def test_calibration_is_judged_on_re_rendered_films_where_there_are_any(ece, against):
+    found = report(ece=0.1 - ece)
+    found["val"]["calibration_rendered"] = {"ece": {"value": ece, "chance_high": 0.03}, "films": 90}
+    gates = check_gates(found, CLEAN, **BOUNDS)
+    assert failed(gates) == against
+    assert re.search(rf"calibration error \(ECE\), films re-rendered +{ece:.3f}  at most 0\.050", format_gates(gates))
 
 
 def test_gates_read_as_a_table_that_says_why_a_bound_is_wider():

@@ -100,6 +100,17 @@ def evaluate_calibration(
     return {"before": before, "after": after}
 
 
+def measure_calibration_error(
+    labels: ArrayLike, logits: ArrayLike, temperature: float, groups: ArrayLike, seed: int = 0
+) -> Chance:
+    """The `ece` of `evaluate_calibration` at a temperature. Rows may be films in several renderings: those of a patient
+    share the luck of the draw."""
+    label, logit, patient = check_films(labels, logits, groups)
+    probability = to_probability(logit, temperature)
+    (error,) = errors_with_chance(label, probability, patient, [np.linspace(0, 1, BINS + 1)], seed)
+    return error
+
+
 class _Scaled:
     """Films at one temperature."""
 

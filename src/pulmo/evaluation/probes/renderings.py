@@ -18,23 +18,28 @@ import torch
 
 from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
 from pulmo.metrics.bootstrap import Resampling, bootstrap
+from pulmo.metrics.calibration import measure_calibration_error
 from pulmo.metrics.estimates import Estimate, estimate_auroc
 from pulmo.metrics.ranking import Floats, ranking
+from pulmo.metrics.reliability import Chance
 from pulmo.model.augmentation import log_spectra, take_spectra
 from pulmo.model.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class Renderings:
-    """AUROC of each rendering of validation by its name, and the mean of them all."""
+    """AUROC of each rendering of validation by its name, the mean of them all, and the calibration error of all their
+    films together, after the temperature."""
 
     each: dict[str, Estimate]
     mean: Estimate
+    ece: Chance
 
     def add_to(self, content: dict[str, Any]) -> None:
         """Stand with the other numbers of val."""
         content["val"]["metrics"]["auroc_rendered"] = self.mean
         content["val"]["renderings"] = self.each
+        content["val"]["calibration_rendered"] = {"ece": self.ece, "films": self.mean["films"]}
 
     def doubts(self) -> list[str]:
         """None: no rendering is a test of its own."""
@@ -44,7 +49,7 @@ class Renderings:
         """There is no picture."""
 
 
-def measure_renderings(rendered: pd.DataFrame, resampling: Resampling) -> Renderings:
+def measure_renderings(rendered: pd.DataFrame, resampling: Resampling, temperature: float = 1.0) -> Renderings:
     """From a table of `score_renderings`; patients are resampled jointly."""
     tables = {str(name): table for name, table in rendered.groupby("rendering", sort=False)}
     first = next(iter(tables.values()))
@@ -60,7 +65,8 @@ def measure_renderings(rendered: pd.DataFrame, resampling: Resampling) -> Render
     values, replicates = bootstrap(statistic, label, patient, *resampling)
     each = {name: estimate_auroc(float(values[name]), replicates[name], label, patient) for name in values}
     mean = each.pop("mean")
-    return Renderings(each, mean)
+    ece = measure_calibration_error(rendered.label, rendered.logit, temperature, rendered.patient, resampling.seed)
+    return Renderings(each, mean, ece)
 
 
 def score_renderings(
@@ -130,7 +136,9 @@ def _to_gray(values: np.ndarray) -> np.ndarray:
 
 
 def _measure(subject: Subject) -> Renderings | None:
-    return None if subject.rendered is None else measure_renderings(subject.rendered, subject.resampling)
+    if subject.rendered is None:
+        return None
+    return measure_renderings(subject.rendered, subject.resampling, subject.locked.temperature.value)
 
 
 PROBE = Probe("renderings", "", Path(__file__).with_suffix(".md.jinja"), _measure)
