@@ -8,6 +8,7 @@ from pulmo.base.git import git_state
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.rows import hash_data, open_images, read_rows, summarise_splits
+from pulmo.model.start import pin_weights
 from pulmo.model.weights import names_file, to_arrays
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
@@ -22,7 +23,7 @@ def main() -> None:
     weights = given["weights"]
     weights = str(paths.from_root(weights)) if names_file(weights) else weights
     # What auto chose is part of the task, or a GPU would go on from a CPU's state.
-    settings = resolve_settings(params.train).model_copy(update={"weights": weights})
+    settings = resolve_settings(params.train).model_copy(update=pin_weights(given["arch"], weights))
     start_processes(settings)
     images = open_images(paths.IMAGES)
     tables = {split: read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val")}
@@ -34,7 +35,7 @@ def main() -> None:
             fit(train, val, settings, resume=folder)
             return
         sizes = f"{len(train.rows)} films to train on, {len(val.rows)} to choose the epoch, {images.shape[1]} px"
-        print(f"{sizes}, {given['arch']}")
+        print(f"{sizes}, {settings.arch}")
         started = folder / paths.MLFLOW_RUN.name
         resumed = read_json(started)["run_id"] if started.exists() else None
         with train_run(root, params.model_dump(by_alias=True), tags, resumed) as run:
@@ -43,11 +44,17 @@ def main() -> None:
             fitted = fit(train, val, settings, resume=folder, history=paths.HISTORY, on_epoch=run.log_epoch)
             run.set_tags({"env.device": fitted.device, "env.precision": fitted.precision})
         info = PackageInfo(
-            arch=given["arch"],
+            **fitted.start.describe(),
             head=given["head"],
             size=images.shape[1],
             fit=fitting,
-            training={**given, "precision": fitted.precision, "device": fitted.device, "best": fitted.best},
+            training={
+                **given,
+                "arch": settings.arch,
+                "precision": fitted.precision,
+                "device": fitted.device,
+                "best": fitted.best,
+            },
             data_sha256=data_sha256,
             git_revision=git_state(Path.cwd())[0],
         )

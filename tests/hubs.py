@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,6 +98,7 @@ class Loopback(ThreadingHTTPServer):
         self.ranges = True  # downloads can be resumed
         self.commit = COMMIT  # Hugging Face: the head of main
         self.expands = True  # Hugging Face: short hashes are understood
+        self.repository = ""  # Hugging Face: the only one; empty where every name will do
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # clients hang up as they like
@@ -193,8 +196,8 @@ class HuggingFaceAnswers(Answers):
             assert self.headers["Host"].startswith("localhost")
             self.send_blob(self.server.spoilt.get(found[1], self.server.files[found[1]]), {"ETag": '"storage"'})
             return
-        found = re.match(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
-        commit = self.server.commit
+        found = re.match(r"/(?:datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
+        commit, only = self.server.commit, self.server.repository
         error = {401: "RepoNotFound", 403: "GatedRepo", 404: "RepoNotFound"}
         if self.server.statuses:
             status = self.server.statuses.pop(0)
@@ -203,6 +206,8 @@ class HuggingFaceAnswers(Answers):
             head = {"id": commit, "authors": [{"user": "x"}], "date": "2023-01-18T00:00:00.000Z"}
             log = json.dumps([head | {"title": "", "message": ""}])
             self.answer(200, {"Content-Type": "application/json"}, log.encode())
+        elif found and only and found[1] != only:
+            self.answer(401, {"X-Error-Code": "RepoNotFound"})
         elif not found or found[2] not in (commit, "main", commit[:7] if self.server.expands else ""):
             self.answer(404, {"X-Error-Code": "RevisionNotFound"})
         elif found[3] not in self.server.files:
@@ -225,6 +230,18 @@ def served(handler: type[Answers]) -> Iterator[Loopback]:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+def lead_hugging_face_to(port: int, cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have the client library of this process ask a port of the loopback, with short waits between retries."""
+    from huggingface_hub import constants
+
+    address, wait = f"http://127.0.0.1:{port}", time.sleep
+    patch.setattr(constants, "ENDPOINT", address)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}")
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    patch.setattr(time, "sleep", lambda seconds: wait(min(seconds, 0.01)))
+    patch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 
 class Client:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml_text
+from hubs import lead_hugging_face_to
 from small_project import ROOT, copy_project, run
 from typer.testing import CliRunner
 
@@ -384,6 +385,19 @@ def test_other_films_of_the_same_source_have_a_table_of_their_own():
     assert titles == [f"### folder x.zip, films {films}" for films in ("not recorded", "1" * 7, "2" * 7)]
 
 
+def test_a_recipe_that_was_not_run_has_a_row_that_says_why_until_it_is():
+    left_out = {"recipe": "c", "protocol": "own", "published": {"auroc": 0.989}, "settings": ["data.source=kaggle"]}
+    entries = {"a": entry("a", "random", {}, 0.9) | {"films_md5": "1" * 32}}
+    entries["c"] = left_out | {"not_run": "weights not at hand", "times_test_opened": 0}
+    lines = leaderboard.format_leaderboard(entries).splitlines()
+    assert [line.split(" | ")[:3] for line in lines[3:]] == [
+        ["| c", "published", "0.989"],
+        ["| c", "own", "not run here: weights not at hand"],
+    ]
+    assert len({line.count("|") for line in lines}) == 1
+    assert "not run here" not in leaderboard.format_leaderboard(entries | {"c": entry("c", "own", {}, 0.9)})
+
+
 @pytest.mark.parametrize("width", [60, 100])
 def test_the_leaderboard_is_folded_to_the_terminal_and_loses_nothing(width):
     entries = read_json(ROOT / "reports/recipes.json")
@@ -487,6 +501,20 @@ def test_a_run_that_fails_leaves_the_earlier_experiment_of_its_name(tmp_path, re
     assert recorded.dvc.commits == {"ours": "1"}
     kept = read_json(tmp_path / "reports/recipes.json")["ours"]
     assert (kept["times_test_opened"], kept["test"]["auroc"]["value"]) == (1, 0.7)
+
+
+def test_a_recipe_whose_weights_cannot_be_had_is_left_out_and_the_others_run(tmp_path, recorded, monkeypatch):
+    lead_hugging_face_to(9, tmp_path / "cache", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr("pulmo.experiments.project.Project", lambda root: recorded)
+    said = call("recipe", "run", "dino-linear", "ours", "--protocol", "honest")
+    assert set(recorded.dvc.commits) == {"ours"}
+    assert "Hugging Face could not be reached" in said
+    assert "not run here: weights not at hand" in said
+    assert "dino-linear | honest | not run here" in (tmp_path / "reports/recipes.md").read_text()
+    with pytest.raises(UserError, match=r"2 of 2 runs failed: dino-linear was not run"):
+        call("recipe", "run", "dino-linear")
 
 
 def test_draws_before_the_one_that_fails_have_opened_the_test_set(tmp_path, recorded):

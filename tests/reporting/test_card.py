@@ -52,6 +52,15 @@ def test_the_headline_numbers_are_there(report, tmp_path):
     assert not re.search(r"\{\{|\{%|None|nan", markdown)
 
 
+@pytest.mark.parametrize(("licence", "stated"), [("cc-by-nc-4.0", "cc-by-nc-4.0"), ("", "not stated")])
+def test_weights_from_a_hub_are_named_with_their_licence(report, tmp_path, monkeypatch, licence, stated):
+    origin = {"source": "huggingface.co/a/b_c", "revision": "0f1e", "file": "m.bin", "sha256": "ab" * 32}
+    monkeypatch.setitem(INFO, "origin", origin | {"licence": licence})
+    markdown = write(tmp_path, report)[0]
+    assert "`m.bin` of `huggingface.co/a/b_c`, revision `0f1e`, SHA-256 `abab" in markdown
+    assert f"licence: {stated}." in markdown
+
+
 def test_the_page_needs_nothing_from_outside(report, tmp_path):
     for name in ("roc", "confusion"):
         with drawing(tmp_path / "plots" / f"{name}.png", 2, 2) as (ax,):

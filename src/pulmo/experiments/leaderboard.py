@@ -32,7 +32,7 @@ def record(root: Path, experiment: str, facts: Mapping[str, Any], opened: int = 
     """Add `facts` to the entry of an experiment, and `opened` to its openings of the test set; returns the entry."""
     with FileLock(root / ".dvc/tmp/pulmo-recipes.lock"):  # else of two that end at once one loses its count
         entries = read_entries(root)
-        before = entries.get(experiment, {})
+        before = {key: value for key, value in entries.get(experiment, {}).items() if key != "not_run"}
         # The count stands before any result does: a draw that fails leaves those before it counted.
         entries[experiment] = {**before, **facts, "times_test_opened": before.get("times_test_opened", 0) + opened}
         write_json(root / ENTRIES, entries)
@@ -72,7 +72,8 @@ def show_leaderboard(entries: Mapping[str, Entry], width: int) -> str:
     for title, rows in _tables(entries):
         parts += ["", title, ""] if title else []
         for recipe, protocol, *cells in rows:
-            numbers = [f"{head} {cell}" for head, cell in zip(HEADS, cells, strict=False) if cell]
+            heads = HEADS if len(cells) > 1 else ("",)
+            numbers = [f"{head} {cell}".strip() for head, cell in zip(heads, cells, strict=False) if cell]
             parts += [f"{recipe}, {protocol}", Padding(Columns(numbers, padding=(0, 2, 0, 0)), (0, 0, 0, 2))]
     for note in _notes(entries):
         parts += ["", note]
@@ -84,11 +85,20 @@ def _ended(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {name: entry for name, entry in sorted(entries.items()) if "test" in entry}
 
 
+def _not_run(entries: Mapping[str, Entry]) -> list[Entry]:
+    """The entries without result of which it is known why."""
+    return [entry for _, entry in sorted(entries.items()) if "not_run" in entry and "test" not in entry]
+
+
 def _tables(entries: Mapping[str, Entry]) -> list[tuple[str, list[list[str]]]]:
     """The rows for each source of films, and for each content that it had, with a title where there are several."""
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in _ended(entries).values():
         groups.setdefault((recorded_source(entry), entry.get("films_md5", "")), []).append(entry)
+    for entry in _not_run(entries):
+        source = recorded_source(entry)
+        place = next((group for group in sorted(groups) if group[0] == source), (source, ""))
+        groups.setdefault(place, []).append(entry)
     sources = [source for source, _ in groups]
     return [
         (_title(source, films, sources) if len(groups) > 1 else "", _rows(group))
@@ -102,7 +112,8 @@ def _title(source: str, films: str, sources: Sequence[str]) -> str:
 
 
 def _rows(entries: Sequence[Entry]) -> list[list[str]]:
-    """Recipe, protocol and cells for HEADS, fewer for what was published; each run stands below that."""
+    """Recipe, protocol and cells for HEADS, fewer for what was published and one for what was not run; each run stands
+    below what was published."""
     rows = []
     for recipe in sorted({entry["recipe"] for entry in entries}):
         runs = [entry for entry in entries if entry["recipe"] == recipe]
@@ -111,6 +122,9 @@ def _rows(entries: Sequence[Entry]) -> list[list[str]]:
             rows.append([recipe, "published", *cells])
         for entry in sorted(runs, key=lambda run: run["protocol"] == HONEST):
             draws = f", {entry['draws']} draws" if entry.get("draws", 1) > 1 else ""
+            if "test" not in entry:
+                rows.append([recipe, entry["protocol"] + draws, f"not run here: {entry['not_run']}"])
+                continue
             numbers = [_interval(estimate) for estimate in (*map(entry["test"].get, SHOWN), entry["val_auroc"])]
             counts = [str(entry["seconds"]), str(entry["times_test_opened"])]
             rows.append([recipe, entry["protocol"] + draws, *numbers, *counts])

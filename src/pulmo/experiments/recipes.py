@@ -28,6 +28,7 @@ from pulmo.experiments.leaderboard import HONEST, SHOWN, Metric, name_source, re
 from pulmo.experiments.listing import hash_films
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
+from pulmo.model.hubs.names import read_name
 
 PROTOCOLS = "protocols"
 FIRST_SEED = 42
@@ -36,6 +37,10 @@ Overlay = dict[str, dict[str, Any]]  # by section of params.yaml
 
 class RunError(UserError):
     """An experiment of a recipe that ended without a result."""
+
+
+class NotRun(RunError):
+    """A recipe that was not begun, for its weights are not at hand."""
 
 
 class RecipeFile(Section):
@@ -117,14 +122,17 @@ def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str
     `settings` are further `key=value` pairs, taken after those of the recipe. A protocol of several draws makes an
     experiment of each, `split.seed` counting up from 42 whatever `settings` say, and is recorded with the mean, the
     lowest and the highest draw. An experiment of that name is replaced once the new one is there. Raises RunError
-    when an experiment fails; what failed stands above, in the stage's own words. Draws that came to an end before have
-    opened the test set, and count. What was run on films of another source stays: the new experiment then bears its
-    source in its name.
+    when an experiment fails; what failed stands above, in the stage's own words. NotRun, which is recorded too, where
+    the weights that it starts from cannot be had. Draws that came to an end before have opened the test set, and count.
+    What was run on films of another source stays: the new experiment then bears its source in its name.
     """
     recipe = read_recipe(project.root / "recipes", name, honest)
     prepare_aside(project)
-    source = name_source(_read_params(project, recipe, settings))
+    params = _read_params(project, recipe, settings)
+    source = name_source(params)
     experiment = _name_experiment(project, name, honest, source)
+    about = _describe(recipe, settings)
+    _check_weights(project.root, experiment, about | {"source": source}, str(params["train.weights"]))
     start, changed = time.monotonic(), _has_changes(project.root)
     commits = []
     for draw in range(recipe.draws):
@@ -132,7 +140,7 @@ def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str
         commits.append(_run_experiment(project, draw_name, _arguments(recipe, settings, draw)))
         record(project.root, experiment, {"source": source}, opened=1)
     facts = {
-        **_describe(recipe, settings),
+        **about,
         **_read_results(project, commits),
         "seconds": round(time.monotonic() - start),
         "date": datetime.now(UTC).date().isoformat(),
@@ -148,6 +156,21 @@ def _read_params(project: Project, recipe: Recipe, settings: Sequence[str]) -> d
     if unknown := [key for key in chosen if key not in known]:
         raise UserError(f"-S {unknown[0]} is no key of {paths.PARAMS}", "write -S train.lr=0.001")
     return known | recipe.params | chosen
+
+
+def _check_weights(root: Path, experiment: str, about: Mapping[str, Any], weights: str) -> None:
+    """Fetch weights that lie on a hub; NotRun, with a row of the leaderboard, where that fails."""
+    if not read_name(weights):
+        return
+    from pulmo.model.hubs.networks import find_pretrained
+    from pulmo.model.hubs.pretrained import WeightsNotAtHand
+
+    try:
+        find_pretrained(weights)
+    except WeightsNotAtHand as error:
+        if "test" not in read_entries(root).get(experiment, {}):  # else an earlier result stands
+            record(root, experiment, {**about, "not_run": "weights not at hand"})
+        raise NotRun(f"{experiment} was not run: {error.message}", error.hint) from error
 
 
 def _name_experiment(project: Project, name: str, honest: bool, source: str) -> str:

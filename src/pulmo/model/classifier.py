@@ -37,7 +37,7 @@ class Classifier:
 def load_classifier(folder: Path) -> Classifier:
     """Load a package and verify it: hash, keys and shapes; anything wrong is a UserError that names the file."""
     info, file = verify_package(folder), folder / WEIGHTS
-    network = build_model(info.arch, "none", info.head, info.size)
+    network = build_model(info.arch, "none", info.head, info.size, info.network)
     try:
         network.load_state_dict(read_state(file))
     except RuntimeError as error:

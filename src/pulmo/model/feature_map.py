@@ -40,7 +40,11 @@ def last_feature_map(
         for name, shape in _list_outputs(model, image, mean, std)
         if len(shape) > 2 and shape[2:].numel() > 1
     ]
-    return placed[-1][0] if placed and len(placed[-1][1]) == 4 else None
+    if not placed:
+        return None
+    name, shape = placed[-1]
+    square = len(shape) == 4 and shape[2] == shape[3]  # else channels come last, as in some transformers
+    return name if square else None
 
 
 def find_stages(

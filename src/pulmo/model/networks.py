@@ -1,9 +1,10 @@
-"""Networks: any torchvision classifier with one or two output neurons, and how it predicts.
+"""Networks: any torchvision classifier, or a hub's network, with one or two output neurons, and how it predicts.
 
 Every film enters as gray values 0..255 and reaches the network through `to_input`, in training and in prediction.
 """
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -12,6 +13,8 @@ import torch
 from torch import nn
 
 from pulmo.base.errors import UserError
+from pulmo.model.hubs.names import read_name
+from pulmo.model.hubs.networks import build_network
 from pulmo.model.weights import GOOGLENET_AND_INCEPTION, find_head, list_choices, load_file_into, names_file
 
 _SIZE_ARGUMENT = {
@@ -24,12 +27,30 @@ _SIZE_ARGUMENT = {
 }
 
 
-def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224) -> nn.Module:
-    """A torchvision classifier whose last layer is replaced by one of `head` outputs, for images of `size` pixels.
+def build_model(
+    arch: str, weights: str = "none", head: int = 2, size: int = 224, config: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """A classifier whose last layer has `head` outputs, for images of `size` pixels.
 
+    `arch` is torchvision's name, or a hub's, such as timm:NAME, which `config` describes where that does not suffice.
     `weights` is none, imagenet (torchvision's best for `arch`), the name of a set of torchvision's weights, or the
     path of a file of weights, whose last layer is taken over only if its shape fits.
     """
+    named = read_name(arch)
+    if not named:
+        model = _build_torchvision(arch, weights, head, size)
+    elif weights == "none" or names_file(weights):
+        model = build_network(named, head, size, config or {})
+    else:
+        raise UserError(
+            f"train.weights: {arch} has no weights {weights!r}", f"choose none, {arch} or the path of a file"
+        )
+    if names_file(weights):
+        load_file_into(model, Path(weights).expanduser(), arch)
+    return model
+
+
+def _build_torchvision(arch: str, weights: str, head: int, size: int) -> nn.Module:
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -44,8 +65,6 @@ def build_model(arch: str, weights: str = "none", head: int = 2, size: int = 224
         if hasattr(model, name):
             setattr(model, name, value)
     _replace_head(model, head)
-    if names_file(weights):
-        load_file_into(model, Path(weights).expanduser(), arch)
     return model
 
 

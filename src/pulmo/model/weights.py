@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pulmo.base.errors import UserError
+from pulmo.model.hubs.names import read_name
 from pulmo.model.weight_files import find_network, read_state
 
 # One output, always, and inputs scaled as their weights want it, which torchvision does only with weights of its own.
@@ -17,8 +18,8 @@ _NAMED = 3  # keys of each kind that a message names
 
 
 def names_file(weights: str) -> bool:
-    """True where train.weights is the path of a file, for no set of weights has a dot or a slash in its name."""
-    return "." in weights or "/" in weights
+    """True where train.weights is the path of a file, for no set of torchvision's has a dot or a slash in its name."""
+    return ("." in weights or "/" in weights) and read_name(weights) is None
 
 
 def find_head(model: nn.Module) -> str:

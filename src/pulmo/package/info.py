@@ -25,6 +25,7 @@ TTA_VIEWS = (
 Triple = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[\w .+-]*$")]  # it is printed, and goes into reports
+Arch = Annotated[str, Field(pattern=r"^[\w .+:/-]*$")]
 
 
 class PackageInfo(BaseModel):
@@ -33,7 +34,7 @@ class PackageInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = 1  # raised when the meaning of a key changes
-    arch: Name  # torchvision's name
+    arch: Arch  # torchvision's name, or a hub's such as timm:NAME
     head: Literal[1, 2]  # output neurons
     classes: tuple[Literal["NORMAL"], Literal["PNEUMONIA"]] = ("NORMAL", "PNEUMONIA")
     size: Annotated[int, Field(ge=1, le=MAX_SIZE)]  # side of the square input in pixels
@@ -44,6 +45,8 @@ class PackageInfo(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # that of `locked`, for whoever reads the file alone
     temperature: Positive | None = None  # that of `locked` as well
     locked: dict[str, Any] = {}  # what validation decided, for `metrics.locked.read_locked`; empty until evaluate
+    network: dict[str, Any] = {}  # what builds a hub's network, where its name does not suffice
+    origin: dict[str, str] = {}  # of weights from a hub: source, revision, file, sha256 and licence
     training: dict[str, Any] = {}  # settings of the training, best epoch, its validation metrics
     metrics: dict[str, Any] = {}  # of the evaluation: val, test, and estimates of test with their intervals
     data_sha256: Name = ""  # of the films and the split that it was trained on

@@ -16,7 +16,7 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import is_sealed, seal, whole_file
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.model.augmentation import augment, draw_flips, has_few_variants, make_generator
-from pulmo.model.scoring import to_input
+from pulmo.model.scoring import AS_IMAGENET, Preparation, to_input
 from pulmo.training.rows import Films, Rows
 from pulmo.training.speedup import Function, speed_up
 
@@ -29,8 +29,14 @@ Feed = Callable[[Tensor, Generator | None], Tensor]
 class FilmFeed:
     """Films, augmented, normalised and passed through the frozen part."""
 
-    def __init__(self, films: Rows, augmentation: AugmentParams, frozen: Function | None) -> None:
-        self.films, self.augmentation, self.frozen = films, augmentation, frozen
+    def __init__(
+        self,
+        films: Rows,
+        augmentation: AugmentParams,
+        frozen: Function | None,
+        preparation: Preparation = AS_IMAGENET,
+    ) -> None:
+        self.films, self.augmentation, self.frozen, self.preparation = films, augmentation, frozen, preparation
 
     def __call__(self, positions: Tensor, generator: Generator | None) -> Tensor:
         gray = self.films[positions]
@@ -40,7 +46,7 @@ class FilmFeed:
 
     def run_frozen(self, gray: Tensor) -> Tensor:
         """Inputs of the trainable network from gray values (batch, S, S)."""
-        inputs = to_input(gray)
+        inputs = to_input(gray, self.preparation.mean, self.preparation.std)
         if self.frozen is None:
             return inputs
         with torch.no_grad():
@@ -74,13 +80,14 @@ def make_feeds(
     frozen: nn.Module | None,
     folder: Path,
     fabric: Fabric,
+    preparation: Preparation = AS_IMAGENET,
 ) -> tuple[Feed, Feed]:
     """Feeds of the films to train on and to validate on, from stored outputs in `folder` where storing pays."""
     bf16, device = settings.precision == "bf16", fabric.device
     function = None if frozen is None else speed_up(frozen, device, bf16)
     feeds = (
-        FilmFeed(Rows(train.images, train.rows, device), settings.augment, function),
-        FilmFeed(Rows(val.images, val.rows, device), AugmentParams(), function),
+        FilmFeed(Rows(train.images, train.rows, device), settings.augment, function, preparation),
+        FilmFeed(Rows(val.images, val.rows, device), AugmentParams(), function, preparation),
     )
     variants = count_variants(settings.augment, settings.cache_variants, settings.epochs)
     if frozen is None or not variants:

@@ -1,6 +1,6 @@
 """Cuts a network into the frozen part and the rest, by following what flows between its modules."""
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pulmo.base.errors import UserError
 from pulmo.model.weights import find_head
@@ -28,10 +28,24 @@ def split_frozen(model: nn.Module, freeze: str) -> tuple[nn.Module | None, nn.Mo
     block = find_head(model) if freeze == "backbone" else freeze
     if block not in dict(model.named_modules()) or not block:
         raise UserError(f"train.freeze: no block {freeze!r}", f"choose none, backbone, {', '.join(_blocks(model))}")
+    prefix, rest = _split(model, freeze, block)
+    if not list(rest.parameters()):
+        raise UserError(
+            f"train.freeze: nothing is left to train behind {freeze!r}", "choose backbone or an earlier block"
+        )
+    prefix.requires_grad_(False).eval()
+    if isinstance(prefix, _BeforeHead):  # which holds the whole network
+        rest.requires_grad_(True)
+    return prefix, rest
+
+
+def _split(model: nn.Module, freeze: str, block: str) -> tuple[nn.Module, nn.Module]:
     parts = block.split(".")
     try:
         graph = _Tracer({".".join(parts[:depth]) for depth in range(1, len(parts))}).trace(model)
     except (TypeError, fx.proxy.TraceError) as error:
+        if freeze == "backbone":
+            return _BeforeHead(model, block), model.get_submodule(block)
         raise UserError(f"train.freeze: this network cannot be cut behind {freeze!r}", "choose backbone") from error
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == block]
     if len(calls) != 1:
@@ -41,13 +55,33 @@ def split_frozen(model: nn.Module, freeze: str) -> tuple[nn.Module | None, nn.Mo
         cut = cut.all_input_nodes[0]
         while cut.op == "call_module" and isinstance(model.get_submodule(str(cut.target)), nn.Dropout):
             cut = cut.all_input_nodes[0]  # dropout is drawn anew in every epoch
-    prefix, rest = _cut(model, graph, cut)
-    if not list(rest.parameters()):
-        raise UserError(
-            f"train.freeze: nothing is left to train behind {freeze!r}", "choose backbone or an earlier block"
-        )
-    prefix.requires_grad_(False).eval()
-    return prefix, rest
+    return _cut(model, graph, cut)
+
+
+class _BeforeHead(nn.Module):
+    """The input of a network's last layer, for networks that cannot be traced.
+
+    UserError where the network does more with the output of that layer than return it.
+    """
+
+    def __init__(self, model: nn.Module, head: str) -> None:
+        super().__init__()
+        self.model, self.head = model, head
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+
+        def note(layer: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
+            seen[:] = [arguments[0], output]
+
+        hook = self.model.get_submodule(self.head).register_forward_hook(note)
+        try:
+            outputs = self.model(inputs)
+        finally:
+            hook.remove()
+        if not seen or outputs is not seen[1]:
+            raise UserError("train.freeze: this network cannot be cut behind 'backbone'", "choose none")
+        return seen[0]
 
 
 def _cut(model: nn.Module, graph: fx.Graph, cut: fx.Node) -> tuple[nn.Module, nn.Module]:

@@ -21,6 +21,7 @@ from pulmo.metrics.ranking import ranking
 from pulmo.model.augmentation import make_generator
 from pulmo.model.device import choose_device, shared_cores
 from pulmo.model.scoring import logit_pneumonia
+from pulmo.model.start import Start
 from pulmo.training.checkpoints import Checkpoint
 from pulmo.training.devices import (
     add_up,
@@ -47,11 +48,16 @@ _COMPILE_PAYS = 900  # seconds of training ahead from which a compilation (about
 class Fitted:
     """The network with the weights of its best epoch, in eval mode on the CPU, and how it came about."""
 
-    model: nn.Module
+    start: Start
     history: list[Row]
     best_epoch: int
     device: str
     precision: str
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself."""
+        return self.start.network
 
     @property
     def best(self) -> Row:
@@ -78,8 +84,9 @@ def fit(
     with explained_failures(settings.batch_size), shared_cores(place), tempfile.TemporaryDirectory() as spare:
         fabric = open_fabric(settings)
         check_processes(fabric, min(settings.batch_size, len(train.rows)), resume.name if resume else "")
-        model, frozen, net = prepare_network(settings, train.images.shape[1], fabric)
-        feeds = make_feeds(train, val, settings, frozen, resume or Path(fabric.broadcast(spare)), fabric)
+        start, frozen, net = prepare_network(settings, train.images.shape[1], fabric)
+        stored = resume or Path(fabric.broadcast(spare))
+        feeds = make_feeds(train, val, settings, frozen, stored, fabric, start.preparation)
         if not fabric.is_global_zero:  # of several processes one writes
             resume, history, on_epoch, progress = None, None, None, False
         network, targets, val_targets = Compilable(net), train.load_targets(), val.load_targets().to(fabric.device)
@@ -108,7 +115,8 @@ def fit(
         if checkpoint:
             checkpoint.wait()
     net.load_state_dict(state.best)
-    return Fitted(model.cpu().eval(), state.history, state.best_epoch, fabric.device.type, settings.precision)
+    start.network.cpu().eval()
+    return Fitted(start, state.history, state.best_epoch, fabric.device.type, settings.precision)
 
 
 def train_epoch(

@@ -9,33 +9,34 @@ from tqdm import tqdm
 
 from pulmo.base.errors import UserError
 from pulmo.base.params import TrainParams
-from pulmo.model.networks import build_model
+from pulmo.model.start import Start, start_network
 from pulmo.training.batchnorm import share_batch_norm
 from pulmo.training.devices import share_weights
 from pulmo.training.freezing import split_frozen
 
 
-def prepare_network(settings: TrainParams, size: int, fabric: Fabric) -> tuple[nn.Module, nn.Module | None, nn.Module]:
+def prepare_network(settings: TrainParams, size: int, fabric: Fabric) -> tuple[Start, nn.Module | None, nn.Module]:
     """The network for films of `size` pixels on the device, its frozen part (or None) and the rest, which is trained.
 
     The parts share the layers of the network, and all processes its weights.
     """
     torch.manual_seed(settings.seed)
-    model = build_model(settings.arch, settings.weights, settings.head, size)
-    _check_size(model, settings.arch, size)
+    start = start_network(settings.arch, settings.weights, settings.head, size)
+    model = start.network
+    _check_size(model, start.arch, size)
     frozen, net = split_frozen(model, settings.freeze)
     model.to(fabric.device).to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
         share_weights(model)
         share_batch_norm(net, fabric.device)
-    return model, frozen, net
+    return start, frozen, net
 
 
 def _check_size(model: nn.Module, arch: str, size: int) -> None:
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, size, size))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"train.arch: {arch} cannot take preprocess.size {size} ({reason})", "raise preprocess.size"

@@ -1,0 +1,1 @@
+"""Networks and weights made elsewhere, each hub through a library that an extra of pulmo installs."""
