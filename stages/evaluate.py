@@ -11,7 +11,7 @@ from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.rows import open_images, read_rows, summarise_splits
 from pulmo.evaluation.familiarity import mark_unlike
-from pulmo.evaluation.inspection import run_probes, score_films, view_films
+from pulmo.evaluation.inspection import run_probes, score_films
 from pulmo.evaluation.pictures import draw_pictures
 from pulmo.evaluation.probes.probe import Subject, read_data
 from pulmo.evaluation.probes.renderings import score_renderings
@@ -27,7 +27,7 @@ from pulmo.films.labels import SPLITS
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.estimates import estimate_text, probability_text
 from pulmo.metrics.locked import LockingRules
-from pulmo.model.classifier import load_classifier
+from pulmo.model.classifier import load_classifier, view_films
 from pulmo.model.device import choose_device, shared_cores
 from pulmo.model.export import export_checked
 from pulmo.model.weights import to_arrays
@@ -50,7 +50,8 @@ def main() -> None:
     tags = {"data_sha256": trained.info.data_sha256}
     started = evaluate_run(paths.project_root(), read_json(paths.MLFLOW_RUN), record, tags, epochs)
     with shared_cores(choose_device()), started as run:
-        films = score_films(trained, (val, test), data, asked.batch_size)
+        package = paths.TRAINED if params.preprocess.engine == "ray" else None
+        films = score_films(trained, (val, test), data, asked.batch_size, package)
         rendered = score_renderings(trained, val, data.images, asked.batch_size, asked.rendered_films, asked.seed)
         report = evaluate_predictions(films, rendered, rules, Resampling(asked.bootstrap, asked.seed))
         films = decide_films(films, report.locked)

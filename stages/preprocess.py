@@ -14,7 +14,9 @@ def main() -> None:
     films = read_films(paths.FILMS)
     refuse_changed(paths.RAW, films)
     with FilmStore(params.size, params.fit, paths.film_store(), params.store_gb) as store:
-        done = process_films(paths.RAW, films, store, params.workers, params.max_rejected, paths.IMAGES.parent)
+        done = process_films(
+            paths.RAW, films, store, params.workers, params.max_rejected, paths.IMAGES.parent, params.engine
+        )
     for path, reason in done.rejected:
         print(f"rejected {path}: {reason}")
     for path, note in done.noted:

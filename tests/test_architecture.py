@@ -29,6 +29,7 @@ ONE_DOOR = {
     "pynetdicom": ("answering/dicom/",),
     "s3fs": ("films/remote.py",),
     "onnx": ("model/export.py",),
+    "ray": ("base/cluster.py", "answering/replicas.py"),
     "onnxruntime": ("package/inference.py",),
     "rich": ("base/tables.py", "experiments/leaderboard.py"),
 }

@@ -12,7 +12,7 @@ from pulmo.sources import SOURCES
 PIPELINE = yaml_text.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = PIPELINE["stages"]
 PARAMS = yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-NO_EFFECT = ("preprocess.workers", "preprocess.store_gb")  # params that change the speed alone
+NO_EFFECT = ("preprocess.engine", "preprocess.workers", "preprocess.store_gb")  # params that change the speed alone
 AHEAD = ("preprocess.size", "preprocess.fit")  # which download decodes for, but none of its outputs depends on
 
 

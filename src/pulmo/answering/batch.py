@@ -1,15 +1,19 @@
-"""Any number of films answered in flat memory: decoded in threads, scored together, given out in their order."""
+"""Any number of films answered in flat memory: decoded in threads, scored together, given out in their order. On a Ray
+cluster each task does that for a few of them."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
-from pulmo.answering.answer import Answer
-from pulmo.answering.gather import Source
+from pulmo.answering.answer import Answer, ModelId
+from pulmo.answering.gather import Source, detach
 from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
 from pulmo.answering.predictor import Predictor
+from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes
 from pulmo.base.process import usable_cores
@@ -32,8 +36,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    source: Source
+    stem: str  # of the names of files about the film; empty where none are written
+
+
+@dataclass(frozen=True)
 class _Decoded:
     name: str
+    stem: str
     film: FittedFilm | None
     error: str = ""
     content: bytes = b""  # where a heat map or a report is to be made
@@ -57,55 +68,89 @@ def answer_films(
     UserError, before any film is read, where the network has no heat map to give.
     """
     folders = folders or Folders()
+    _check_heat(predictor, folders)
+    cores = usable_cores()
+    with ThreadPoolExecutor(cores) as pool:
+        waiting: deque[Future[_Decoded]] = deque()
+        group: list[_Decoded] = []
+        for asked in _name_files(films, folders):
+            waiting.append(pool.submit(_decode, predictor, asked))
+            if len(waiting) >= cores + BATCH:
+                group.append(waiting.popleft().result())
+            if len(group) == BATCH:
+                yield from _answer(predictor, group, folders, anyway)
+                group = []
+        group += [future.result() for future in waiting]
+        for start in range(0, len(group), BATCH):
+            yield from _answer(predictor, group[start : start + BATCH], folders, anyway)
+
+
+def answer_on_cluster(
+    predictor: Predictor, package: Path, films: Iterable[Source], folders: Folders | None = None, anyway: bool = False
+) -> Iterator[Row]:
+    """The rows and files of `answer_films` from a Ray cluster, each node of which sees the predictor's `package`.
+
+    UserError where there is no cluster, or the package is exchanged meanwhile.
+    """
+    folders = folders or Folders()
+    _check_heat(predictor, folders)
+    named = _name_files(map(detach, films), folders)
+    groups = iter(lambda: list(islice(named, BATCH)), [])
+    with join_cluster() as cluster:
+        answer = partial(_answer_group, package.absolute(), predictor.model, folders, anyway)
+        for rows in cluster.map(partial(answer, group) for group in groups):
+            yield from rows
+
+
+def _answer_group(package: Path, model: ModelId, folders: Folders, anyway: bool, group: list[_Asked]) -> list[Row]:
+    predictor = _load(package, model)
+    return list(_answer(predictor, [_decode(predictor, asked) for asked in group], folders, anyway))
+
+
+@cache
+def _load(package: Path, model: ModelId) -> Predictor:
+    """The predictor of a task's process, which takes one core."""
+    predictor = Predictor.load_folder(package, model.name, model.version, threads=1)
+    if predictor.model != model:
+        raise UserError(f"{package} holds another model than at the beginning", "run again")
+    return predictor
+
+
+def _check_heat(predictor: Predictor, folders: Folders) -> None:
     if folders.heatmaps and not predictor.network.has_heat:
         raise UserError(
             f"--heatmap: this {predictor.info.arch} has no heat map without PyTorch, for it does not end in a map of "
             "several places, pooling and one linear layer",
             "a ResNet, DenseNet, EfficientNet or MobileNetV2 has one",
         )
-    cores, names = usable_cores(), set[str]()
-    with ThreadPoolExecutor(cores) as pool:
-        waiting: deque[Future[_Decoded]] = deque()
-        group: list[_Decoded] = []
-        for source in films:
-            waiting.append(pool.submit(_decode, predictor, source, folders != Folders()))
-            if len(waiting) >= cores + BATCH:
-                group.append(waiting.popleft().result())
-            if len(group) == BATCH:
-                yield from _answer(predictor, group, folders, names, anyway)
-                group = []
-        group += [future.result() for future in waiting]
-        for start in range(0, len(group), BATCH):
-            yield from _answer(predictor, group[start : start + BATCH], folders, names, anyway)
 
 
-def _decode(predictor: Predictor, source: Source, keep: bool) -> _Decoded:
-    content = b""
+def _decode(predictor: Predictor, asked: _Asked) -> _Decoded:
+    source, content = asked.source, b""
     try:
         content = source.read()
-        return _Decoded(source.name, predictor.read(content), content=content if keep else b"")
+        film = predictor.read(content)
+        return _Decoded(source.name, asked.stem, film, content=content if asked.stem else b"")
     except UserError as error:
-        return _Decoded(source.name, None, error.message.removeprefix("film 1: "), content if keep else b"")
+        reason = error.message.removeprefix("film 1: ")
+        return _Decoded(source.name, asked.stem, None, reason, content if asked.stem else b"")
     except OSError as error:
-        return _Decoded(source.name, None, error.strerror or str(error))
+        return _Decoded(source.name, asked.stem, None, error.strerror or str(error))
 
 
-def _answer(
-    predictor: Predictor, group: list[_Decoded], folders: Folders, names: set[str], anyway: bool
-) -> Iterator[Row]:
+def _answer(predictor: Predictor, group: list[_Decoded], folders: Folders, anyway: bool) -> Iterator[Row]:
     answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film], anyway))
     for decoded in group:
         answer = next(answers) if decoded.film else None
         error = decoded.error
         if answer and answer.label is None:
             error = f"refused: {answer.refusal}"
-        name = _name_files(decoded.name, names) if folders != Folders() else ""
         heat, report, unreported = None, None, ""
         if folders.heatmaps and answer and answer.label:
-            heat = folders.heatmaps / f"{name}.png"
+            heat = folders.heatmaps / f"{decoded.stem}.png"
             _write_heat(predictor, decoded, answer.label, heat)
         if folders.reports and decoded.content:
-            report, unreported = _write_report(predictor, decoded, answer, folders.reports / name)
+            report, unreported = _write_report(predictor, decoded, answer, folders.reports / decoded.stem)
         yield Row(decoded.name, answer, error, heat, report, unreported)
 
 
@@ -136,8 +181,14 @@ def _write_heat(predictor: Predictor, decoded: _Decoded, label: str, path: Path)
     write_bytes(path, draw_heat(gray, spread))
 
 
-def _name_files(name: str, names: set[str]) -> str:
-    """A name for the files about a film that no other film of this run has."""
+def _name_files(films: Iterable[Source], folders: Folders) -> Iterator[_Asked]:
+    """Each film with a name for the files about it that no other film of this run has."""
+    names = set[str]()
+    for source in films:
+        yield _Asked(source, "" if folders == Folders() else _find_name(source.name, names))
+
+
+def _find_name(name: str, names: set[str]) -> str:
     path = Path(name.replace(":", "/"))
     # a DICOM file often bears a UID alone, whose last part is no suffix
     stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name

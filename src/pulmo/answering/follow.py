@@ -36,14 +36,15 @@ class PredictorSource(Protocol):
 class Follower:
     """The model that `find` names, looked for again every two seconds in a thread of its own."""
 
-    def __init__(self, find: Callable[[], Place], seconds: float = SECONDS) -> None:
-        """UserError where there is no model to begin with."""
+    def __init__(self, find: Callable[[], Place], seconds: float = SECONDS, threads: int = 0) -> None:
+        """`threads` compute one call of the model (0 = one per core). UserError where there is none to begin with."""
         self._find = find
         self._seconds = seconds
+        self._threads = threads
         self._stopped = threading.Event()
         self._place = find()
         self._seen = _mark(self._place)
-        self._predictor = _load(self._place)
+        self._predictor = _load(self._place, threads)
         self.warning = ""
 
     def current(self) -> Predictor:
@@ -60,7 +61,7 @@ class Follower:
                 self.warning = ""
                 return
             name = f"{place.name} {place.version}".strip()
-            predictor = _load(place)
+            predictor = _load(place, self._threads)
         except Exception as error:  # whatever is wrong with a new model, the old one goes on
             self._warn(name, error)
             return
@@ -95,7 +96,7 @@ def _mark(place: Place) -> object:
     return place, [(state.st_mtime_ns, state.st_ino, state.st_size) for state in states]
 
 
-def _load(place: Place) -> Predictor:
-    predictor = Predictor.load_folder(place.folder, place.name, place.version)
+def _load(place: Place, threads: int) -> Predictor:
+    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads)
     predictor.network.score(np.zeros((1, predictor.info.size, predictor.info.size), np.uint8))  # fails here, if at all
     return predictor

@@ -46,6 +46,16 @@ def gather_films(named: Sequence[str]) -> Iterator[Source]:
             yield from _open_archive(path) if is_archive(path) else [Source(str(path), partial(read_file, path))]
 
 
+def detach(source: Source) -> Source:
+    """A film that other processes can read too, for which standard input is read at once."""
+    if source.name != STDIN:
+        return source
+    try:
+        return Source(STDIN, partial(bytes, source.read()))
+    except (OSError, UserError) as error:
+        return Source(STDIN, partial(_raise, error))
+
+
 def count_films(named: Sequence[str]) -> int | None:
     """The largest possible number of films, for a progress bar; None where only reading an archive could tell."""
     paths = [path for name in named if name != STDIN for path in _list_paths(name)]

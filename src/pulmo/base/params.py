@@ -114,6 +114,7 @@ class PreprocessParams(Section):
     size: Annotated[int, Field(ge=32, le=1024)]
     fit: Literal["squash", "crop", "pad"]
     max_rejected: Count
+    engine: Literal["local", "ray"]
     workers: Count
     store_gb: Annotated[int, Field(ge=0)]
 

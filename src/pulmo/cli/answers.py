@@ -1,10 +1,13 @@
 """Commands that ask a model: about films, or about a labelled folder."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, redirect_stdout
+from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -19,6 +22,13 @@ COLUMNS = ("path", "label", "patient", "split")
 Package = Annotated[
     Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
 ]
+
+
+class Engine(StrEnum):
+    """What computes the answers for many films."""
+
+    local = "local"
+    ray = "ray"
 
 
 def predict(
@@ -39,6 +49,7 @@ def predict(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="answer, and mark, films that are refused otherwise")
     ] = False,
+    engine: Annotated[Engine, typer.Option(help="this machine, or the Ray cluster at RAY_ADDRESS")] = Engine.local,
 ) -> None:
     """Say NORMAL or PNEUMONIA of films, and how sure that is. Not a medical device.
 
@@ -61,12 +72,18 @@ def predict(
     form = "json" if as_json else "csv" if as_csv else "text"
     if as_csv:
         print(output.csv_header())
-    rows = batch.answer_films(predictor, gather.gather_films(films), batch.Folders(heatmap, dicom_sr), anyway)
-    if not _write_rows(rows, gather.count_films(films), form):
+    answer: Callable[..., Iterable[Row]] = batch.answer_films
+    if engine is Engine.ray:
+        answer = partial(batch.answer_on_cluster, package=place.folder)
+    rows = answer(predictor, films=gather.gather_films(films), folders=batch.Folders(heatmap, dicom_sr), anyway=anyway)
+    out = sys.stdout
+    with redirect_stdout(sys.stderr) if engine is Engine.ray else nullcontext():  # Ray tells there of nodes that die
+        whole = _write_rows(rows, gather.count_films(films), form, out)
+    if not whole:
         raise typer.Exit(1)
 
 
-def _write_rows(rows: "Iterable[Row]", total: int | None, form: str) -> bool:
+def _write_rows(rows: "Iterable[Row]", total: int | None, form: str, out: TextIO) -> bool:
     """Write each row as it comes, and why one has no answer or no report; True where every film has all it should."""
     from tqdm import tqdm
 
@@ -75,14 +92,14 @@ def _write_rows(rows: "Iterable[Row]", total: int | None, form: str) -> bool:
 
     whole, last = True, None
     for row in tqdm(rows, total=total, desc="answer", unit="film", disable=None):
-        tqdm.write(output.WRITERS[form](row), file=sys.stdout)
+        tqdm.write(output.WRITERS[form](row), file=out)
         for reason in (row.error, row.unreported and f"no report: {row.unreported}"):
             if reason:
                 whole = False
                 tqdm.write(f"error: {show_name(row.film)}: {reason}", file=sys.stderr)
         last = last if row.error else row.answer
     if form == "text" and last:
-        print(output.threshold_text(last))
+        print(output.threshold_text(last), file=out)
     return whole
 
 

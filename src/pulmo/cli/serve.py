@@ -2,7 +2,9 @@
 
 import ipaddress
 import os
+import signal
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,9 @@ from pulmo.base.errors import UserError
 from pulmo.cli.answers import find_place, require_library
 
 if TYPE_CHECKING:
+    from pulmo.answering.answer import ModelId
     from pulmo.answering.champion import Place
+    from pulmo.cli.replicas import Replicas
 
 
 def serve(
@@ -31,10 +35,14 @@ def serve(
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="add a line of JSON for each answer, without names or pictures")
     ] = None,
+    replicas: Annotated[
+        str, typer.Option("--ray", metavar="FEWEST:MOST", help="answer in so many processes of a Ray cluster, as 1:4")
+    ] = "",
 ) -> None:
     """Answer films in a web page, by REST and by the Open Inference Protocol. Not a medical device.
 
-    Nothing uploaded is kept or written to disk. The model follows the champion while it serves.
+    Nothing uploaded is kept or written to disk. The model follows the champion while it serves. With --ray there are
+    as many replicas as the requests need, in the cluster at RAY_ADDRESS or in one of this machine.
     """
     if not token and not is_loopback(host):
         raise UserError(
@@ -43,20 +51,60 @@ def serve(
         )
     for library in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
         require_library(library, "serve")
+    names = name or []
+    if replicas:
+        _serve_replicas(_read_replicas(replicas, package, names, log), token, host, port)
+    else:
+        _serve_here(package, token, names, log, (host, port))
+
+
+def _serve_here(package: Path | None, token: str, names: list[str], log: Path | None, place: tuple[str, int]) -> None:
     from pulmo.answering.follow import Follower
     from pulmo.answering.listening import make_server
     from pulmo.answering.log import AnswerLog
     from pulmo.answering.server import make_app
 
     answer_log = AnswerLog(log) if log else None
-    listener = bind(host, port)
+    listener = bind(*place)
     follower = Follower(lambda: find_package(package))
-    app = make_app(follower, token, names=frozenset(name or []), log=answer_log)
-    model = follower.current().model
-    print(f"serves: {model.name}, version {model.version}")
-    address = f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    print(f"page and REST: http://{address}\nCtrl-C ends it", flush=True)
+    app = make_app(follower, token, names=frozenset(names), log=answer_log)
+    _announce(follower.current().model, place[0], listener.getsockname()[1])
     make_server(app).run([listener])
+
+
+def _read_replicas(text: str, package: Path | None, names: list[str], log: Path | None) -> "Replicas":
+    """The settings of replicas, from a text such as 1:4; UserError where it is none."""
+    from pulmo.cli.replicas import Replicas
+
+    fewest, _, most = text.partition(":")
+    if not (fewest.isdecimal() and most.isdecimal() and 0 < int(fewest) <= int(most)):
+        raise UserError(f"--ray {text}: no numbers of replicas", "write the fewest and the most, as 1:4")
+    places = [str(path.absolute()) if path else "" for path in (package, log)]
+    return Replicas(fewest=int(fewest), most=int(most), package=places[0], names=names, log=places[1])
+
+
+def _serve_replicas(settings: "Replicas", token: str, host: str, port: int) -> None:
+    from pulmo.answering.predictor import Predictor
+    from pulmo.answering.replicas import CORES, serving
+    from pulmo.base.cluster import join_cluster
+    from pulmo.cli.replicas import make_application
+
+    with bind(host, port) as listener:  # Ray would look for the next free port
+        port = listener.getsockname()[1]
+    place = find_package(Path(settings.package) if settings.package else None)
+    model = Predictor.load_folder(place.folder, place.name, place.version).model
+    application = make_application(settings, token, str(Path.cwd()))
+    with join_cluster(settings.most, CORES), serving(application, host, port):
+        _announce(model, host, port)
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        ended.wait()
+
+
+def _announce(model: "ModelId", host: str, port: int) -> None:
+    print(f"serves: {model.name}, version {model.version}")
+    print(f"page and REST: http://{f'[{host}]' if ':' in host else host}:{port}\nCtrl-C ends it", flush=True)
 
 
 def bind(host: str, port: int) -> socket.socket:

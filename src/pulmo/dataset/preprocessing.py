@@ -12,10 +12,10 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.process import usable_cores
 from pulmo.dataset.film_store import FilmStore
@@ -61,19 +62,26 @@ class _Source(NamedTuple):
     bytes: int
 
 
+_Task = Callable[[], list[FittedFilm | str]]
 _Result = tuple[_Source, FittedFilm | str, bool]  # the film or the reason why there is none; True = from the store
 
 
 def process_films(
-    raw: Path, films: "pd.DataFrame", store: FilmStore, workers: int, max_rejected: int, folder: Path
+    raw: Path,
+    films: "pd.DataFrame",
+    store: FilmStore,
+    workers: int,
+    max_rejected: int,
+    folder: Path,
+    engine: str = "local",
 ) -> Processed:
     """Decode `films` (columns path, sha256, bytes) of `raw` into `folder`: images.npy (uint8, N x size x size),
     rejected.csv, and last index.csv. Size and fit are those of `store`, which keeps each film that it has not got.
 
-    Rows follow the sorted paths, whatever the number of workers (0 = one per core); index.csv exists only beside a
-    complete images.npy. Raises UserError where a film has changed, and after writing rejected.csv, when more than
-    `max_rejected` films, or all of them, cannot be decoded; OSError with the file's name when a film is missing or
-    `folder` cannot be written.
+    Rows follow the sorted paths, whatever the number of workers (0 = one per core) and whether they are processes of
+    this machine or of a Ray cluster (`engine`: local or ray); index.csv exists only beside a complete images.npy.
+    Raises UserError where a film has changed, and after writing rejected.csv, when more than `max_rejected` films, or
+    all of them, cannot be decoded; OSError with the file's name when a film is missing or `folder` cannot be written.
     """
     import pandas as pd
 
@@ -90,7 +98,8 @@ def process_films(
         store.leave_room(len(sources))
         with whole_file(images) as temporary:
             with temporary.open("wb") as file:
-                kept, done = _write_array(file, sources, store, workers or usable_cores())
+                decoded = _decode_films(sources, store, workers, engine)
+                kept, done = _write_array(file, decoded, len(sources), store)
             with _naming(rejects):
                 write_csv(rejects, pd.DataFrame(done.rejected, columns=["path", "reason"]))
             _judge(done.rejected, len(sources), max_rejected, rejects)
@@ -118,17 +127,15 @@ def _announce(images: Path, films: int, size: int) -> None:
 
 
 def _write_array(
-    file: BinaryIO, sources: Sequence[_Source], store: FilmStore, workers: int
+    file: BinaryIO, decoded: Iterable[_Result], films: int, store: FilmStore
 ) -> tuple[list[str], Processed]:
     """Write an .npy file of the films that decode; return their paths in row order, and what became of all."""
     kept: list[str] = []
     rejected: list[tuple[str, str]] = []
     noted: list[tuple[str, str]] = []
     stored = 0
-    start = _write_header(file, len(sources), store.size)
-    for source, result, is_stored in tqdm(
-        _decode_films(sources, store, workers), total=len(sources), unit=" films", disable=None
-    ):
+    start = _write_header(file, films, store.size)
+    for source, result, is_stored in tqdm(decoded, total=films, unit=" films", disable=None):
         if isinstance(result, str):
             rejected.append((source.path, result))
             continue
@@ -151,26 +158,42 @@ def _write_header(file: BinaryIO, rows: int, size: int) -> int:
     return file.tell()
 
 
-def _decode_films(sources: Sequence[_Source], store: FilmStore, workers: int) -> Iterator[_Result]:
-    """Yield, in the order of `sources`, each film from the store, or decoded in one of several processes."""
+def _decode_films(
+    sources: Sequence[_Source], store: FilmStore, workers: int, engine: str = "local"
+) -> Iterator[_Result]:
+    """Yield, in the order of `sources`, each film from the store, or decoded by one of several workers."""
     missing = sum(source.sha256 not in store for source in sources)
-    processes = min(workers, missing // FILMS_PER_WORKER)
-    waiting: deque[tuple[Sequence[_Source], list[FittedFilm | None], Callable[[], list[FittedFilm | str]]]] = deque()
-    with _start_pool(processes) if processes > 1 else nullcontext() as pool:
-        try:
-            for first in range(0, len(sources), CHUNK):
-                chunk = sources[first : first + CHUNK]
-                stored = [_recall(source, store) for source in chunk]
-                wanted = [source for source, film in zip(chunk, stored, strict=True) if film is None]
-                task = partial(_read_chunk, wanted, store.size, store.fit)
-                waiting.append((chunk, stored, pool.submit(task).result if pool and wanted else task))
-                if not pool or len(waiting) > 2 * processes:  # bounds the memory, and keeps every process busy
-                    yield from _join(*waiting.popleft())
-            while waiting:
+    waiting: deque[tuple[Sequence[_Source], list[FittedFilm | None], _Task]] = deque()
+    with _open_pool(workers, missing, engine) as (submit, window):
+        for first in range(0, len(sources), CHUNK):
+            chunk = sources[first : first + CHUNK]
+            stored = [_recall(source, store) for source in chunk]
+            wanted = [source for source, film in zip(chunk, stored, strict=True) if film is None]
+            task = partial(_read_chunk, wanted, store.size, store.fit)
+            waiting.append((chunk, stored, submit(task) if wanted else task))
+            if len(waiting) > window():  # bounds the memory, and keeps every worker busy
                 yield from _join(*waiting.popleft())
+        while waiting:
+            yield from _join(*waiting.popleft())
+
+
+@contextmanager
+def _open_pool(workers: int, films: int, engine: str) -> Iterator[tuple[Callable[[_Task], _Task], Callable[[], int]]]:
+    """A function that has a task done and returns how to get its result, and one that says how many may be under way,
+    for `films` that are to be decoded."""
+    processes = min(workers or usable_cores(), films // FILMS_PER_WORKER)
+    if engine == "ray":
+        with join_cluster(workers) as cluster:
+            yield cluster.submit, cluster.window
+    elif processes > 1:
+        try:
+            with _start_pool(processes) as pool:
+                yield lambda task: pool.submit(task).result, lambda: 2 * processes
         except BrokenProcessPool:
             reason = "a process that decodes films was killed, most likely for want of memory"
             raise UserError(reason, f"lower preprocess.workers (it was {processes} processes)") from None
+    else:
+        yield lambda task: task, lambda: 0
 
 
 def _recall(source: _Source, store: FilmStore) -> FittedFilm | None:
@@ -178,9 +201,7 @@ def _recall(source: _Source, store: FilmStore) -> FittedFilm | None:
     return store.get(source.sha256) if source.file.stat().st_size == source.bytes else None
 
 
-def _join(
-    chunk: Sequence[_Source], stored: Sequence[FittedFilm | None], decode: Callable[[], list[FittedFilm | str]]
-) -> Iterator[_Result]:
+def _join(chunk: Sequence[_Source], stored: Sequence[FittedFilm | None], decode: _Task) -> Iterator[_Result]:
     decoded = iter(decode())
     for source, film in zip(chunk, stored, strict=True):
         yield source, next(decoded) if film is None else film, film is not None

@@ -1,7 +1,7 @@
 """A model package loaded into a network that scores films."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +47,8 @@ def load_classifier(folder: Path) -> Classifier:
             "copy the package again, or run `dvc repro`",
         ) from None
     return Classifier(network.eval(), info, read_known(folder))
+
+
+def view_films(classifier: Classifier, views: int) -> Classifier:
+    """The same classifier, which answers by the mean log-odds of so many views of a film."""
+    return replace(classifier, info=classifier.info.model_copy(update={"tta_views": views}))

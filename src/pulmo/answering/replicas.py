@@ -1,0 +1,55 @@
+"""The app of `pulmo serve` in several processes of a Ray cluster: as many as the requests need, behind one address.
+
+Each replica is the whole app. It scores together what comes to it together, and looks for the champion by itself. One
+that dies is replaced. The requests that it was answering fail, and may be sent again.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pulmo.answering.gate import Limits
+from pulmo.package.inference import BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi import FastAPI
+
+NAME = "pulmo"
+TARGET = BATCH  # requests under way at a replica: with more of them another one starts
+MOST = 2 * BATCH  # likewise: with so many a replica gets no other
+WAITING = Limits().requests  # that find no replica free; any more are told to come again
+CORES = 1  # a replica; its network computes with so many threads
+
+
+def make_replicas(make: Callable[[], "FastAPI"], fewest: int, most: int) -> Any:
+    """The application for Ray Serve: from `fewest` to `most` replicas, each with the app that `make` gives it."""
+    from ray import serve
+
+    def build() -> "FastAPI":  # Ray takes a function alone
+        return make()
+
+    deployment = serve.deployment(
+        serve.ingress(build)(),
+        name=NAME,
+        autoscaling_config={"min_replicas": fewest, "max_replicas": most, "target_ongoing_requests": TARGET},
+        max_ongoing_requests=MOST,
+        max_queued_requests=WAITING,
+        ray_actor_options={"num_cpus": CORES},
+    )
+    return deployment.bind()
+
+
+@contextmanager
+def serving(replicas: Any, host: str, port: int) -> "Iterator[None]":
+    """Answer requests at this address of the head node while the block runs, in a cluster that was joined before."""
+    from ray import serve
+
+    quiet = {"log_level": "ERROR", "enable_access_log": False}
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=quiet)
+    serve.run(replicas, name=NAME, logging_config=quiet)
+    try:
+        yield
+    finally:
+        serve.delete(NAME)

@@ -1,0 +1,54 @@
+"""The server in several processes of a Ray cluster, started by `pulmo serve --ray` or by deploy/rayservice.yaml."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from pulmo.base.errors import UserError
+from pulmo.base.params import Positive, Section
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+class Replicas(Section):
+    """The settings of replicas, which are the `args` of an application in Ray's own files."""
+
+    fewest: Positive = 1
+    most: Positive = 1
+    package: str = ""  # folder of the model, on every node; without it the champion of MLflow's store
+    names: list[str] = Field(default_factory=list)  # host names that the server goes by, beside localhost and addresses
+    log: str = ""  # file for a line of JSON for each answer, on each node
+
+
+def build(settings: Replicas) -> Any:
+    """The application for Ray Serve, with the token in PULMO_TOKEN; UserError without one, for others can ask too."""
+    if not (token := os.environ.get("PULMO_TOKEN", "")):
+        raise UserError("replicas on a cluster need a token", "set PULMO_TOKEN on every node")
+    return make_application(settings, token, "")
+
+
+def make_application(settings: Replicas, token: str, folder: str) -> Any:
+    """The application for Ray Serve; its replicas work in `folder`, where it is not empty."""
+    from pulmo.answering.replicas import make_replicas
+
+    return make_replicas(partial(_make_app, settings, token, folder), settings.fewest, settings.most)
+
+
+def _make_app(settings: Replicas, token: str, folder: str) -> "FastAPI":
+    """The app of one replica."""
+    from pulmo.answering.follow import Follower
+    from pulmo.answering.log import AnswerLog
+    from pulmo.answering.replicas import CORES
+    from pulmo.answering.server import make_app
+    from pulmo.cli.serve import find_package
+
+    if folder:
+        os.chdir(folder)
+    package = Path(settings.package) if settings.package else None
+    log = AnswerLog(Path(settings.log)) if settings.log else None
+    follower = Follower(lambda: find_package(package), threads=CORES)
+    return make_app(follower, token, names=frozenset(settings.names), log=log)
