@@ -88,6 +88,15 @@ def killing(kill: Callable[[], None], ready: Callable[[], bool]) -> Iterator[Non
     assert killed.is_set(), "nothing was killed"
 
 
+def test_what_keeps_a_cluster_from_being_joined_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{find_port()}")
+    with pytest.raises(UserError, match=r"the Ray cluster at 127.* cannot be joined: .*refused"), join_cluster():
+        pass
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'pulmo\[ray\]'"), join_cluster():
+        pass
+
+
 def test_workers_and_nodes_that_die_midway_lose_no_film(
     nodes: Any, raw: Path, films: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -141,12 +150,6 @@ def test_an_error_of_a_task_is_the_error_of_the_one_who_asked(nodes: Any) -> Non
     with join_cluster() as cluster, pytest.raises(UserError, match="is not a whole NumPy array") as caught:
         cluster.submit(partial(open_images, Path(__file__)))()
     assert caught.value.hint == "run `dvc repro preprocess`"
-
-
-def test_what_keeps_a_cluster_from_being_joined_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'pulmo\[ray\]'"), join_cluster():
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -241,4 +244,6 @@ def test_the_file_for_kubernetes_says_what_the_code_does(monkeypatch: pytest.Mon
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert {variable["name"] for variable in head["env"]} >= {"PULMO_TOKEN", "RAY_USAGE_STATS_ENABLED"}
     assert worker["env"] == head["env"]
+    assert settings.package in [mount["mountPath"] for mount in worker["volumeMounts"]]
     assert cluster["rayVersion"] == __version__
+    assert f"FROM rayproject/ray:{__version__}-" in (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")

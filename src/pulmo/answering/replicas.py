@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pulmo.answering.gate import Limits
+from pulmo.base.errors import UserError
 from pulmo.package.inference import BATCH
 
 if TYPE_CHECKING:
@@ -43,12 +44,20 @@ def make_replicas(make: Callable[[], "FastAPI"], fewest: int, most: int) -> Any:
 
 @contextmanager
 def serving(replicas: Any, host: str, port: int) -> "Iterator[None]":
-    """Answer requests at this address of the head node while the block runs, in a cluster that was joined before."""
+    """Answer requests at this address of the head node while the block runs, in a cluster that was joined before.
+
+    UserError where no replica comes to answer.
+    """
     from ray import serve
+    from ray.exceptions import RayError
 
     quiet = {"log_level": "ERROR", "enable_access_log": False}
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=quiet)
-    serve.run(replicas, name=NAME, logging_config=quiet)
+    try:
+        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=quiet)
+        serve.run(replicas, name=NAME, logging_config=quiet)
+    except (RayError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"Ray Serve does not start: {reason}", "its logs are on the nodes, in logs/serve") from error
     try:
         yield
     finally:

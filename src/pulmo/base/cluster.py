@@ -23,6 +23,7 @@ Result = TypeVar("Result")
 
 RETRIES = 3  # of a task whose process or node ended; every time its turn came again
 _AHEAD = 2  # tasks under way for each that is being done, so that no core waits for the one who gives them out
+_PATIENCE = 10  # seconds for a connection
 _OBJECTS = 200_000_000  # bytes of shared memory for what tasks return, where the cluster is started here
 
 
@@ -99,6 +100,7 @@ def _start(ray: Any, cores: int) -> None:
     code = os.pathsep.join(str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep))
     before = signal.getsignal(signal.SIGTERM)
     try:
+        _check_reachable(address)
         ray.init(
             address or "local",
             runtime_env={"env_vars": {"PYTHONPATH": code}} if os.environ.get("PYTHONPATH") else None,
@@ -106,12 +108,19 @@ def _start(ray: Any, cores: int) -> None:
             log_to_driver=False,
             **own,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         cure = "start one with `ray start --head`, correct RAY_ADDRESS, or unset it for this machine alone"
         raise UserError(f"the Ray cluster at {address or 'this machine'} cannot be joined: {reason}", cure) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # which Ray has taken for itself
+
+
+def _check_reachable(address: str | None) -> None:
+    """OSError where nobody listens at host:port, for which Ray would wait minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
 
 
 def _run(task: Callable[[], Result], folder: Path) -> Result:
