@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pulmo.answering.champion import Place
     from pulmo.cli.replicas import Replicas
 
+_PATIENCE = "60"  # seconds for Ray's proxy to start, for which a busy machine needs more than the usual 5
+
 
 def serve(
     package: Annotated[
@@ -94,6 +96,7 @@ def _serve_replicas(settings: "Replicas", token: str, host: str, port: int) -> N
     place = find_package(Path(settings.package) if settings.package else None)
     model = Predictor.load_folder(place.folder, place.name, place.version).model
     application = make_application(settings, token, str(Path.cwd()))
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", _PATIENCE)
     with join_cluster(settings.most, CORES), serving(application, host, port):
         _announce(model, host, port)
         ended = threading.Event()
