@@ -10,11 +10,11 @@ from pulmo.base.files import read_json, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.rows import open_images, read_rows, summarise_splits
-from pulmo.evaluation.familiarity import mark_unlike
-from pulmo.evaluation.inspection import run_probes, score_films
+from pulmo.evaluation.novelty import mark_unlike
 from pulmo.evaluation.pictures import draw_pictures
 from pulmo.evaluation.probes.probe import Subject, read_data
 from pulmo.evaluation.probes.renderings import score_renderings
+from pulmo.evaluation.probing import run_probes, score_films
 from pulmo.evaluation.report import (
     PREDICTED,
     decide_films,

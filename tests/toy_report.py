@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from pulmo.evaluation.inspection import PROBES
 from pulmo.evaluation.probes.explanation import explain_films
 from pulmo.evaluation.probes.robustness import measure_robustness
 from pulmo.evaluation.probes.shortcuts import measure_shortcuts
+from pulmo.evaluation.probing import PROBES
 from pulmo.evaluation.report import decide_films, evaluate_predictions
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.locked import LockingRules

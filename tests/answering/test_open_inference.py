@@ -8,9 +8,9 @@ from fastapi.testclient import TestClient
 from film_files import GRAY, encode
 from small_package import make_package
 
+from pulmo.answering.admission import Limits
 from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
-from pulmo.answering.gate import Limits
 from pulmo.answering.server import make_app
 
 FILM = encode(GRAY, "PNG")

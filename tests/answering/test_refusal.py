@@ -17,7 +17,7 @@ from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
 from pulmo.answering.served import Served
 from pulmo.answering.server import make_app
-from pulmo.evaluation.familiarity import fit_familiarity
+from pulmo.evaluation.novelty import fit_familiarity
 from pulmo.package.inference import Network
 from pulmo.package.storage import ONNX
 

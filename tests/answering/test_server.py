@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
 from pulmo.answering import server, words
+from pulmo.answering.admission import Limits
 from pulmo.answering.answer import Interval
 from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
-from pulmo.answering.gate import Limits
 from pulmo.answering.server import make_app
 from pulmo.base.errors import UserError
 

@@ -11,7 +11,7 @@ from pulmo.evaluation.probes.renderings import measure_renderings
 from pulmo.evaluation.report import evaluate_predictions, headline, known_films, report_split, subgroup_masks
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.decisions import confidence
-from pulmo.metrics.discrimination import METRICS
+from pulmo.metrics.discrimination import METRIC_NAMES
 from pulmo.metrics.locked import LockingRules
 from pulmo.metrics.reliability import expected_calibration_error
 
@@ -68,7 +68,7 @@ def test_the_report_can_be_recomputed_from_the_predictions(table, evaluated, tmp
         probability = 1 / (1 + np.exp(-part.logit / locked["temperature"]["value"]))
         called = probability >= locked["operating_point"]["threshold"]
         found = {name: estimate["value"] for name, estimate in report[split]["metrics"].items()}
-        assert tuple(found) == METRICS
+        assert tuple(found) == METRIC_NAMES
         assert found["auroc"] == pytest.approx(sk.roc_auc_score(part.label, part.logit))
         assert found["accuracy"] == pytest.approx((called == part.label).mean())
         assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(part.label, called))

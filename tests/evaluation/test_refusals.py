@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from small_package import make_package
 
-from pulmo.evaluation.familiarity import fit_familiarity, read_features
+from pulmo.evaluation.novelty import fit_familiarity, read_features
 from pulmo.evaluation.probes.refusals import measure_refusals
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.package.inference import Network

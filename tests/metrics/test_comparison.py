@@ -7,7 +7,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from pulmo.base.errors import UserError
 from pulmo.metrics.comparison import compare_models, delong_test, mcnemar_test, pair_predictions, read_predictions
-from pulmo.metrics.discrimination import METRICS, discriminate
+from pulmo.metrics.discrimination import METRIC_NAMES, discriminate
 
 
 def two_models(n=300, seed=0, ties=False):
@@ -78,7 +78,7 @@ def test_differences_are_paired_over_the_same_patients():
     labels, patients, a, b = two_models()
     found = compare_models(labels, patients, (a, b), (a > 1, b > 1), seed=4)
     alone = [discriminate(labels, s, s > 1, patients, seed=4) for s in (a, b)]
-    for name in METRICS:
+    for name in METRIC_NAMES:
         row = found["metrics"][name]
         assert (row["a"], row["b"]) == (alone[0][0][name]["value"], alone[1][0][name]["value"])
         assert row["difference"]["value"] == pytest.approx(row["b"] - row["a"])

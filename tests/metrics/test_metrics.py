@@ -6,7 +6,7 @@ from sklearn import metrics as sk
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from pulmo.metrics.bootstrap import bootstrap, resample
-from pulmo.metrics.discrimination import METRICS, discriminate, discrimination
+from pulmo.metrics.discrimination import METRIC_NAMES, discriminate, discrimination
 from pulmo.metrics.estimates import estimate_difference, estimate_text, probability_text
 from pulmo.metrics.subgroups import evaluate_subgroups
 
@@ -44,7 +44,7 @@ def test_every_metric_equals_scikit_learn_also_under_weights(ties):
     labels, scores, patients = films(ties=ties)
     called = scores > 1
     estimates, _ = discriminate(labels, scores, called, patients, resamples=10)
-    assert tuple(estimates) == METRICS
+    assert tuple(estimates) == METRIC_NAMES
     for name, expected in by_sklearn(labels, scores, called).items():
         assert estimates[name]["value"] == pytest.approx(expected, abs=1e-12), name
     statistic = discrimination(labels == 1, scores, called)

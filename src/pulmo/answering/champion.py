@@ -73,18 +73,20 @@ def find_registered(uri: str = CHAMPION, root: Path | None = None) -> Place | No
     root = root or paths.project_root()
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
     if store.startswith("sqlite:///"):
-        found = _read_sqlite(Path(store.removeprefix("sqlite:///")), asked["name"], asked["alias"], asked["version"])
+        registered = _read_sqlite(
+            Path(store.removeprefix("sqlite:///")), asked["name"], asked["alias"], asked["version"]
+        )
     elif store.startswith(("http://", "https://")):
-        found = _ask_server(store, asked["name"], asked["alias"], asked["version"])
+        registered = _ask_server(store, asked["name"], asked["alias"], asked["version"])
     else:
         raise NotAtHand(f"only MLflow can read the store at {urlsplit(store).scheme}://", "name the model's folder")
-    if found is None:
+    if registered is None:
         return None
-    return Place(_find_package(found, root), found.experiment, found.version)
+    return Place(_find_package(registered, root), registered.experiment, registered.version)
 
 
-def _find_package(found: _Registered, root: Path) -> Path:
-    copied, source = root / ".champion" / found.run_id, found.source
+def _find_package(registered: _Registered, root: Path) -> Path:
+    copied, source = root / ".champion" / registered.run_id, registered.source
     local = source.startswith(("file:", "/"))
     folder = Path(unquote(urlsplit(source).path)) if local else copied
     cards = sorted(folder.rglob("model.json"))
@@ -92,7 +94,7 @@ def _find_package(found: _Registered, root: Path) -> Path:
         return cards[0].parent
     if local:
         raise UserError(f"the model at {folder} cannot be had: it holds no package", _LOOK)
-    raise NotAtHand(f"version {found.version} is not on this disk yet", "`pulmo predict` copies the champion once")
+    raise NotAtHand(f"version {registered.version} is not on this disk yet", "`pulmo predict` copies the champion once")
 
 
 def _read_sqlite(file: Path, name: str, alias: str | None, version: str | None) -> _Registered | None:
@@ -125,10 +127,10 @@ def _ask_server(store: str, name: str, alias: str | None, version: str | None) -
         content = _get(store, "model-versions/get", name=name, version=str(version))
     if content is None:
         return None
-    found = content["model_version"]
-    tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
-    number = str(found["version"])
-    return _Registered(number, found.get("run_id", ""), found["source"], tags.get("experiment", f"version {number}"))
+    entry = content["model_version"]
+    tags = {tag["key"]: tag["value"] for tag in entry.get("tags", [])}
+    number = str(entry["version"])
+    return _Registered(number, entry.get("run_id", ""), entry["source"], tags.get("experiment", f"version {number}"))
 
 
 def _get(store: str, method: str, **query: str) -> Any:

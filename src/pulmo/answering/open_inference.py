@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from pulmo.answering.gate import Limits
+from pulmo.answering.admission import Limits
 from pulmo.answering.served import decode_content
 from pulmo.answering.service import Service, Upload, Wishes
 

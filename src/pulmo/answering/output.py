@@ -48,11 +48,11 @@ def to_csv(row: Row) -> str:
     """A line of CSV, with empty cells for what is not answered."""
     if row.answer is None:
         return _csv_line([row.film, *[""] * (len(_COLUMNS) - 3), str(row.report or ""), row.error])
-    answer, found = row.answer, row.answer.model
+    answer, model = row.answer, row.answer.model
     first = [row.film, answer.label, answer.prob_pneumonia, answer.threshold, str(answer.unsure).lower()]
     second = [answer.not_a_chest_film, str(answer.unlike_training).lower(), answer.note, answer.logit]
     bounds = [value for rate in (answer.sensitivity, answer.specificity) for value in (rate.value, rate.low, rate.high)]
-    last = [found.name, found.version, found.sha256, str(answer.anyway).lower()]
+    last = [model.name, model.version, model.sha256, str(answer.anyway).lower()]
     files = [str(path or "") for path in (row.heatmap, row.report)]
     return _csv_line(["" if cell is None else cell for cell in (*first, *second, *bounds, *last, *files, row.error)])
 

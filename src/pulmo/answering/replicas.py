@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pulmo.answering.gate import Limits
+from pulmo.answering.admission import Limits
 from pulmo.base.errors import UserError
 from pulmo.package.inference import BATCH
 

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pulmo.answering import open_inference
+from pulmo.answering.admission import PROBLEM, Admission, Limits, to_problem
 from pulmo.answering.follow import PredictorSource
-from pulmo.answering.gate import PROBLEM, Gate, Limits, to_problem
 from pulmo.answering.log import AnswerLog
 from pulmo.answering.openapi import PREDICT
 from pulmo.answering.service import Service, Upload, Wishes
@@ -103,7 +103,7 @@ def make_app(
     app = FastAPI(title="Pulmo", description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service, app.state.limits = Service(source, log), limits
     page = PAGE.read_text(encoding="utf-8")
-    app.add_middleware(Gate, token=token, names=names, limits=limits, headers=_security_headers(page))
+    app.add_middleware(Admission, token=token, names=names, limits=limits, headers=_security_headers(page))
     app.get("/", include_in_schema=False)(lambda: HTMLResponse(page))
     app.get("/healthz")(_healthz)
     app.get("/readyz")(_readyz)

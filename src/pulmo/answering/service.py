@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from pulmo.answering.admission import to_problem
 from pulmo.answering.answer import Answer
 from pulmo.answering.follow import PredictorSource
-from pulmo.answering.gate import to_problem
 from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
 from pulmo.answering.log import AnswerLog
 from pulmo.answering.metrics import Metrics

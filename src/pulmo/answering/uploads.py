@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from pulmo.answering.gate import Limits
+from pulmo.answering.admission import Limits
 from pulmo.answering.service import Upload
 
 _NAME = 255  # characters of a film's name that come back

@@ -27,7 +27,7 @@ def hide_secrets(text: str, address: str = "") -> str:
     driver may tell piece by piece."""
     if address:
         text = text.replace(address, show_address(address))
-    text = _IN_TEXT.sub(lambda found: show_address(found[0]), text)
+    text = _IN_TEXT.sub(lambda match: show_address(match[0]), text)
     for secret in _secrets(address):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     return text

@@ -19,8 +19,8 @@ def imported_names(file: Path) -> set[str]:
 
 def own_modules(file: Path, package: Path = PACKAGE) -> set[Path]:
     """Files of the package, in its folder `package`, that a file imports directly."""
-    found = {_find_module(name, package) for name in imported_names(file)}
-    return {path for path in found if path and path != file}
+    modules = {_find_module(name, package) for name in imported_names(file)}
+    return {path for path in modules if path and path != file}
 
 
 def reached_modules(file: Path, package: Path = PACKAGE) -> set[Path]:
@@ -28,9 +28,9 @@ def reached_modules(file: Path, package: Path = PACKAGE) -> set[Path]:
     reached: set[Path] = set()
     waiting = [file]
     while waiting:
-        for found in own_modules(waiting.pop(), package) - reached:
-            reached.add(found)
-            waiting.append(found)
+        for module in own_modules(waiting.pop(), package) - reached:
+            reached.add(module)
+            waiting.append(module)
     return reached
 
 

@@ -236,9 +236,9 @@ def read_section(path: Path, model: type[Kind], cure: str = "add it") -> Kind:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        found = [_explain(item, cure) for item in error.errors()]
-        hints = dict.fromkeys(hint for _, hint in found)
-        raise UserError(f"{path}: " + "; ".join(message for message, _ in found), "; ".join(hints)) from None
+        problems = [_explain(item, cure) for item in error.errors()]
+        hints = dict.fromkeys(hint for _, hint in problems)
+        raise UserError(f"{path}: " + "; ".join(message for message, _ in problems), "; ".join(hints)) from None
 
 
 def _left_to_defaults(section: BaseModel) -> Iterator[str]:

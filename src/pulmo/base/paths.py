@@ -61,7 +61,7 @@ def expand_home(path: str) -> Path:
 
 def own_films(path: str, key: str) -> Path:
     """`from_root` for the films that `key` of params.yaml names; a place in data/raw is a UserError."""
-    found = from_root(path)
-    if found.resolve().is_relative_to((project_root() / RAW).resolve()):
-        raise UserError(f"{key}: {found} lies in {RAW}, which DVC empties before the stage runs", "name another place")
-    return found
+    place = from_root(path)
+    if place.resolve().is_relative_to((project_root() / RAW).resolve()):
+        raise UserError(f"{key}: {place} lies in {RAW}, which DVC empties before the stage runs", "name another place")
+    return place

@@ -34,9 +34,9 @@ def column_masks(table: pd.DataFrame) -> dict[str, Flags]:
 
 def _age_groups(ages: "pd.Series[str]") -> "pd.Series[str]":
     def group(age: str) -> str:
-        if not (found := _YEARS.fullmatch(age.strip().upper())):
+        if not (match := _YEARS.fullmatch(age.strip().upper())):
             return ""
-        years = float(found[1]) / _A_YEAR[found[2]]
+        years = float(match[1]) / _A_YEAR[match[2]]
         return next(name for name, (low, high) in _AGES.items() if low <= years < high)
 
     return ages.map(group)

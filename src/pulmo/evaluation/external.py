@@ -114,8 +114,8 @@ def recognise(pixels: pd.Series, known: Mapping[str, str]) -> Known:
     if not known:
         text = "The package does not list the films that the model was made with, so these may be among them."
         return Known(None, text)
-    found = pixels.map(known).value_counts()
-    films = {split: int(found.get(split, 0)) for split in SPLITS}
+    counts = pixels.map(known).value_counts()
+    films = {split: int(counts.get(split, 0)) for split in SPLITS}
     if count := sum(films.values()):
         of = ", ".join(f"{films[split]} {split}" for split in SPLITS if films[split])
         text = f"Warning: {count} of {len(pixels)} films are the model's own ({of}); for them this is no external test."

@@ -126,9 +126,9 @@ def headline(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The numbers worth comparing between experiments, from the content of evaluation.json for metrics.json; undefined
     ones are left out."""
     chosen = {"val": ("auroc", "auroc_rendered"), "test": HEADLINE}
-    found = {split: report[split]["metrics"] for split in chosen}
+    metrics = {split: report[split]["metrics"] for split in chosen}
     values = {
-        split: {name: found[split][name]["value"] for name in names if name in found[split]}
+        split: {name: metrics[split][name]["value"] for name in names if name in metrics[split]}
         for split, names in chosen.items()
     }
     return {split: {name: value for name, value in of.items() if value is not None} for split, of in values.items()}

@@ -35,8 +35,8 @@ def prepare_aside(project: Project) -> None:
 
 def find_obstacle(root: Path) -> str:
     """The reason why DVC can run no experiment aside below the path of this checkout; empty where it can."""
-    found = _NOT_IN_ADDRESSES.search(str(root))
-    return f"DVC runs no queue and no `--temp` below a path with {found[0]} in it, {root}" if found else ""
+    match = _NOT_IN_ADDRESSES.search(str(root))
+    return f"DVC runs no queue and no `--temp` below a path with {match[0]} in it, {root}" if match else ""
 
 
 def name_cache(dvc: Dvc) -> Path | None:

@@ -46,16 +46,16 @@ def read_experiments(project: Project, commits: bool = False) -> list[Experiment
     """
     revisions = [argument for baseline in _find_baselines(project.root) for argument in ("--rev", baseline)]
     shown = json.loads(project.dvc.run("exp", "show", "--json", *revisions))
-    found: dict[tuple[str, str], Experiment] = {}
+    by_name: dict[tuple[str, str], Experiment] = {}
     for baseline in shown:
         if commits and baseline["name"] and baseline["rev"] != WORKSPACE:
             tip = {"name": baseline["name"], "revs": [baseline], "executor": {"state": "commit"}}
-            found[baseline["rev"], ""] = _read_entry(project.root, tip, baseline["rev"])
+            by_name[baseline["rev"], ""] = _read_entry(project.root, tip, baseline["rev"])
         for entry in baseline["experiments"] or []:
             experiment = _read_entry(project.root, entry, baseline["rev"])
             # A running experiment is listed twice when an earlier one of its name is being replaced: the first is it.
-            found.setdefault((experiment.baseline, experiment.name), experiment)
-    listed = list(found.values())
+            by_name.setdefault((experiment.baseline, experiment.name), experiment)
+    listed = list(by_name.values())
     if commits and has_own_results(project.root):
         ended = [experiment.revision for experiment in listed if experiment.state == "Success"]
         if not any(equals(project.root, revision) for revision in ended):
@@ -66,10 +66,10 @@ def read_experiments(project: Project, commits: bool = False) -> list[Experiment
 def _read_workspace(root: Path, shown: list[dict[str, Any]]) -> Experiment:
     (entry,) = [baseline for baseline in shown if baseline["rev"] == WORKSPACE]
     tip = {"name": WORKSPACE, "revs": [entry], "executor": {"state": "workspace"}}
-    found = _read_entry(root, tip, run_git(root, "rev-parse", "HEAD"))
-    if not _is_whole(_read_stages(root, WORKSPACE), found.params):
-        return replace(found, state="Unfinished", metrics={}, error="`dvc repro` has not run to its end")
-    return replace(found, created=_changed(root))
+    experiment = _read_entry(root, tip, run_git(root, "rev-parse", "HEAD"))
+    if not _is_whole(_read_stages(root, WORKSPACE), experiment.params):
+        return replace(experiment, state="Unfinished", metrics={}, error="`dvc repro` has not run to its end")
+    return replace(experiment, created=_changed(root))
 
 
 def read_results(project: Project) -> Experiment | None:

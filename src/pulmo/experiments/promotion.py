@@ -139,8 +139,8 @@ def find_candidate(project: Project, name: str) -> registry.Candidate:
         # Two experiments may come to the same evaluation: one that has a name is never answered by another's run.
         if project.dvc.find_commits(name) or not (name == WORKSPACE or find_commit(project.root, name)):
             raise
-    if found := registry.find_evaluated(project.store, read_output(project, EVALUATION, name)):
-        return found
+    if candidate := registry.find_evaluated(project.store, read_output(project, EVALUATION, name)):
+        return candidate
     raise UserError(
         f"no evaluated run of {name!r} is in the store: its results were restored, or made elsewhere",
         "`dvc repro -f -s evaluate` makes one of what stands in the workspace",

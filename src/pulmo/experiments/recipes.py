@@ -250,5 +250,5 @@ def _summarize(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _find(part: Mapping[str, Any], key: str) -> dict[str, float | None]:
     """An estimate out of the report of a split; the loss is the log loss of the network as it was trained."""
-    found = part["calibration"]["before"]["log_loss"] if key == "loss" else part["metrics"][key]
-    return dict(found)
+    estimate = part["calibration"]["before"]["log_loss"] if key == "loss" else part["metrics"][key]
+    return dict(estimate)

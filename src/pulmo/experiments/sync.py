@@ -138,8 +138,8 @@ def _mark_replaced(store: Store, runs: list[Any], own: list[Any]) -> Iterator[st
 
 def _agrees(run: Any, experiment: Experiment) -> bool:
     """True where a run is that of the experiment as it is now, and not of one that `dvc exp run -f` replaced."""
-    kept = run.data.metrics
-    return all(math.isclose(kept.get(key, math.nan), value) for key, value in experiment.metrics.items())
+    metrics = run.data.metrics
+    return all(math.isclose(metrics.get(key, math.nan), value) for key, value in experiment.metrics.items())
 
 
 def _drop_twins(runs: list[Any]) -> list[Any]:

@@ -27,10 +27,10 @@ class TooLarge(UserError):
 def read_file(path: Path) -> bytes:
     """The content of a film's file, which may be a pipe. Raises TooLarge before it takes memory; OSError."""
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
             return read_stream(file)
-        if found.st_size > MOST_BYTES:
+        if facts.st_size > MOST_BYTES:
             raise TooLarge
         return file.read()
 
@@ -94,4 +94,4 @@ def is_mask(name: str, shared_folders: int = 0) -> bool:
         if _MASK.search(folder) and not (holds_images and "mask" not in folder):
             return True
         holds_images |= folder in _PICTURE_FOLDERS
-    return any(found.start() == 0 or found.end() == len(words[-1]) for found in _MASK.finditer(words[-1]))
+    return any(match.start() == 0 or match.end() == len(words[-1]) for match in _MASK.finditer(words[-1]))

@@ -38,13 +38,13 @@ def read_name(name: str) -> tuple[str, str]:
     """
     path = _without_suffix(name)
     stem = path.rpartition("/")[2]
-    if found := _PNEUMONIA.match(stem):
-        number, kind = int(found[1]), found[2]
+    if match := _PNEUMONIA.match(stem):
+        number, kind = int(match[1]), match[2]
         return f"{kind}-{number}", {"bacteria": "bacterial", "virus": "viral"}[kind]
-    if found := _MENDELEY.match(stem):
-        return f"kermany-{found[2]}", {"BACTERIA": "bacterial", "VIRUS": "viral", "NORMAL": "normal"}[found[1]]
-    if found := _NORMAL.match(stem):
-        return f"{found[1]}-{int(found[2])}", "normal"
+    if match := _MENDELEY.match(stem):
+        return f"kermany-{match[2]}", {"BACTERIA": "bacterial", "VIRUS": "viral", "NORMAL": "normal"}[match[1]]
+    if match := _NORMAL.match(stem):
+        return f"{match[1]}-{int(match[2])}", "normal"
     return path, "unknown"
 
 
@@ -57,8 +57,8 @@ def read_published(path: str) -> tuple[str, str]:
     counts films: nothing in those names tells a patient.
     """
     for name, pattern in _PUBLISHED.items():
-        if found := pattern.search(_without_suffix(path)):
-            return f"{name}-{found[1]}", "study" if name == "padchest" else "published"
+        if match := pattern.search(_without_suffix(path)):
+            return f"{name}-{match[1]}", "study" if name == "padchest" else "published"
     return "", ""
 
 

@@ -58,9 +58,9 @@ class Remote:
     def list_sizes(self) -> dict[str, int]:
         """The size of every file below this folder, in bytes, by its path relative to it."""
         with _explained(self):
-            found = _system().find(self.address, detail=True)
+            listing = _system().find(self.address, detail=True)
         top = self.address.removeprefix(_SCHEME).rstrip("/") + "/"
-        return {path.removeprefix(top): int(facts["size"]) for path, facts in found.items()}
+        return {path.removeprefix(top): int(facts["size"]) for path, facts in listing.items()}
 
     def read_heads(self, names: Sequence[str], size: int) -> list[bytes]:
         """The first `size` bytes of files below this folder, which are asked for together."""

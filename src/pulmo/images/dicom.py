@@ -42,7 +42,7 @@ def decode_dicom(content: bytes, header: Header) -> DecodedFilm:
     frames = int(film.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ImageError(f"the DICOM file holds {frames} frames", "store one film per file")
-    image, colours, note = _show(film, mode)
+    image, colours, note = _to_pictures(film, mode)
     not_chest = judge_header(film) or judge_picture(colours)
     patient, study = (str(film.get(name) or "").strip() for name in ("PatientID", "StudyInstanceUID"))
     return DecodedFilm(image, width, height, mode, hash_patient(patient), study, note, not_chest)
@@ -65,7 +65,7 @@ def _read_dataset(content: bytes, header: Header) -> Any:
     return film
 
 
-def _show(film: Any, mode: str) -> tuple[Image.Image, Image.Image, str]:
+def _to_pictures(film: Any, mode: str) -> tuple[Image.Image, Image.Image, str]:
     """The film in gray, in its colours where it has any, and a note on its display."""
     known = mode in _GRAY_MODES if film.SamplesPerPixel == 1 else not mode.startswith(("MONOCHROME", "PALETTE"))
     pixels: NDArray[Any] = read_stored(film) if known else np.empty(0)

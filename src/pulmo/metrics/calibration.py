@@ -63,13 +63,13 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> Temperature:
     if logit[label].min() > logit[~label].max():
         return Temperature(1.0, "kept at 1: validation is perfectly separated, so its films do not tell a temperature")
     margin = np.where(label, logit, -logit)
-    found = minimize_scalar(
+    best = minimize_scalar(
         lambda log_t: np.logaddexp(0, -margin / np.exp(log_t)).mean(),
         bounds=np.log(BOUNDS),
         method="bounded",
         options={"xatol": 1e-8},
     )
-    value = float(np.exp(found.x))
+    value = float(np.exp(best.x))
     if value < 1:
         return Temperature(1.0, f"kept at 1: {value:.2g}, the best on validation, would make the answers surer")
     return Temperature(value, f"at the bound of {BOUNDS[1]:g}" if BOUNDS[1] / value < 1.001 else "")

@@ -11,7 +11,7 @@ from scipy import stats
 from pulmo.base.errors import UserError
 from pulmo.base.files import unquote
 from pulmo.metrics.bootstrap import bootstrap, check_films
-from pulmo.metrics.discrimination import METRICS, discrimination
+from pulmo.metrics.discrimination import METRIC_NAMES, discrimination
 from pulmo.metrics.estimates import Estimate, estimate
 from pulmo.metrics.ranking import Floats
 
@@ -49,7 +49,7 @@ class Comparison(TypedDict):
 
     films: int
     patients: int
-    metrics: dict[str, MetricChange]  # by name of METRICS
+    metrics: dict[str, MetricChange]  # by name of METRIC_NAMES
     delong: DeLong | None  # None with fewer than two films of a class
     mcnemar: McNemar
     disagreements: list[int]
@@ -101,11 +101,11 @@ def compare_models(
 
     def both(weights: Floats) -> dict[str, Floats]:
         a, b = of_a(weights), of_b(weights)
-        return {f"{side} {name}": values[name] for side, values in (("a", a), ("b", b)) for name in METRICS}
+        return {f"{side} {name}": values[name] for side, values in (("a", a), ("b", b)) for name in METRIC_NAMES}
 
     values, replicates = bootstrap(both, label, patient, resamples, seed)
     metrics: dict[str, MetricChange] = {}
-    for name in METRICS:
+    for name in METRIC_NAMES:
         a, b = float(values[f"a {name}"]), float(values[f"b {name}"])
         difference = estimate(b - a, replicates[f"b {name}"] - replicates[f"a {name}"], patient)
         metrics[name] = {"a": a, "b": b, "difference": difference}

@@ -152,8 +152,8 @@ def risk_coverage(
 def _band(replicates: Floats) -> Floats:
     """Pointwise 2.5 and 97.5% over the resamples that have a value; NaN where none has."""
     with np.errstate(all="ignore"):
-        found = np.where(np.isnan(replicates).all(axis=0), 0.0, replicates)
-        band = np.nanpercentile(found, [2.5, 97.5], axis=0)
+        filled = np.where(np.isnan(replicates).all(axis=0), 0.0, replicates)
+        band = np.nanpercentile(filled, [2.5, 97.5], axis=0)
     return np.where(np.isnan(replicates).all(axis=0), np.nan, band)
 
 

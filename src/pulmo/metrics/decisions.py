@@ -142,21 +142,21 @@ def evaluate_abstention(
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Coverage (share of films answered), and error, sensitivity and specificity of the answers."""
-    kept = np.asarray(answered, dtype=bool)
-    label, _, patient = check_films(labels, kept, groups)
+    sure = np.asarray(answered, dtype=bool)
+    label, _, patient = check_films(labels, sure, groups)
     decided = rates(label, np.asarray(decisions, dtype=bool))
 
     def statistic(weights: Floats) -> dict[str, Floats]:
-        of_answers = decided(weights * kept)
+        of_answers = decided(weights * sure)
         return {
-            "coverage": weights @ kept / weights.sum(axis=1),
+            "coverage": weights @ sure / weights.sum(axis=1),
             "error": 1 - of_answers["accuracy"],
             "sensitivity": of_answers["sensitivity"],
             "specificity": of_answers["specificity"],
         }
 
     values, replicates = bootstrap(statistic, label, patient, resamples, seed)
-    about = {"coverage": np.ones_like(kept), "error": kept, "sensitivity": kept & label, "specificity": kept & ~label}
+    about = {"coverage": np.ones_like(sure), "error": sure, "sensitivity": sure & label, "specificity": sure & ~label}
     return {
         name: estimate_proportion(float(values[name]), replicates[name], patient[chosen])
         for name, chosen in about.items()

@@ -9,7 +9,18 @@ from pulmo.metrics.bootstrap import bootstrap, check_films
 from pulmo.metrics.estimates import Estimate, estimate, estimate_auroc, estimate_proportion
 from pulmo.metrics.ranking import Flags, Floats, Statistic, ranking
 
-METRICS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity", "ppv", "npv", "mcc")
+METRIC_NAMES = (
+    "auroc",
+    "auprc",
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "mcc",
+)
 _PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 NEEDS = {
     "auroc": "needs films of both classes",
@@ -49,7 +60,7 @@ def rates(labels: Flags, decisions: Flags) -> Statistic:
 
 
 def discrimination(labels: Flags, scores: Floats, decisions: Flags) -> Statistic:
-    """Every metric of METRICS: the ranks from `scores`, the rest from `decisions`."""
+    """All METRIC_NAMES: the ranks from `scores`, the rest from `decisions`."""
     ranked, decided = ranking(labels, scores), rates(labels, decisions)
     return lambda weights: ranked(weights) | decided(weights)
 
@@ -67,7 +78,7 @@ def measure_auroc(
 def discriminate(
     labels: ArrayLike, scores: ArrayLike, decisions: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
 ) -> tuple[dict[str, Estimate], dict[str, Floats]]:
-    """Estimates of every metric of METRICS, and their replicates (resamples,) for whoever needs a function of them.
+    """Estimates of all METRIC_NAMES, and their replicates (resamples,) for whoever needs a function of them.
 
     `films` and `patients` count what the metric speaks about: for sensitivity the PNEUMONIA films, for PPV the films
     called PNEUMONIA. A proportion or AUROC of exactly 0 or 1 gets a Wilson interval over its patients instead.
@@ -79,7 +90,7 @@ def discriminate(
     values, replicates = bootstrap(discrimination(label, score, decided), label, patient, resamples, seed)
     about = {"sensitivity": label, "specificity": ~label, "ppv": decided, "npv": ~decided}
     estimates = {}
-    for name in METRICS:
+    for name in METRIC_NAMES:
         about_patients = patient[about.get(name, np.ones_like(label))]
         if name == "auroc":
             estimates[name] = estimate_auroc(float(values[name]), replicates[name], label, patient)

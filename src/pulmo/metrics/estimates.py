@@ -37,15 +37,15 @@ def estimate(value: float, replicates: Floats, patients: NDArray[Any]) -> Estima
         "films": len(patients),
         "patients": len(np.unique(patients)),
     }
-    found = replicates[~np.isnan(replicates)]
+    defined = replicates[~np.isnan(replicates)]
     if math.isnan(value):
         result["note"] = "undefined: 0/0"
-    elif not len(found) or np.ptp(found) < 1e-12:
+    elif not len(defined) or np.ptp(defined) < 1e-12:
         result["note"] = "no interval: every resample gives the same value"
     else:
-        result["low"], result["high"] = (float(bound) for bound in np.percentile(found, [2.5, 97.5]))
-        if len(found) < len(replicates):
-            result["note"] = f"undefined in {len(replicates) - len(found)} of {len(replicates)} resamples"
+        result["low"], result["high"] = (float(bound) for bound in np.percentile(defined, [2.5, 97.5]))
+        if len(defined) < len(replicates):
+            result["note"] = f"undefined in {len(replicates) - len(defined)} of {len(replicates)} resamples"
     return result
 
 

@@ -152,20 +152,20 @@ def _closed_form(network: nn.Module, films: np.ndarray, mean: Any, std: Any) -> 
 
 
 def _gradient(network: nn.Module, films: np.ndarray, layer: str, mean: Any, std: Any) -> tuple[Tensor, Tensor]:
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def begin_graph(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_())
-        return kept[-1].clone()
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1].clone()
 
     hook = network.get_submodule(layer).register_forward_hook(begin_graph)
     try:
         with torch.enable_grad():
             logit = logit_pneumonia(network(to_input(torch.from_numpy(films), mean, std)))
-            (gradient,) = torch.autograd.grad(logit.sum(), kept[-1])
+            (gradient,) = torch.autograd.grad(logit.sum(), outputs[-1])
     finally:
         hook.remove()
-    return kept[-1].detach(), gradient
+    return outputs[-1].detach(), gradient
 
 
 class _ExactPool(nn.Module):

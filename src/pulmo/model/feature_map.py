@@ -22,13 +22,13 @@ def find_feature_map(
 
     `image` is any film, uint8 (1, S, S). UserError where the network ends in tokens instead, as transformers do.
     """
-    found = last_feature_map(model, image, mean, std)
-    if found is None:
+    layer = last_feature_map(model, image, mean, std)
+    if layer is None:
         raise UserError(
             "Grad-CAM needs a network that ends in a feature map, and this one ends in tokens",
             "choose a convolutional train.arch for heat maps",
         )
-    return found
+    return layer
 
 
 def last_feature_map(

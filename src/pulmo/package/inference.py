@@ -40,7 +40,7 @@ class Network:
         with _naming_network():
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self.outputs = [output.name for output in self._session.get_outputs()]
-        if [given.name for given in self._session.get_inputs()] != [FILMS] or LOGIT not in self.outputs:
+        if [entry.name for entry in self._session.get_inputs()] != [FILMS] or LOGIT not in self.outputs:
             raise _unusable(f"it does not answer {FILMS} with {LOGIT}")
         self._stages = [name for name in self.outputs if name.startswith(STAGE)]
         self.tta_views = tta_views

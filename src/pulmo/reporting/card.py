@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pulmo.base.files import write_bytes
 from pulmo.films.labels import LABELS
-from pulmo.metrics.discrimination import METRICS
+from pulmo.metrics.discrimination import METRIC_NAMES
 from pulmo.metrics.estimates import estimate_text, probability_text
 from pulmo.reporting.doubts import list_doubts
 from pulmo.reporting.markdown import Markdown, finalize, to_block, to_code, to_html
@@ -160,7 +160,7 @@ def _open_templates(folder: Path) -> Environment:
         "name": lambda metric: _NAMES.get(metric, metric.replace("_", " ")),
         "n": lambda about: f"{about['films']:,} / {about['patients']:,}",
     }
-    environment.globals |= {"metrics": METRICS, "figure": figure}
+    environment.globals |= {"metrics": METRIC_NAMES, "figure": figure}
     return environment
 
 

@@ -14,7 +14,7 @@ from pulmo.base.tables import align, render
 from pulmo.films.labels import LABELS
 from pulmo.metrics.comparison import compare_models
 from pulmo.metrics.curves import roc_curve
-from pulmo.metrics.discrimination import METRICS, discriminate
+from pulmo.metrics.discrimination import METRIC_NAMES, discriminate
 from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, VERMILLION, drawing
 from pulmo.reporting.figures import draw_grid
@@ -54,7 +54,7 @@ def write_comparison(
     picture = file.with_suffix(".png")
     if 0 < label.sum() < len(label):
         models = [Model(name, *rest) for name, *rest in zip(_shorten(names), tables, called, thresholds, strict=True)]
-        draw_comparison(picture, models, {name: compared["metrics"][name]["difference"] for name in METRICS})
+        draw_comparison(picture, models, {name: compared["metrics"][name]["difference"] for name in METRIC_NAMES})
     else:
         picture.unlink(missing_ok=True)
     gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]

@@ -32,7 +32,7 @@ class SplitReport:
     pneumonia: int
     prevalence: float
     confusion: dict[str, int]  # tp, fp, fn, tn
-    metrics: dict[str, Estimate]  # by name of METRICS; the baseline of auprc is the prevalence
+    metrics: dict[str, Estimate]  # by name of METRIC_NAMES; the baseline of auprc is the prevalence
     calibration: Calibration
     curves: Curves
     selective: dict[str, Estimate]  # coverage, error, sensitivity, specificity outside the abstention band

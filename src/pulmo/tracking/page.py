@@ -20,8 +20,8 @@ from pulmo.base.errors import UserError
 from pulmo.tracking.store import DESCRIPTION, Store
 
 VIEW = "pulmo"
-METRICS = ("val.auroc", "val.auroc_rendered", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity")
-PARAMS = ("train.lr", "train.arch")
+_METRICS = ("val.auroc", "val.auroc_rendered", "test.auroc", "test.accuracy", "test.sensitivity", "test.specificity")
+_PARAMS = ("train.lr", "train.arch")
 NOTE = """\
 Every run is one experiment of DVC, under the same name. The table is sorted by validation AUROC. Test is for
 reading, not for choosing. The page to read first is `model_card.html` among the artifacts of a run.
@@ -43,7 +43,7 @@ def address(store: Store, server: str) -> str:
     """The address of the table of runs at `server`, such as http://127.0.0.1:5000. The view behind it is stored."""
     client = store.client
     experiment = client.get_experiment(store.experiment)
-    columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
+    columns = [f"metrics.`{name}`" for name in _METRICS] + [f"params.`{name}`" for name in _PARAMS]
     state = {
         "searchFilter": "",
         "orderByKey": columns[0],

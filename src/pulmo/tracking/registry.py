@@ -91,15 +91,15 @@ def read_versions(store: Store) -> list[Version]:
         raise
     versions = [
         Version(
-            number=int(found.version),
-            run_id=found.run_id,
-            source=found.source,
-            created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-            tags={key: text for key, text in found.tags.items() if key != UNDER_WAY},
-            is_champion=str(found.version) == str(champion),
+            number=int(entry.version),
+            run_id=entry.run_id,
+            source=entry.source,
+            created=datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
+            tags={key: text for key, text in entry.tags.items() if key != UNDER_WAY},
+            is_champion=str(entry.version) == str(champion),
         )
-        for found in store.client.search_model_versions(f"name = '{MODEL}'")
-        if UNDER_WAY not in found.tags or str(found.version) == str(champion)
+        for entry in store.client.search_model_versions(f"name = '{MODEL}'")
+        if UNDER_WAY not in entry.tags or str(entry.version) == str(champion)
     ]
     return sorted(versions, key=lambda version: version.number)
 

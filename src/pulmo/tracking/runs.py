@@ -79,17 +79,17 @@ def _open_run(run: Run, root: Path, run_id: str | None, params: Mapping[str, Any
 
 def _reopen(run: Run, store: Store, run_id: str, params: Mapping[str, Any]) -> bool:
     """Go on in a run, RUNNING again, if it is the present experiment's, has its params and was not yet evaluated."""
-    found = store.find_run(run_id)
-    if found is None or EVALUATED in found.data.tags or found.data.params != _as_params(params):
+    earlier = store.find_run(run_id)
+    if earlier is None or EVALUATED in earlier.data.tags or earlier.data.params != _as_params(params):
         return False
     name, baseline = _experiment()
-    if found.data.tags.get(EXPERIMENT_TAG) != name or (baseline and found.data.tags.get(BASELINE_TAG) != baseline):
+    if earlier.data.tags.get(EXPERIMENT_TAG) != name or (baseline and earlier.data.tags.get(BASELINE_TAG) != baseline):
         return False
     for key, value in process_tags().items():  # before the status, which says that this process lives
         store.client.set_tag(run_id, key, value)
     store.client.update_run(run_id, status="RUNNING")
-    run.epochs = store.last_epoch(found)
-    run.run_id, run.name, run.tags = run_id, found.info.run_name, dict(found.data.tags)
+    run.epochs = store.last_epoch(earlier)
+    run.run_id, run.name, run.tags = run_id, earlier.info.run_name, dict(earlier.data.tags)
     return True
 
 

@@ -49,10 +49,10 @@ def probe_store(store: Store) -> int:
 
 def find_experiment_runs(store: Store) -> dict[tuple[str, str], list[Any]]:
     """The runs of each experiment by its name and baseline, the last one first."""
-    found: dict[tuple[str, str], list[Any]] = {}
+    runs: dict[tuple[str, str], list[Any]] = {}
     for run in store.find_runs(f"tags.`{EXPERIMENT_TAG}` != ''"):
-        found.setdefault((run.data.tags[EXPERIMENT_TAG], run.data.tags.get(BASELINE_TAG, "")), []).append(run)
-    return found
+        runs.setdefault((run.data.tags[EXPERIMENT_TAG], run.data.tags.get(BASELINE_TAG, "")), []).append(run)
+    return runs
 
 
 def find_evaluations(store: Store, evaluation: str) -> list[Any]:

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pulmo.answering.admission import PROBLEM, Admission, Limits, to_problem
 from pulmo.answering.dicom.header import NotDicom, read_film_header
 from pulmo.answering.dicom.receive import MOST_BYTES, Outcome, Receiver
-from pulmo.answering.gate import PROBLEM, Gate, Limits, to_problem
 
 LIMITS = Limits(films=100, request_bytes=MOST_BYTES, all_bytes=3 * MOST_BYTES, requests=8)
 _BOUNDARY = re.compile(r'multipart/related\s*;.*?\bboundary="?([^";,]{1,70})"?', re.IGNORECASE)
@@ -30,16 +30,16 @@ def make_stow_app(receiver: Receiver, token: str = "", names: frozenset[str] = f
     routes = [Route(path, store, methods=["POST"]) for path in ("/studies", "/studies/{study}")]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, ClientDisconnect: _break_off})
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    app.add_middleware(Gate, token=token, names=names, limits=LIMITS, headers=headers)
+    app.add_middleware(Admission, token=token, names=names, limits=LIMITS, headers=headers)
     return app
 
 
 def _split(kind: str, body: bytes) -> list[bytes]:
     """The DICOM files of a request."""
-    found = _BOUNDARY.match(kind.strip())
-    if not found:
+    match = _BOUNDARY.match(kind.strip())
+    if not match:
         raise HTTPException(415, 'send DICOM files as multipart/related; type="application/dicom"; boundary=...')
-    fence = b"--" + found[1].encode("latin-1")
+    fence = b"--" + match[1].encode("latin-1")
     places = [place.start() for place in re.finditer(rb"(?:^|\r\n)" + re.escape(fence) + rb"(?=\r\n|--)", body)]
     if len(places) > LIMITS.films + 1:
         raise HTTPException(413, f"a request may have {LIMITS.films} films")

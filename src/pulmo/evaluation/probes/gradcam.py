@@ -29,12 +29,12 @@ def grad_cam(
     """
     place = next(model.parameters()).device
     layer = model.get_submodule(find_feature_map(model, images[:1], mean, std))
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def begin_graph(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         torch.set_grad_enabled(True)  # only what follows the feature map needs a graph
-        kept.append(output.detach().requires_grad_())
-        return kept[-1].clone()  # some networks go on in place, which a leaf of the graph forbids
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1].clone()  # some networks go on in place, which a leaf of the graph forbids
 
     heats = []
     hook = layer.register_forward_hook(begin_graph)
@@ -45,8 +45,8 @@ def grad_cam(
             sign = torch.from_numpy(np.asarray(directions[batch], dtype=np.float32)).to(place)
             with torch.no_grad():
                 logit = logit_pneumonia(model(to_input(gray, mean, std)))
-                (gradient,) = torch.autograd.grad((logit * sign).sum(), kept[-1])
-            heat = (gradient.mean(dim=(2, 3), keepdim=True) * kept.pop().detach()).sum(dim=1).relu()
+                (gradient,) = torch.autograd.grad((logit * sign).sum(), outputs[-1])
+            heat = (gradient.mean(dim=(2, 3), keepdim=True) * outputs.pop().detach()).sum(dim=1).relu()
             peak = heat.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
             heats.append((heat / peak).cpu().numpy())
     finally:

@@ -63,9 +63,9 @@ def _rotate(image: np.ndarray, degrees: float, dice: np.random.Generator) -> np.
 
 def _crop(image: np.ndarray, lost: float, dice: np.random.Generator) -> np.ndarray:
     size = len(image)
-    kept = max(1, round(size * (1 - lost)))
-    top, left = (int(share * (size - kept + 1)) for share in dice.random(2))
-    return cv2.resize(image[top : top + kept, left : left + kept], (size, size), interpolation=cv2.INTER_LINEAR)
+    side = max(1, round(size * (1 - lost)))
+    top, left = (int(share * (size - side + 1)) for share in dice.random(2))
+    return cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def _aspect(image: np.ndarray, ratio: float, dice: np.random.Generator) -> np.ndarray:
@@ -73,9 +73,9 @@ def _aspect(image: np.ndarray, ratio: float, dice: np.random.Generator) -> np.nd
     return _warp(image, np.array([[factor, 0, middle * (1 - factor)], [0, 1, 0]]))
 
 
-def _resolution(image: np.ndarray, kept: float, dice: np.random.Generator) -> np.ndarray:
+def _resolution(image: np.ndarray, share: float, dice: np.random.Generator) -> np.ndarray:
     size = len(image)
-    side = max(1, round(size * kept))
+    side = max(1, round(size * share))
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
 

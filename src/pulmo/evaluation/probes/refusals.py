@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pulmo.evaluation.familiarity import PASSING
+from pulmo.evaluation.novelty import PASSING
 from pulmo.evaluation.probes.probe import Probe, Subject
 from pulmo.metrics.bootstrap import Resampling, bootstrap
 from pulmo.metrics.estimates import Estimate, estimate_proportion, number

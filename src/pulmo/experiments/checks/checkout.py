@@ -68,10 +68,10 @@ def check_versions(project: Project) -> Finding:
 
 def check_environment(project: Project) -> Finding:
     """The stages run `python` as the PATH finds it, which must be the one with the packages."""
-    found = shutil.which("python")
-    if found and Path(found).parent.resolve() == Path(sys.executable).parent.resolve():
-        return Finding("ok", f"stages run {found}")
-    text = f"stages would run {found or 'no python at all'}, not {sys.executable}"
+    python = shutil.which("python")
+    if python and Path(python).parent.resolve() == Path(sys.executable).parent.resolve():
+        return Finding("ok", f"stages run {python}")
+    text = f"stages would run {python or 'no python at all'}, not {sys.executable}"
     if not os.environ.get("VIRTUAL_ENV"):
         text = f"no virtual environment is active: {text}, and `dvc repro` ends in an ImportError"
     return Finding("warning", text, "source .venv/bin/activate, or use make")

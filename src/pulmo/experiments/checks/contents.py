@@ -40,13 +40,13 @@ def check_contents(project: Project) -> Finding:
         return Finding("ok", f"{len(files):,} files hold what DVC recorded")
     # a copy that is the same file, by a hard link, has one name
     alone = [file.copy for file in copies if file not in damaged or not file.path.samefile(file.copy)]
-    names = [_show(project.root, path) for path in (*(file.path for file in damaged), *alone)]
+    names = [_relative(project.root, path) for path in (*(file.path for file in damaged), *alone)]
     return Finding("error", f"{name_few(names)} not as DVC recorded", _find_cure(project.root, damaged, copies))
 
 
 def _find_cure(root: Path, damaged: list[Recorded], copies: list[Recorded]) -> str:
     wrong = [*(file.path for file in damaged), *(file.copy for file in copies)]
-    remove = shlex.join(["rm", "-f", *dict.fromkeys(_show(root, path) for path in wrong[:_LISTED])])
+    remove = shlex.join(["rm", "-f", *dict.fromkeys(_relative(root, path) for path in wrong[:_LISTED])])
     outputs = shlex.join(sorted({file.output for file in damaged}))
     if len(wrong) > _LISTED:
         return f"{remove}; pulmo doctor --deep, which names the next"
@@ -76,7 +76,7 @@ def _list_recorded(root: Path) -> Iterator[Recorded]:
                     yield Recorded(output, path / name, md5, Path(repo.cache.local.oid_to_path(md5)))
 
 
-def _show(root: Path, path: Path) -> str:
+def _relative(root: Path, path: Path) -> str:
     """A path as it is typed in the project's root."""
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 

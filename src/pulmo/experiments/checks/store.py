@@ -18,9 +18,9 @@ def check_leftover(project: Project) -> Finding:
 
 def check_store(project: Project) -> Finding:
     """Check that runs can be written."""
-    given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if given.startswith("sqlite:///") and not given.startswith("sqlite:////"):
-        text = f"MLFLOW_TRACKING_URI={show_address(given)} is relative: temporary experiments would lose their runs"
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
+        text = f"MLFLOW_TRACKING_URI={show_address(address)} is relative: temporary experiments would lose their runs"
         return Finding(
             "error",
             text,
@@ -34,7 +34,7 @@ def check_store(project: Project) -> Finding:
         return Finding(
             "warning", f"{moved} addresses in mlflow.db lead to where this checkout was before", "pulmo sync"
         )
-    return Finding("ok", f"{show_address(given) or 'mlflow.db'} takes runs, and holds {runs}")
+    return Finding("ok", f"{show_address(address) or 'mlflow.db'} takes runs, and holds {runs}")
 
 
 def check_open_runs(project: Project) -> Finding:

@@ -134,21 +134,23 @@ def find_films(
         raise UserError(f"{where} holds several sets of films, {both}", f"name one of them as the source; {_EXPECTED}")
     layout = _Layout(where, depth, classes, partial)
     placed = [_place(name, layout) for name in films if _folders(name)[:depth] == bases[0]]
-    found = [film for film in placed if film]
-    if len({bool(film.split) for film in found}) > 1:
+    inside = [film for film in placed if film]
+    if len({bool(film.split) for film in inside}) > 1:
         raise UserError(f"{where} has split folders and class folders side by side", _EXPECTED)
-    check_targets({film.name: film.target for film in found})
-    if outside := len(films) - len(found):
+    check_targets({film.name: film.target for film in inside})
+    if outside := len(films) - len(inside):
         print(f"{outside:,} images outside the split and class folders of {where} are left out")
-    return found
+    return inside
 
 
 def check_counts(listed: Iterable[Listed], expected: Mapping[str, int], cure: str) -> None:
     """UserError unless each folder (train, or train/NORMAL) holds as many films as is known of it."""
     paths = [film.path for film in listed]
-    found = {folder: sum(path.startswith(f"{folder}/") for path in paths) for folder in expected}
+    counts = {folder: sum(path.startswith(f"{folder}/") for path in paths) for folder in expected}
     wrong = [
-        f"{name}: expected {count:,}, found {found[name]:,}" for name, count in expected.items() if found[name] != count
+        f"{name}: expected {count:,}, found {counts[name]:,}"
+        for name, count in expected.items()
+        if counts[name] != count
     ]
     if wrong:
         raise UserError(f"the dataset is not the published one ({'; '.join(wrong)})", cure)

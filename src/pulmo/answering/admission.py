@@ -35,7 +35,7 @@ def to_problem(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
-class Gate:
+class Admission:
     """ASGI middleware: Host, Origin, token, sizes, times, and headers that keep browsers safe."""
 
     def __init__(
@@ -77,8 +77,8 @@ class Gate:
         if origin is not None and urlsplit(origin).netloc != host:
             raise HTTPException(403, "pages of other servers may not ask")
         if self.token and scope["path"] not in OPEN:
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token.encode()):
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self.token.encode()):
                 raise HTTPException(401, "a token is needed, as `Authorization: Bearer TOKEN`")
 
     def _is_own(self, host: str) -> bool:
