@@ -226,3 +226,14 @@ def test_folders_without_end_are_one_message(package, films, monkeypatch):
     monkeypatch.setattr(Path, "rglob", walk)
     with pytest.raises(UserError, match="its folders lie too deep in each other"):
         CliRunner().invoke(cli.app, ["predict", "--package", str(package), str(films)], catch_exceptions=False)
+
+
+def test_matrices_are_multiplied_by_the_thread_that_scores(package, films):
+    program = (
+        "from pulmo.cli import app; from threadpoolctl import threadpool_info\n"
+        f"app(['predict', '--package', {str(package)!r}, {str(films / 'b.png')!r}], standalone_mode=False)\n"
+        "print([library['num_threads'] for library in threadpool_info() if 'numpy' in library['filepath']])"
+    )
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[1]", done.stderr

@@ -60,7 +60,7 @@ def ask_each(scorer: Scorer, predictor: Counted, films: list[FittedFilm]) -> lis
 
 def test_films_that_come_meanwhile_are_scored_together(predictor):
     films = draw(12)
-    results = ask_each(Scorer(), predictor, films)
+    results = ask_each(Scorer(1), predictor, films)
     assert predictor.sizes == [1, 8, 3]
     alone = [Predictor.score(predictor, [film])[0].logit for film in films]
     assert [result.logit for result in results] == pytest.approx(alone, abs=1e-5)
@@ -68,7 +68,7 @@ def test_films_that_come_meanwhile_are_scored_together(predictor):
 
 def test_films_of_two_models_are_never_mixed(predictor, tmp_path):
     other = Predictor.load(make_package(tmp_path / "other"))
-    scorer, films = Scorer(), draw(2)
+    scorer, films = Scorer(1), draw(2)
     found: list = []
     first = threading.Thread(target=lambda: found.append(scorer.score(predictor, films[:1])))
     second = threading.Thread(target=lambda: found.append(scorer.score(other, films[1:])))
@@ -82,8 +82,21 @@ def test_films_of_two_models_are_never_mixed(predictor, tmp_path):
     assert [len(scores) for scores in found] == [1, 1]
 
 
+def test_a_core_that_is_free_does_not_wait_for_the_others(predictor, tmp_path):
+    other = Predictor.load(make_package(tmp_path / "other"))
+    scorer, films, scores = Scorer(2), draw(2), []
+    first = threading.Thread(target=lambda: scores.extend(scorer.score(predictor, films[:1])))
+    first.start()
+    assert predictor.begun.wait(20)
+    assert len(scorer.score(other, films[1:])) == 1
+    assert not scores
+    predictor.free.set()
+    first.join()
+    assert len(scores) == 1
+
+
 def test_a_failure_reaches_whoever_asked_and_the_next_are_answered(predictor):
-    scorer, films = Scorer(), draw(3)
+    scorer, films = Scorer(1), draw(3)
     predictor.broken = True
     assert all(isinstance(result, MemoryError) for result in ask_each(scorer, predictor, films))
     predictor.broken = False

@@ -293,6 +293,16 @@ def test_slow_requests_end_and_many_at_once_are_answered(address, film):
         assert b"408 Request Timeout" in slow.recv(4096)
 
 
+def test_no_answer_waits_for_the_receipt_of_its_head(address):
+    times = []
+    with httpx.Client() as client:  # one connection for all
+        for _ in range(30):
+            began = time.monotonic()
+            client.get(f"http://{address[0]}:{address[1]}/healthz")
+            times.append(time.monotonic() - began)
+    assert min(times[10:]) < 0.035, "which a client may keep back for 40 ms"
+
+
 def test_clients_that_keep_the_server_waiting_lose_their_connection(address, film):
     half, later, large = (socket.create_connection(address) for _ in range(3))
     half.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")

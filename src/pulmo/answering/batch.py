@@ -1,8 +1,8 @@
-"""Any number of films answered in flat memory: decoded in threads, scored together, given out in their order. On a Ray
+"""Any number of films answered in flat memory: decoded and scored on every core, given out in their order. On a Ray
 cluster each task does that for a few of them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -12,7 +12,7 @@ from pathlib import Path
 from pulmo.answering.answer import Answer, ModelId
 from pulmo.answering.gather import Source, detach
 from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
-from pulmo.answering.predictor import Predictor
+from pulmo.answering.predictor import Predictor, Score
 from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes
@@ -50,6 +50,9 @@ class _Decoded:
     content: bytes = b""  # where a heat map or a report is to be made
 
 
+_Scored = tuple[_Decoded, Score | None]  # None where there is no film
+
+
 @dataclass(frozen=True)
 class Folders:
     """Where files about each film are written; None where they are not."""
@@ -69,20 +72,16 @@ def answer_films(
     """
     folders = folders or Folders()
     _check_heat(predictor, folders)
-    cores = usable_cores()
+    cores, named = usable_cores(), _name_files(films, folders)
+    ahead = cores if folders == Folders() else 1  # groups; contents take memory, and drawing is slower than scoring
     with ThreadPoolExecutor(cores) as pool:
-        waiting: deque[Future[_Decoded]] = deque()
-        group: list[_Decoded] = []
-        for asked in _name_files(films, folders):
-            waiting.append(pool.submit(_decode, predictor, asked))
-            if len(waiting) >= cores + BATCH:
-                group.append(waiting.popleft().result())
-            if len(group) == BATCH:
-                yield from _answer(predictor, group, folders, anyway)
-                group = []
-        group += [future.result() for future in waiting]
-        for start in range(0, len(group), BATCH):
-            yield from _answer(predictor, group[start : start + BATCH], folders, anyway)
+        groups: deque[Future[list[_Scored]]] = deque()
+        while group := [pool.submit(_decode, predictor, asked) for asked in islice(named, BATCH)]:
+            groups.append(pool.submit(_score_decoded, predictor, group))
+            if len(groups) > ahead:
+                yield from _answer(predictor, groups.popleft().result(), folders, anyway)
+        for scored in groups:
+            yield from _answer(predictor, scored.result(), folders, anyway)
 
 
 def answer_on_cluster(
@@ -104,7 +103,8 @@ def answer_on_cluster(
 
 def _answer_group(package: Path, model: ModelId, folders: Folders, anyway: bool, group: list[_Asked]) -> list[Row]:
     predictor = _load(package, model)
-    return list(_answer(predictor, [_decode(predictor, asked) for asked in group], folders, anyway))
+    decoded = [_decode(predictor, asked) for asked in group]
+    return list(_answer(predictor, _score(predictor, decoded), folders, anyway))
 
 
 @cache
@@ -138,10 +138,19 @@ def _decode(predictor: Predictor, asked: _Asked) -> _Decoded:
         return _Decoded(source.name, asked.stem, None, error.strerror or str(error))
 
 
-def _answer(predictor: Predictor, group: list[_Decoded], folders: Folders, anyway: bool) -> Iterator[Row]:
-    answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film], anyway))
-    for decoded in group:
-        answer = next(answers) if decoded.film else None
+def _score_decoded(predictor: Predictor, group: Sequence[Future[_Decoded]]) -> list[_Scored]:
+    """As `_score`, once its films are decoded: all of them are under way before a thread of the pool comes to this."""
+    return _score(predictor, [future.result() for future in group])
+
+
+def _score(predictor: Predictor, group: Sequence[_Decoded]) -> list[_Scored]:
+    scores = iter(predictor.score([decoded.film for decoded in group if decoded.film]))
+    return [(decoded, next(scores) if decoded.film else None) for decoded in group]
+
+
+def _answer(predictor: Predictor, group: Iterable[_Scored], folders: Folders, anyway: bool) -> Iterator[Row]:
+    for decoded, score in group:
+        answer = predictor.decide(decoded.film, score, anyway) if decoded.film and score else None
         error = decoded.error
         if answer and answer.label is None:
             error = f"refused: {answer.refusal}"

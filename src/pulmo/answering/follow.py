@@ -36,8 +36,9 @@ class PredictorSource(Protocol):
 class Follower:
     """The model that `find` names, looked for again every two seconds in a thread of its own."""
 
-    def __init__(self, find: Callable[[], Place], seconds: float = SECONDS, threads: int = 0) -> None:
-        """`threads` compute one call of the model (0 = one per core). UserError where there is none to begin with."""
+    def __init__(self, find: Callable[[], Place], seconds: float = SECONDS, threads: int = 1) -> None:
+        """`threads` compute one call of the model: with more than one each batch is answered sooner, but as they wait
+        for one another fewer films a second are. UserError where there is no model to begin with."""
         self._find = find
         self._seconds = seconds
         self._threads = threads

@@ -37,12 +37,13 @@ def _predict(
     film: Annotated[bool, Query(description="add each film itself, as base64 of a PNG")] = False,
     anyway: Annotated[bool, Query(description="answer, and mark, films that are refused otherwise")] = False,
     dicom: Annotated[bool, Query(description="add a DICOM report and picture of each DICOM film, as base64")] = False,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Answer films: for each, in their order, an `answer` or a `problem`. Not a medical device."""
     if dicom and not find_spec("highdicom"):
         raise HTTPException(501, "this server makes no DICOM: it was installed without pulmo[dicom]")
     service: Service = request.app.state.service
-    return {"films": service.answer(films, Wishes(anyway, film, heatmap, dicom)), "not_a_medical_device": True}
+    results = service.answer(films, Wishes(anyway, film, heatmap, dicom))
+    return JSONResponse({"films": results, "not_a_medical_device": True})
 
 
 def _model(request: Request) -> dict[str, Any]:

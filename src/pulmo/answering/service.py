@@ -54,8 +54,9 @@ class Service:
         self.source = source
         self.metrics = Metrics(source)
         self._log = log
-        self._scorer = Scorer()
-        self._turns = Semaphore(usable_cores())  # more decoders at once get in each other's way, and take memory
+        cores = usable_cores()
+        self._scorer = Scorer(cores)
+        self._turns = Semaphore(cores)  # more decoders at once get in each other's way, and take memory
 
     def answer(self, films: Sequence[Upload], wishes: Wishes) -> list[dict[str, Any]]:
         """For each film, in their order, a dictionary with its name and an `answer` or a `problem`."""

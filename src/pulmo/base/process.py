@@ -44,6 +44,12 @@ def keep_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
+def compute_alone() -> None:
+    """Have NumPy, which is not to be imported yet, multiply matrices in the thread that asks: the threads of its
+    library spin while they wait, and take a core from whoever has many small ones to multiply."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def usable_cores() -> int:
     """Cores that this process may use, which a container or a scheduler can make fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from pulmo.base.errors import UserError
+from pulmo.base.process import compute_alone
 from pulmo.films.labels import LABELS
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def predict(
     learnt from. Exit code 1 where a film could not be read or was refused, or cannot have the report that was asked
     for; the others are answered.
     """
+    compute_alone()
     from pulmo.images.guard import prepare
 
     prepare(Path(film) for film in films if Path(film).is_file())
@@ -68,7 +70,7 @@ def predict(
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other")
     place = _choose(package)
-    predictor = Predictor.load_folder(place.folder, place.name, place.version)
+    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads=1)  # films come on every core
     form = "json" if as_json else "csv" if as_csv else "text"
     if as_csv:
         print(output.csv_header())

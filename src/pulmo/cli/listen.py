@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pulmo.base.errors import UserError
+from pulmo.base.process import compute_alone
 from pulmo.cli.answers import require_library
 from pulmo.cli.serve import bind, find_package, is_loopback
 
@@ -47,6 +48,7 @@ def listen(
     A film is kept on disk until its replies are, and a reply until its destination has it, so that nothing is lost when
     a destination is down or this process is killed. When the folder is full, senders are told to try again.
     """
+    compute_alone()
     _require_libraries(http_port is not None)
     from pulmo.answering.dicom.listener import Listener
     from pulmo.answering.dicom.receive import Receiver

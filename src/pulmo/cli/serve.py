@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pulmo.base.errors import UserError
+from pulmo.base.process import compute_alone
 from pulmo.cli.answers import find_place, require_library
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def serve(
             f"--host {host}: other machines could ask without a token",
             "set PULMO_TOKEN, or give --token, or listen at 127.0.0.1",
         )
+    compute_alone()
     for library in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
         require_library(library, "serve")
     names = name or []

@@ -18,7 +18,7 @@ from pulmo.package.views import move_films
 # (N, channels) of the feature maps at up to four depths, as stage1, stage2, … from shallow to deep.
 FILMS, LOGIT, HEAT, STAGE = "films", "logit", "heat", "stage"
 _DIMENSIONS = {LOGIT: 1, HEAT: 3}
-BATCH = 8  # films at a time; ONNX Runtime's memory would grow with every other number
+BATCH = 8  # films at a time, and halves of it for the rest; ONNX Runtime's memory grows with every other number
 
 
 class Network:
@@ -79,9 +79,7 @@ class Network:
         return logits, rest
 
     def _run(self, names: list[str], films: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        whole = len(films) - len(films) % BATCH
-        starts = [*range(0, whole, BATCH), *range(whole, len(films))]
-        batches = [films[start : start + (BATCH if start < whole else 1)] for start in starts] or [films[:0]]
+        batches = _cut(films)
         with _naming_network():
             parts: list[Any] = [self._session.run(names, {FILMS: batch}) for batch in batches]
         for batch, outputs in zip(batches, parts, strict=True):
@@ -89,6 +87,17 @@ class Network:
                 if np.ndim(output) != _DIMENSIONS.get(name, 2) or len(output) != len(batch):
                     raise _unusable(f"its {name} for {len(batch)} films has the shape {np.shape(output)}")
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def _cut(films: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Batches of 8, then at most one each of 4, 2 and 1: the fewer a batch has, the longer each of them takes."""
+    batches, size = [], BATCH
+    while len(films):
+        while size > len(films):
+            size //= 2
+        batches.append(films[:size])
+        films = films[size:]
+    return batches or [films]
 
 
 @contextmanager
