@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pulmo.metrics.locked import Locked
 from pulmo.model.classifier import Classifier
 from pulmo.model.feature_map import find_stages, last_feature_map
-from pulmo.model.scoring import Preparation, logit_pneumonia, predict_logits, to_input
+from pulmo.model.scoring import Preparation, logit_pneumonia, predict_logits, scale_and_shift, to_input
 from pulmo.package.inference import FILMS, HEAT, LOGIT, STAGE, Network
 from pulmo.package.storage import OnnxFile
 
@@ -100,10 +100,10 @@ class _Answering(nn.Module):
     def __init__(self, classifier: Classifier, films: np.ndarray) -> None:
         super().__init__()
         info = classifier.info
-        self.mean, self.std = info.mean, info.std
+        self.scale, self.shift = scale_and_shift(info.mean, info.std)[:, :, None, None]
         self.network = copy.deepcopy(classifier.network).cpu().float().eval()
-        closed = _closed_form(self.network, films, self.mean, self.std)
-        stages = find_stages(self.network, films[:1], self.mean, self.std)
+        closed = _closed_form(self.network, films, info.mean, info.std)
+        stages = find_stages(self.network, films[:1], info.mean, info.std)
         _replace_pools(self.network)
         self.parts: dict[str, Tensor] = {}
         for number, name in enumerate(stages, start=1):
@@ -115,7 +115,8 @@ class _Answering(nn.Module):
 
     def forward(self, gray: Tensor) -> tuple[Tensor, ...]:
         self.parts.clear()
-        self.parts[LOGIT] = logit_pneumonia(self.network(to_input(gray, self.mean, self.std)))
+        # as `to_input` does, but a plane after the other, which ONNX Runtime computes ten times as fast
+        self.parts[LOGIT] = logit_pneumonia(self.network(gray.unsqueeze(1) * self.scale - self.shift))
         return tuple(self.parts[name] for name in self.outputs)
 
     def _watch(self, layer: str, name: str, summary: Any) -> None:

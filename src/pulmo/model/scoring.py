@@ -29,10 +29,16 @@ AS_IMAGENET = Preparation()
 
 def to_input(gray: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
     """Gray values 0..255 (N, S, S), integer or float, as normalised float32 (N, 3, S, S) in channels-last memory."""
-    both = [[1 / (255 * spread) for spread in std], [centre / spread for centre, spread in zip(mean, std, strict=True)]]
-    scale, shift = torch.tensor(both).to(gray.device, non_blocking=True)
+    scale, shift = scale_and_shift(mean, std).to(gray.device, non_blocking=True)
     inputs: Tensor = gray.float().unsqueeze(-1) * scale
     return inputs.sub_(shift).permute(0, 3, 1, 2)
+
+
+def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The factor of gray values 0..255 for each channel, and what is subtracted from the product: (2, channels)."""
+    return torch.tensor(
+        [[1 / (255 * spread) for spread in std], [centre / spread for centre, spread in zip(mean, std, strict=True)]]
+    )
 
 
 def logit_pneumonia(outputs: Tensor) -> Tensor:
