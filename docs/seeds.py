@@ -20,6 +20,7 @@ from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.model.classifier import Classifier
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
+from pulmo.package.harmony import read_harmony
 from pulmo.package.info import PackageInfo
 from pulmo.training import Films, fit
 
@@ -35,6 +36,7 @@ def main(folder: Path, seeds: list[int]) -> None:
         head=settings.head,
         size=images.shape[1],
         fit=params.preprocess.fit,
+        harmony=read_harmony(paths.HARMONY),
         tta_views=params.evaluate.tta_views,
     )
 

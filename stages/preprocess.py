@@ -1,22 +1,26 @@
-"""Stage preprocess: data/raw -> data/processed (images.npy, index.csv, rejected.csv)."""
+"""Stage preprocess: data/raw -> data/processed (images.npy, index.csv, rejected.csv, harmony.json)."""
 
 from pulmo.base import paths
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.film_store import FilmStore
+from pulmo.dataset.harmonising import harmonise_films
 from pulmo.dataset.preprocessing import process_films
 from pulmo.films.places import refuse_changed
-from pulmo.films.table import read_films
+from pulmo.films.table import read_films, read_splits
 
 
 def main() -> None:
     params = load_params(paths.PARAMS).preprocess
-    films = read_films(paths.FILMS)
+    films, splits = read_films(paths.FILMS), read_splits(paths.SPLITS)
     refuse_changed(paths.RAW, films)
+    train = set(splits.path[splits["split"] == "train"])
+    paths.HARMONY.unlink(missing_ok=True)
     with FilmStore(params.size, params.fit, paths.film_store(), params.store_gb) as store:
         done = process_films(
             paths.RAW, films, store, params.workers, params.max_rejected, paths.IMAGES.parent, params.engine
         )
+    harmonise_films(paths.IMAGES, paths.INDEX, train, params.harmonise, paths.HARMONY)
     for path, reason in done.rejected:
         print(f"rejected {path}: {reason}")
     for path, note in done.noted:

@@ -10,6 +10,7 @@ from pulmo.base.process import run_stage
 from pulmo.dataset.rows import hash_data, open_images, read_rows, summarise_splits
 from pulmo.model.start import pin_weights
 from pulmo.model.weights import names_file, to_arrays
+from pulmo.package.harmony import read_harmony
 from pulmo.package.info import PackageInfo
 from pulmo.package.storage import save_package
 from pulmo.tracking.runs import train_run
@@ -25,7 +26,7 @@ def main() -> None:
     # What auto chose is part of the task, or a GPU would go on from a CPU's state.
     settings = resolve_settings(params.train).model_copy(update=pin_weights(given["arch"], weights))
     start_processes(settings)
-    images = open_images(paths.IMAGES)
+    images, harmony = open_images(paths.IMAGES), read_harmony(paths.HARMONY)
     tables = {split: read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val")}
     train, val = (Films(images, table["row"].to_numpy(), table["target"].to_numpy()) for table in tables.values())
     data_sha256 = hash_data(paths.IMAGES, paths.INDEX, paths.SPLITS)
@@ -48,6 +49,7 @@ def main() -> None:
             head=given["head"],
             size=images.shape[1],
             fit=fitting,
+            harmony=harmony,
             training={
                 **given,
                 "arch": settings.arch,

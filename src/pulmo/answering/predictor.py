@@ -84,7 +84,7 @@ class Predictor:
         """A film decoded and fitted, as the network sees it; ImageError names it by its path, or as film number
         `place`."""
         try:
-            return read_fitted(film, self.info.size, self.info.fit)
+            return read_fitted(film, self.info)
         except ImageError as error:
             name = film if isinstance(film, str | Path) else f"film {place}"
             raise ImageError(f"{name}: {error.message}", error.hint) from None
@@ -112,8 +112,13 @@ class Predictor:
         return self._decider.answer(score.logit, film.note, film.not_chest, score.unlike, anyway)
 
 
-def read_fitted(film: Film, size: int, fit: str) -> FittedFilm:
-    """A film of any kind decoded and fitted. ImageError where it is none."""
+def read_fitted(film: Film, info: PackageInfo) -> FittedFilm:
+    """A film of any kind as the network that `info` describes is to see it. ImageError where it is none."""
+    fitted = _read(film, info.size, info.fit)
+    return fitted._replace(pixels=info.harmony.apply(fitted.pixels))
+
+
+def _read(film: Film, size: int, fit: str) -> FittedFilm:
     if isinstance(film, str | Path):
         return read_film(Path(film), size, fit)
     if isinstance(film, bytes | bytearray | memoryview):

@@ -89,7 +89,7 @@ class Service:
 def _fit(predictor: Predictor, content: bytes) -> FittedFilm | Problem:
     """A film as the network sees it, or the problem with it."""
     try:
-        return read_fitted(content, predictor.info.size, predictor.info.fit)
+        return read_fitted(content, predictor.info)
     except MemoryShortage as error:
         return to_problem(503, error.message)
     except UserError as error:

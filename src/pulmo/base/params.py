@@ -113,6 +113,7 @@ class SplitParams(Section):
 class PreprocessParams(Section):
     size: Annotated[int, Field(ge=32, le=1024)]
     fit: Literal["squash", "crop", "pad"]
+    harmonise: Literal["none", "gray", "spectrum", "both"]
     max_rejected: Count
     engine: Literal["local", "ray"]
     workers: Count

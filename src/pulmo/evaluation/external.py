@@ -81,7 +81,7 @@ def _read_films(raw: Path, listed: Sequence[Listed], info: PackageInfo, films: P
         content = file.read_bytes()
         check_unchanged(file, content, sha256)
         try:
-            return read_image(content, info.size, info.fit)
+            return info.harmony.apply(read_image(content, info.size, info.fit))
         except ImageError as error:
             raise UserError(f"{films}: {path}: {error.message}", f"{error.hint}, or remove this film") from None
 

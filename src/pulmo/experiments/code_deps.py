@@ -14,7 +14,7 @@ WITHOUT_EFFECT = ("base", "tracking", "__init__.py")
 BY_FILE = {
     "download": ["dataset"],
     "split": ["dataset"],
-    "preprocess": ["dataset"],
+    "preprocess": ["dataset", "package"],
     "train": ["dataset", "films", "metrics"],
     "evaluate": ["dataset"],
 }

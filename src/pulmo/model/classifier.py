@@ -28,7 +28,8 @@ class Classifier:
     films: Mapping[str, str] = field(default_factory=dict)
 
     def score(self, images: Films, batch_size: int = 64, device: str = "auto", precision: str = "auto") -> np.ndarray:
-        """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S) in the size and fit of `info`."""
+        """Log-odds of PNEUMONIA, float32 (N,), of gray images uint8 (N, S, S) that are sized, fitted and
+        harmonised as `info` says."""
         info = self.info
         preparation = Preparation(info.mean, info.std, info.tta_views)
         return predict_logits(self.network, images, batch_size, device, precision, preparation)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
+from pulmo.package.harmony import Harmony, count_rings
 
 CARD = "model.json"
 MAX_SIZE = 1024  # pixels, as params.yaml allows; a larger one would take the memory of the machine
@@ -39,6 +40,7 @@ class PackageInfo(BaseModel):
     classes: tuple[Literal["NORMAL"], Literal["PNEUMONIA"]] = ("NORMAL", "PNEUMONIA")
     size: Annotated[int, Field(ge=1, le=MAX_SIZE)]  # side of the square input in pixels
     fit: Literal["squash", "crop", "pad"]  # how a film is brought to that square
+    harmony: Harmony = Harmony()  # the acquisition that it is then brought to
     mean: Triple = IMAGENET_MEAN  # per channel, of values 0..1
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     tta_views: Annotated[int, Field(ge=1, le=len(TTA_VIEWS))] = 1  # copies of a film whose mean log-odds count
@@ -60,6 +62,8 @@ class PackageInfo(BaseModel):
     def _says_one_thing(self) -> Self:
         if self.locked and (self.threshold, self.temperature) != _threshold_and_temperature(self.locked):
             raise ValueError("threshold and temperature differ from those of locked")
+        if self.harmony.spectrum and len(self.harmony.spectrum) != count_rings(self.size):
+            raise ValueError("harmony holds a spectrum of films of another size")
         return self
 
     def with_locked(self, locked: Mapping[str, Any]) -> Self:

@@ -25,6 +25,8 @@ from pulmo.metrics.reliability import Chance
 from pulmo.model.augmentation import log_spectra, take_spectra
 from pulmo.model.classifier import Classifier
 
+PLAIN = "as it is"
+
 
 @dataclass(frozen=True)
 class Renderings:
@@ -80,7 +82,8 @@ def score_renderings(
     val = val.iloc[draw_rows(val.target.to_numpy(), films, seed)]
     plain, tables = np.ascontiguousarray(images[val.row]), []
     for name, rendered in render_films(plain, val.target.to_numpy(), seed):
-        logits = classifier.score(rendered, batch_size)
+        received = rendered if name == PLAIN else classifier.info.harmony.apply(rendered)
+        logits = classifier.score(received, batch_size)
         about = {"rendering": name, "label": val.target, "patient": val.patient, "logit": logits.astype(float)}
         tables.append(pd.DataFrame(about))
     return pd.concat(tables, ignore_index=True)
@@ -91,7 +94,7 @@ def render_films(images: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[
     sigma = images.shape[1] / 224
     clahe = cv2.createCLAHE(2.0, (8, 8))
     dice = np.random.default_rng(seed)
-    yield "as it is", images
+    yield PLAIN, images
     yield "blurred", _each(images, lambda film: _blur(film, sigma))
     yield "sharpened", _each(images, lambda film: cv2.addWeighted(film, 2, _blur(film, sigma), -1, 0))
     yield "brightened", _each(images, lambda film: 255 * (film / 255) ** 0.6)

@@ -152,8 +152,9 @@ def _measure(subject: Subject) -> Robustness | None:
     films, test = subject.params.robustness_films, subject.test
     if not films:
         return None
+    harmony = subject.classifier.info.harmony
     return measure_robustness(
-        subject.predict,
+        lambda images: subject.predict(harmony.apply(images)),  # as on the way to any answer
         subject.locked.call,
         FilmStack(subject.data.images, test.row),
         test.label,
