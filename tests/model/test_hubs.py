@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from pulmo.base.files import read_json
 from pulmo.dataset.rows import open_images, read_rows
 from pulmo.model.classifier import load_classifier
 from pulmo.model.export import export_network
-from pulmo.model.hubs.names import HubName
+from pulmo.model.hubs.names import LIBRARIES, HubName
 from pulmo.model.hubs.networks import build_network
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
@@ -84,6 +85,7 @@ def test_a_network_of_timm_starts_without_weights_or_from_a_file(tmp_path: Path)
         ("timm:vit_base_patch16_224.dini", "timm has no network 'vit_base_patch16_224.dini'", "vit_base_patch16_224"),
         ("timm:vit_tiny_patch16_224", r"is not at hand: Hugging Face shows no timm/vit_tiny.* \(HTTP 401\)", "hf auth"),
         (f"timm:{VIT}@v9", r"shows no .* \(HTTP 404\)", "correct its name or revision"),
+        ("hf:microsoft//rad dino", "hf:microsoft//rad dino names no repository of Hugging Face", "OWNER/NAME"),
         ("timm:test_vit_relpos", "timm has no weights for test_vit_relpos", "timm.list_models"),
     ],
 )
@@ -98,6 +100,14 @@ def test_weights_out_of_reach_say_how_to_bring_them(tmp_path: Path, monkeypatch:
     with pytest.raises(UserError, match="could not be reached") as caught:
         pin_weights("resnet18", f"timm:{VIT}")
     assert f"hf download timm/{VIT}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("hub", "library"), LIBRARIES.items())
+def test_a_library_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, hub: str, library: str) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UserError, match=f"{hub}:a/b needs the library {library}") as caught:
+        pin_weights("resnet18", f"{hub}:a/b")
+    assert caught.value.hint == f"pip install 'pulmo[{hub}]'"
 
 
 def test_a_size_that_patches_do_not_fill_is_one_line() -> None:
@@ -262,9 +272,20 @@ def test_a_transformer_of_hugging_face_sees_as_its_own_library_does(
     again.load_state_dict(start.network.state_dict())
 
 
-def test_other_networks_of_hugging_face_are_refused(client: hubs.Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "files", {"config.json": b'{"model_type": "swin"}'})
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (b'{"model_type": "swin"}', r"holds no network that is read here \(swin\)"),
+        (b'{"model_type": "vit"}', r"config\.json or .* is not as expected \('hidden_size'\)"),
+        (b"{", r"config\.json or .* is not as expected \(Expecting"),
+    ],
+)
+def test_other_networks_of_hugging_face_are_refused(
+    client: hubs.Loopback, monkeypatch: pytest.MonkeyPatch, settings: bytes, message: str
+) -> None:
+    monkeypatch.setattr(client, "files", {"config.json": settings, "preprocessor_config.json": b"{}"})
     monkeypatch.setattr(client, "repository", "microsoft/swin")
-    with pytest.raises(UserError, match=r"holds no network that is read here \(swin\)") as caught:
+    with pytest.raises(UserError, match=message):
         pin_weights("resnet18", "hf:microsoft/swin")
-    assert "a vit or dinov2" in caught.value.hint
+    with pytest.raises(UserError, match="comes with its weights alone"):
+        start_network("hf:microsoft/swin", "none", 2, 32)

@@ -32,7 +32,7 @@ class Start:
 def pin_weights(arch: str, weights: str) -> dict[str, str]:
     """The settings arch and weights with the revision that weights on a hub have now, and the architecture they bring.
 
-    So a training that goes on later has no others. They are downloaded, where they are not in the hub's cache.
+    So no training goes on with others. They are downloaded, where they are not in the hub's cache.
     """
     pretrained = find_pretrained(weights)
     if pretrained is None:

@@ -47,9 +47,15 @@ def find(weights: HubName) -> Pretrained:
     repository = weights.name
     settings = fetch_file(weights, repository, ("config.json",))
     pinned = weights._replace(revision=commit_of(settings))
-    config = _read_settings(json.loads(settings.read_text(encoding="utf-8")), repository)
-    films = json.loads(fetch_file(pinned, repository, ("preprocessor_config.json",)).read_text(encoding="utf-8"))
-    scale = {"mean": films["image_mean"], "std": films["image_std"]}
+    films = fetch_file(pinned, repository, ("preprocessor_config.json",))
+    try:
+        config = _read_settings(_read(settings), repository)
+        config |= {"mean": _read(films)["image_mean"], "std": _read(films)["image_std"]}
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"train.weights: {settings.name} or {films.name} of {repository} is not as expected ({error})",
+            "name another repository or revision",
+        ) from error
     file = fetch_file(pinned, repository, WEIGHT_FILES)
     origin = {
         "source": f"huggingface.co/{repository}",
@@ -58,13 +64,14 @@ def find(weights: HubName) -> Pretrained:
         "sha256": sha256_file(file),
         "licence": read_licence(pinned, repository),
     }
-    return Pretrained(pinned, file, origin, config | scale)
+    return Pretrained(pinned, file, origin, config)
 
 
 def build(name: str, outputs: int, size: int, config: Mapping[str, Any], file: Path | None = None) -> nn.Module:
     """The network with so many outputs for films of `size` pixels, and where a file is named with its weights."""
     from timm.models import VisionTransformer
 
+    _check_described(name, config)
     network: nn.Module = VisionTransformer(
         img_size=size,
         patch_size=config["patch_size"],
@@ -86,12 +93,24 @@ def build(name: str, outputs: int, size: int, config: Mapping[str, Any], file: P
 
 def scale(name: str, config: Mapping[str, Any]) -> Scale:
     """Mean and standard deviation per channel that the network's weights expect."""
+    _check_described(name, config)
     return Scale(tuple(config["mean"]), tuple(config["std"]))
+
+
+def _check_described(name: str, config: Mapping[str, Any]) -> None:
+    if not config:
+        raise UserError(f"train.arch: hf:{name} comes with its weights alone", f"set train.weights: hf:{name}")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
 
 
 def _read_settings(settings: Mapping[str, Any], repository: str) -> dict[str, Any]:
     kind = settings.get("model_type")
-    if kind not in KINDS or settings.get("use_swiglu_ffn") or settings.get("hidden_act", "gelu") != "gelu":
+    other = settings.get("hidden_act", "gelu") != "gelu" or settings.get("num_channels", 3) != 3
+    if kind not in KINDS or settings.get("use_swiglu_ffn") or other:
         raise UserError(
             f"train.weights: {repository} on Hugging Face holds no network that is read here ({kind or 'of no kind'})",
             f"name a repository of a {' or '.join(KINDS)} as transformers writes them; timm's are named timm:NAME",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pulmo.base.errors import UserError
 from pulmo.model.hubs.names import HubName
 from pulmo.model.hubs.pretrained import WeightsNotAtHand
 
@@ -16,14 +17,18 @@ def fetch_file(weights: HubName, repository: str, names: Sequence[str]) -> Path:
     Raises WeightsNotAtHand where it has none, or where it is out of reach.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, RemoteEntryNotFoundError
 
     for name in names:
         try:
             return Path(hf_hub_download(repository, name, revision=weights.revision or None))
         except RemoteEntryNotFoundError:
             continue
-        except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        except HFValidationError as error:
+            raise UserError(
+                f"train.weights: {weights} names no repository of Hugging Face", "write OWNER/NAME"
+            ) from error
+        except (HTTPError, OSError, RuntimeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's trouble, not the network's
             raise _refusal(weights, repository, error) from error
