@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml_text
 from optuna.trial import TrialState
+from script_dvc import ScriptDvc
 from small_project import ROOT, run
 from toy_project import make_toy
 
@@ -22,7 +23,6 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
 from pulmo.base.params import load_params
 from pulmo.experiments import trials
-from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
 from pulmo.experiments.study import open_study
 from pulmo.experiments.sweep import run_sweep
@@ -76,35 +76,11 @@ def sweep_file(folder: Path, **changes: object) -> Path:
     return file
 
 
-class Fake(Dvc):
-    """A shell script in the place of dvc; the message of a commit that it leaves behind is the AUROC."""
-
-    broken: BaseException | None = None  # what comes of reading a result
-
-    def write(self, script: str) -> None:
-        (self.root / "bin").mkdir(exist_ok=True)
-        (self.root / "bin/dvc").write_text(f"#!/bin/bash\n{script}\n")
-        (self.root / "bin/dvc").chmod(0o755)
-
-    def command(self, *arguments: str) -> dict[str, object]:
-        return {"args": [str(self.root / "bin/dvc"), *arguments], "cwd": self.root, "env": dict(os.environ)}
-
-    def read(self, path: str, revision: str) -> str:
-        if self.broken:
-            raise self.broken
-        auroc = run(self.root, "git", "log", "-1", "--format=%s", revision)
-        return json.dumps({"val": {"auroc": float(auroc)}})
-
-    @property
-    def commit(self) -> str:
-        return run(self.root, "git", "rev-parse", "HEAD").strip()
-
-
 class FakeProject(Project):
     """A repository with a store, in which a trial is run by a shell script."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, Fake(root))
+        super().__init__(root, ScriptDvc(root))
         self.stopping = Event()
 
     def run_trial(self, is_poor: Callable[[int, float], bool] = lambda epoch, auroc: False) -> float | None:
@@ -424,12 +400,12 @@ def toy(tmp_path: Path) -> Path:
     return make_toy(tmp_path / "toy", TOY, PIPELINE, "train: {lr: 0.5, epochs: 3, pace: 0.0}\n")
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(folder: Path) -> "subprocess.Popen[str]":
     """`pulmo sweep sweep.yaml` in its own process."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
-        [sys.executable, "-c", "from pulmo.cli import main; main()", "sweep", "sweep.yaml", *arguments],
+        [sys.executable, "-c", "from pulmo.cli import main; main()", "sweep", "sweep.yaml"],
         cwd=folder,
         env={**inherited, "PATH": path, "PYTHONPATH": str(ROOT / "src")},
         stdout=subprocess.PIPE,
@@ -515,29 +491,3 @@ def test_poor_trials_are_pruned_and_a_failing_one_does_not_end_the_sweep(toy, mo
     assert run(toy, "dvc", "exp", "list", "--name-only").split() == ["toy-0"]
     assert run(toy, "git", "status", "--porcelain", "-uno") == ""
     assert not [path for path in (toy / ".dvc/tmp/exps/standalone").iterdir() if path.name != "run"]
-
-
-@pytest.mark.slow
-def test_two_workers_in_two_checkouts_share_a_study_on_postgresql(toy, tmp_path, database):
-    other = tmp_path / "other"
-    run(tmp_path, "git", "clone", "--quiet", str(toy), str(other))
-    for key, value in (("user.name", "tester"), ("user.email", "tester@example.org")):
-        run(other, "git", "config", key, value)
-    for folder in (toy, other):
-        sweep_file(folder, trials=6, fixed={"train.pace": 1.0})
-    workers = [start(folder, "--storage", database) for folder in (toy, other)]
-    said = [worker.communicate()[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
-    study = optuna.load_study(study_name="toy", storage=database)
-    ended = study.get_trials(states=(TrialState.COMPLETE,))
-    assert len(ended) == len(study.trials)
-    assert len(ended) in (6, 7), "the last two may have begun at once"
-    assert len({trial.params["train.lr"] for trial in ended}) == len(ended)
-    checkouts = {folder: set(run(folder, "dvc", "exp", "list", "--name-only").split()) for folder in (toy, other)}
-    assert all(checkouts.values()), "both have worked"
-    assert checkouts[toy] | checkouts[other] == {f"toy-{trial.number}" for trial in ended}
-    assert not checkouts[toy] & checkouts[other]
-    for trial in ended:
-        folder = Path(trial.user_attrs["checkout"].partition(":")[2])
-        assert f"toy-{trial.number}" in checkouts[folder]
-    assert not (toy / "optuna.db").exists()

@@ -1,5 +1,6 @@
 """The command that searches for better params."""
 
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -8,16 +9,21 @@ import typer
 
 def sweep(
     file: Annotated[Path, typer.Argument(help="YAML with space, budget and pruning, such as sweeps/small.yaml")],
-    storage: Annotated[str, typer.Option(help="database to share with other workers, such as postgresql://...")] = "",
+    storage: Annotated[str, typer.Option(help="database to share with other checkouts, such as postgresql://...")] = "",
 ) -> None:
-    """Search params by validation AUROC; each trial is an experiment. After a stop, the same command goes on."""
+    """Search params by validation AUROC; each trial is an experiment. After a stop, the same command goes on.
+
+    With --storage, the same command in clones on other machines takes part, and every one gets all experiments.
+    """
     from pulmo.base import paths
     from pulmo.base.files import read_json
     from pulmo.base.tables import align, render, terminal_width
+    from pulmo.experiments.exchange import find_git_remote
     from pulmo.experiments.project import Project
     from pulmo.experiments.sweep import run_sweep
 
-    folder = run_sweep(Project(paths.project_root()), file, storage)
+    root = paths.project_root()
+    folder = run_sweep(Project(root), file, storage)
     report = read_json(folder / "sweep.json")
     if report["importances"]:
         rows = [[key, f"{share:.2f}", "#" * round(40 * share)] for key, share in report["importances"].items()]
@@ -25,4 +31,6 @@ def sweep(
     counts = ", ".join(f"{number} {state}" for state, number in report["trials"].items())
     print(f"\ntrials: {counts}  ->  {folder}/history.png, and the run {folder.name} in MLflow")
     print(f"best: validation AUROC {report['val_auroc']:.4f}, in {report['checkout']}")
-    print(f"\n    dvc exp apply {report['best']}")
+    elsewhere = report["checkout"] != f"{socket.gethostname()}:{root}"
+    outputs = f"dvc exp pull {find_git_remote(root)} {report['best']} && " if elsewhere else ""
+    print(f"\n    {outputs}dvc exp apply {report['best']}")

@@ -29,8 +29,9 @@ class Dvc:
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
             reason = hide_secrets(said[-1].removeprefix("ERROR: "))
+            words = [argument for argument in arguments if not argument.startswith("-")]
             raise UserError(
-                f"`dvc {' '.join(arguments[:2])}` failed in {self.root}: {reason}",
+                f"`dvc {' '.join(words[:2])}` failed in {self.root}: {reason}",
                 "cure that, or ask `pulmo doctor`",
             )
         return done.stdout
@@ -90,6 +91,13 @@ class Dvc:
                 f"DVC cannot use its cache in {self.root}: {hide_secrets(str(error))}",
                 "`dvc cache dir` says where it is",
             ) from None
+
+    def default_remote(self) -> str:
+        """The name of the DVC remote that is used where none is named; empty where there is none."""
+        from dvc.repo import Repo
+
+        with Repo(str(self.root)) as repo:
+            return str(repo.config["core"].get("remote") or "")
 
     def list_uncached(self, lock: str) -> list[str]:
         """The outputs that the text of a dvc.lock names and that are not in the cache."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pulmo.base.addresses import hide_secrets, show_address
 from pulmo.base.errors import UserError
@@ -26,7 +26,17 @@ _SUGGEST: dict[str, Callable[[optuna.Trial, str, list[Any]], Any]] = {
     "int": lambda trial, key, span: trial.suggest_int(key, *span),
     "choice": lambda trial, key, values: trial.suggest_categorical(key, values),
 }
-HEARTBEAT = 10  # seconds; a trial of another machine that was silent for three of them is tried again
+HEARTBEAT = 15  # seconds between two signs of life of a trial
+SILENCE = 60  # seconds without one, after which the next worker that is free tries it again
+
+
+class _Database(optuna.storages.RDBStorage):
+    """The database of a study, which may be away for a moment while trials run."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Record a sign of life. One that is not taken must not end the thread that sends them."""
+        with suppress(optuna.exceptions.StorageInternalError):
+            super().record_heartbeat(trial_id)
 
 
 def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
@@ -52,7 +62,18 @@ def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
     return study
 
 
-def _open_database(storage: str) -> optuna.storages.RDBStorage:
+def lost_database(error: BaseException, storage: str) -> UserError | None:
+    """The error that says why the database of a study no longer answers; None where that is not the cause."""
+    cause: BaseException | None = error  # Optuna may stumble over itself when its storage fails
+    while cause is not None and not isinstance(cause, optuna.exceptions.StorageInternalError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    reason = hide_secrets(str(cause.__cause__ or cause).strip().splitlines()[0], storage)
+    return UserError(f"the study's database no longer answers ({reason})", "the same command goes on once it does")
+
+
+def _open_database(storage: str) -> _Database:
     again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3)
     sqlite = storage.startswith("sqlite")
     options = {"connect_args": {"timeout": 60, "isolation_level": None}} if sqlite else {}
@@ -60,10 +81,17 @@ def _open_database(storage: str) -> optuna.storages.RDBStorage:
         raise UserError(f"--storage {show_address(storage)} is no address", "write scheme://host/database")
     for attempt in range(4):
         try:
-            database = optuna.storages.RDBStorage(
-                storage, options, heartbeat_interval=HEARTBEAT, heartbeat_stale_trial_callback=again
+            _refuse_mlflow(storage, options)
+            database = _Database(
+                storage,
+                options | {"pool_pre_ping": True},
+                heartbeat_interval=HEARTBEAT,
+                grace_period=SILENCE,
+                heartbeat_stale_trial_callback=again,
             )
             break
+        except UserError:
+            raise
         except Exception as error:  # of whatever driver the URL names
             if attempt == 3:
                 reason = hide_secrets(str(error).strip().splitlines()[0], storage)
@@ -72,6 +100,13 @@ def _open_database(storage: str) -> optuna.storages.RDBStorage:
     if sqlite:  # it has no row locks: without this two jobs may both take the trial that waits first
         sqlalchemy.event.listen(database.engine, "begin", lambda link: link.exec_driver_sql("BEGIN IMMEDIATE"))
     return database
+
+
+def _refuse_mlflow(storage: str, options: dict[str, Any]) -> None:
+    """UserError where MLflow has the database: the tables that tell of versions would be one and the same."""
+    tables = sqlalchemy.inspect(sqlalchemy.create_engine(storage, poolclass=sqlalchemy.NullPool, **options))
+    if {"alembic_version", "experiments"} <= set(tables.get_table_names()):
+        raise UserError(f"--storage {show_address(storage)} is the database of MLflow", "give the study one of its own")
 
 
 def _queue_dead_trials(study: optuna.Study) -> None:
@@ -93,6 +128,27 @@ def keep_space(sweep: Sweep, study: optuna.Study, file: Path) -> None:
     study.set_user_attr("space", before | sweep.space)
 
 
+def check_origin(sweep: Sweep, study: optuna.Study, commit: str) -> None:
+    """UserError where the checkouts that share a study began with another commit or other fixed params."""
+    former = study.user_attrs.get("origin", {})
+    if former and former["commit"] != commit:
+        raise UserError(
+            f"sweep {sweep.name} tries commit {former['commit'][:7]}, and this checkout is at {commit[:7]}",
+            f"`git fetch && git checkout {former['commit'][:7]}`, or give the sweep another name",
+        )
+    if former and former["fixed"] != sweep.fixed:
+        raise UserError(
+            f"sweep {sweep.name} has other fixed params than in this checkout: {former['fixed']}",
+            "take the same file, or give the sweep another name",
+        )
+
+
+def keep_origin(sweep: Sweep, study: optuna.Study, commit: str) -> None:
+    """Keep commit and fixed params with a study; UserError as in `check_origin`."""
+    check_origin(sweep, study, commit)
+    study.set_user_attr("origin", {"commit": commit, "fixed": sweep.fixed})
+
+
 def propose(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
     """Value by key of params.yaml that Optuna proposes for a trial."""
     return {
@@ -108,9 +164,28 @@ def count_used(study: optuna.Study) -> int:
     return sum(trial.state in states or "error" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
 
 
-def has_result(study: optuna.Study) -> bool:
-    """True where a trial came to its end."""
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+def list_complete(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that came to their end."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def list_lost(study: optuna.Study) -> list[str]:
+    """Names of the trials that were stopped or whose process is gone."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return [f"{study.study_name}-{trial.number}" for trial in failed if "error" not in trial.user_attrs]
+
+
+def queue_silent_trials(study: optuna.Study) -> bool:
+    """Queue again what was silent for too long; True where trials wait to be tried."""
+    optuna.storages.fail_stale_trials(study)
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def list_running(study: optuna.Study) -> list[str]:
+    """The checkouts that are trying something now."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    # A trial has no checkout yet where its process is just beginning, and none for ever where that was killed then.
+    return [trial.user_attrs["checkout"] for trial in running if "checkout" in trial.user_attrs]
 
 
 def write_report(study: optuna.Study, folder: Path) -> tuple[str, float]:

@@ -4,12 +4,14 @@ Trials are judged by their AUROC on validation alone. The study lives in a datab
 was, and several workers, on one machine or many, share one study.
 """
 
+import math
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import optuna
@@ -17,16 +19,33 @@ import psutil
 from optuna.trial import FrozenTrial
 
 from pulmo.base import paths
-from pulmo.base.errors import UserError
+from pulmo.base.errors import UserError, from_database
 from pulmo.experiments.aside import prepare_aside
+from pulmo.experiments.exchange import Exchange, open_exchange
 from pulmo.experiments.project import Project
-from pulmo.experiments.study import count_used, has_result, keep_space, open_study, propose, write_report
+from pulmo.experiments.study import (
+    HEARTBEAT,
+    SILENCE,
+    check_origin,
+    count_used,
+    keep_origin,
+    keep_space,
+    list_complete,
+    list_lost,
+    list_running,
+    lost_database,
+    open_study,
+    propose,
+    queue_silent_trials,
+    write_report,
+)
 from pulmo.experiments.sweep_file import Sweep, read_sweep
 from pulmo.experiments.trials import TrialError, run_trial
 from pulmo.tracking import trial_runs
 from pulmo.tracking.contents import Run
 from pulmo.tracking.store import DESCRIPTION
 
+LOOK = 5.0  # seconds between two looks at other workers that are waited for
 HOPELESS = 3  # trials that failed, where no other came to an end, after which a start gives up and keeps its budget
 
 
@@ -34,17 +53,16 @@ def run_sweep(project: Project, file: Path, storage: str = "") -> Path:
     """Run a sweep, or go on with one, up to its budget; returns the folder of its reports, sweep.json and history.png.
 
     Budget: trials count over every start and worker, also those that failed; hours count from this start. The study is
-    kept in optuna.db at the root of the project unless `storage` names another database. UserError where it was
-    stopped, or no trial came to an end.
+    kept in optuna.db at the root of the project unless `storage` names another database, which checkouts of one commit
+    share: each pushes what it tried and fetches what the others did. UserError where it was stopped, no trial came to
+    an end, or this checkout cannot share.
     """
     sweep = read_sweep(file, project.root / paths.PARAMS)
     prepare_aside(project)
-    here = f"{socket.gethostname()}:{project.root}"
-    study = open_study(sweep, storage or f"sqlite:///{project.root / 'optuna.db'}", here if storage else "")
-    _check_names(project, sweep, study, file)
-    keep_space(sweep, study, file)
+    exchange = open_exchange(project) if storage else None
+    study = _prepare_study(project, sweep, file, storage, exchange)
     parent = trial_runs.open_sweep(project.store, sweep.name)
-    search = _Search(project, sweep, study, parent)
+    search = _Search(project, sweep, study, parent, exchange)
     status = "FAILED"
     try:
         search.run()
@@ -54,45 +72,135 @@ def run_sweep(project: Project, file: Path, storage: str = "") -> Path:
     except KeyboardInterrupt:
         status = "KILLED"
         raise
+    except UserError:
+        raise
+    except Exception as error:
+        if known := from_database(error) or lost_database(error, storage):
+            raise known from None
+        raise
     finally:
         project.store.client.set_terminated(parent.run_id, status)
     return search.folder
 
 
-def _check_names(project: Project, sweep: Sweep, study: optuna.Study, file: Path) -> None:
-    if not study.trials and project.dvc.find_commits(f"{sweep.name}-[0-9]*"):
+def _prepare_study(project: Project, sweep: Sweep, file: Path, storage: str, exchange: Exchange | None) -> optuna.Study:
+    """The study, with this checkout fit to take part in it; UserError where it cannot be."""
+    here = f"{socket.gethostname()}:{project.root}" if exchange else ""
+    study = open_study(sweep, storage or f"sqlite:///{project.root / 'optuna.db'}", here)
+    sent = exchange.list_sent(sweep.name) if exchange else []
+    if not study.trials and (sent or project.dvc.find_commits(f"{sweep.name}-[0-9]*")):
+        there = f" --git-remote {exchange.remote}" if exchange and sent else ""
         raise UserError(
             f"{file}: name: experiments of another study {sweep.name} are there",
-            "take a new name, or remove them with `dvc exp remove`",
+            f"take a new name, or remove them with `dvc exp remove{there}`",
         )
+    keep_space(sweep, study, file)
+    if exchange:
+        check_origin(sweep, study, exchange.commit)
+        exchange.share_data()
+        keep_origin(sweep, study, exchange.commit)
+    return study
 
 
 class _Search:
     """One start of a sweep."""
 
-    def __init__(self, project: Project, sweep: Sweep, study: optuna.Study, parent: Run) -> None:
+    def __init__(
+        self, project: Project, sweep: Sweep, study: optuna.Study, parent: Run, exchange: Exchange | None
+    ) -> None:
         self.project = project
         self.sweep = sweep
         self.study = study
         self.parent = parent
+        self.exchange = exchange
         self.folder = project.root / paths.REPORTS / "sweeps" / sweep.name
         self.stopping = Event()
+        self.ends = time.monotonic() + (sweep.hours * 3600 or math.inf)
 
     def run(self) -> None:
-        """Try params until the budget is used up, or a signal stops it; then report."""
-        budget = self.sweep.trials
-        left = max(0, budget - count_used(self.study)) if budget else None
-        with _on_signals(lambda *_: self.stopping.set()):
+        """Try params until the budget is used up, by whichever worker, or a signal stops it; then report."""
+        with _on_signals(lambda *_: self.stopping.set()), self.following():
+            while not self.try_on() or self.wait_for_others():
+                pass
+        if self.exchange:
+            self.exchange.send_rest()
+            if lacking := self.fetch_others():
+                print(f"not on {self.exchange.remote} yet: {', '.join(lacking)}", flush=True)
+        for name in list_lost(self.study):
+            trial_runs.close_lost(self.project.store, self.parent, name)
+        if list_complete(self.study):
+            self.report()
+
+    def try_on(self) -> bool:
+        """Try params until this start has nothing left to begin; False where it lost a trial to another worker."""
+        left = self.count_left()
+        try:
             self.study.optimize(
                 self.try_params,
                 n_trials=left,
-                timeout=self.sweep.hours * 3600 or None,
+                timeout=None if self.ends == math.inf else max(0.0, self.ends - time.monotonic()),
                 n_jobs=self.sweep.jobs if left is None else max(1, min(self.sweep.jobs, left)),
                 catch=(TrialError,),
                 callbacks=[self.stop_in_time],
             )
-        if has_result(self.study):
-            self.report()
+        except ValueError as error:
+            if "Cannot tell a" not in str(error):
+                raise
+            print(f"a trial of this worker was given to another one: it was silent for {SILENCE} seconds", flush=True)
+            return self.stopping.is_set()
+        return True
+
+    def count_left(self) -> int | None:
+        """The trials that may still begin; None where only time bounds them."""
+        return max(0, self.sweep.trials - count_used(self.study)) if self.sweep.trials else None
+
+    def wait_for_others(self) -> bool:
+        """Wait while other workers try params; True once there is a trial of theirs to be tried here."""
+        told = False
+        while self.sweep.trials and not self.stopping.is_set() and time.monotonic() < self.ends:
+            if queue_silent_trials(self.study) and self.count_left():
+                return True
+            if not (others := list_running(self.study)):
+                return False
+            if not told:
+                print(
+                    f"waiting for {', '.join(others)}; what is silent for {SILENCE} seconds is tried here", flush=True
+                )
+                told = True
+            self.stopping.wait(LOOK)
+        return False
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Fetch what other workers tried as it arrives."""
+        if not self.exchange:
+            yield
+            return
+        over = Event()
+
+        def follow() -> None:
+            while not over.wait(HEARTBEAT):
+                with suppress(optuna.exceptions.StorageInternalError):
+                    self.fetch_others()
+
+        follower = Thread(target=follow)
+        follower.start()
+        try:
+            yield
+        finally:
+            over.set()
+            follower.join()
+
+    def fetch_others(self) -> list[str]:
+        """Fetch the experiments of other workers, and tell of each that came; returns those that did not."""
+        assert self.exchange
+        trials = {f"{self.sweep.name}-{trial.number}": trial for trial in list_complete(self.study)}
+        lacking = self.exchange.list_lacking(trials)
+        came = self.exchange.receive(lacking)
+        for name in came:
+            trial = trials[name]
+            print(f"{_result_text(name, trial.value, trial.params)}  from {trial.user_attrs['checkout']}", flush=True)
+        return [name for name in lacking if name not in came]
 
     def report(self) -> None:
         """Write the results so far into files and the run of the sweep."""
@@ -113,11 +221,15 @@ class _Search:
         chosen = propose(trial, self.sweep)
 
         def is_poor(epoch: int, auroc: float) -> bool:
-            trial.report(auroc, epoch)
-            return trial.should_prune()
+            with suppress(optuna.exceptions.StorageInternalError):  # a database may be away for a moment
+                trial.report(auroc, epoch)
+                return trial.should_prune()
+            return False
 
         settings, log = self.sweep.fixed | chosen, self.folder / f"{name}.log"
         try:
+            if self.exchange:
+                self.exchange.check_unchanged()
             auroc = run_trial(self.project, name, settings, self.parent, log, is_poor, self.stopping)
         except TrialError as error:
             if self.stopping.is_set():
@@ -126,8 +238,13 @@ class _Search:
                 trial.set_user_attr("error", str(error))
                 print(f"{name}: failed: {error}", flush=True)
             raise
-        result = "pruned" if auroc is None else f"validation AUROC {auroc:.4f}"
-        print(f"{name}: {result}  {_params_text(chosen)}", flush=True)
+        except UserError:  # of this checkout; others may try it
+            self.study.enqueue_trial(chosen)
+            raise
+        if self.exchange and auroc is not None:
+            trial.set_user_attr("experiment", name)  # fails where the trial is another worker's by now
+            self.exchange.send(name)
+        print(_result_text(name, auroc, chosen), flush=True)
         if auroc is None:
             raise optuna.TrialPruned
         return auroc
@@ -144,11 +261,17 @@ class _Search:
         sweep = self.sweep
         if self.stopping.is_set():
             raise UserError(f"sweep {sweep.name} was stopped", "the same command goes on with it")
-        if not has_result(self.study):
+        if not list_complete(self.study):
             raise UserError(
                 f"no trial of sweep {sweep.name} came to an end",
                 f"the logs are in {self.folder}; once that is cured, the same command goes on, "
                 "or give the sweep another name where its budget is used up",
+            )
+        if self.exchange and self.exchange.unsent:
+            names = " ".join(self.exchange.unsent)
+            raise UserError(
+                f"not pushed, and here alone: {names}",
+                f"once that is cured, `dvc exp push {self.exchange.remote} {names}`",
             )
         used = count_used(self.study)
         if used < sweep.trials and not sweep.hours:  # Optuna swallows an error of its last jobs
@@ -157,10 +280,11 @@ class _Search:
             )
 
 
-def _params_text(params: dict[str, Any]) -> str:
-    return "  ".join(
-        f"{key}={value:.4g}" if type(value) is float else f"{key}={value}" for key, value in params.items()
-    )
+def _result_text(name: str, auroc: float | None, params: dict[str, Any]) -> str:
+    """The line that tells how a trial ended; without an AUROC it was pruned."""
+    result = "pruned" if auroc is None else f"validation AUROC {auroc:.4f}"
+    values = (f"{key}={value:.4g}" if type(value) is float else f"{key}={value}" for key, value in params.items())
+    return f"{name}: {result}  {'  '.join(values)}"
 
 
 @contextmanager

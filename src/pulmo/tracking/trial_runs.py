@@ -52,3 +52,10 @@ def mark_pruned(store: Store, trial: Trial) -> None:
     """End a run that was stopped for its poor curve, perhaps between its stages; the tag tells it from a killed one."""
     store.client.set_tag(trial.run_id, _PRUNED_TAG, "true")
     store.client.set_terminated(trial.run_id, "KILLED")
+
+
+def close_lost(store: Store, sweep: Run, name: str) -> None:
+    """End the run of a trial whose process is gone, on whatever machine that was."""
+    trial = read_trial(store, sweep, name)
+    if trial and trial.status == "RUNNING":
+        store.client.set_terminated(trial.run_id, "KILLED")
