@@ -71,6 +71,7 @@ def pair(tmp_path: Path, empty_store, monkeypatch) -> tuple[Project, Project]:
     (here / ".dvc").mkdir()
     (here / ".dvc/config").write_text(CONFIG.format(store=tmp_path / "store"))
     (here / "params.yaml").write_text("train: {lr: 0.5, epochs: 2}\n")
+    (here / ".gitignore").write_text("/bin/\n/mlflow.db\n/reports/\n")
     write_sweep(here)
     commit(here, "A toy")
     run(here, "git", "push", "--quiet", "origin", "HEAD:main")
@@ -130,7 +131,7 @@ def test_outputs_that_nobody_has_are_named(pair, tmp_path):
     commit(root, "Results that were never pushed")
     run(root, "git", "push", "--quiet", "origin", "HEAD:main")
     pair[0].dvc.write(BREAK)
-    with pytest.raises(UserError, match=r"data/films\.csv of commit \w{7} is not in the cache, .*hint: `dvc push`"):
+    with pytest.raises(UserError, match=r"(?s)data/films\.csv of commit \w{7} is not in the cache, .*hint: `dvc push`"):
         share(pair[0], tmp_path)
 
 
