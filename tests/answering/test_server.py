@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -23,7 +24,7 @@ from small_package import make_package
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
-from pulmo.answering import server, words
+from pulmo.answering import words
 from pulmo.answering.admission import Limits
 from pulmo.answering.answer import Interval
 from pulmo.answering.champion import Place
@@ -78,7 +79,7 @@ def test_reports_in_dicom_come_where_they_are_asked_for(package, film):
 
 
 def test_a_server_without_dicom_says_so(package, film, monkeypatch):
-    monkeypatch.setattr(server, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "highdicom", None)  # as where it is not installed
     check_problem(send(client(package), film, query="?dicom=1"), 501, "pulmo[dicom]")
 
 

@@ -6,7 +6,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 from statsmodels.stats.proportion import proportion_confint
 
-from pulmo.metrics.bootstrap import bootstrap
+from pulmo.metrics.bootstrap import BLOCK, bootstrap
 from pulmo.metrics.calibration import evaluate_calibration, fit_temperature, to_probability
 from pulmo.metrics.reliability import ReliabilityBins, errors_with_chance, expected_calibration_error
 
@@ -64,14 +64,17 @@ def test_temperature_is_bounded_and_says_so():
     assert fit_temperature(labels, np.zeros(len(labels))).value == pytest.approx(1, abs=9)
 
 
-def test_calibration_errors_of_many_films_are_drawn_a_few_sets_at_a_time(monkeypatch):
-    labels, logits, patients = films()
-    arguments = labels == 1, expit(logits), patients, [np.linspace(0, 1, 16), np.linspace(0, 1, 6)], 3
-    whole = errors_with_chance(*arguments)
-    monkeypatch.setattr("pulmo.metrics.reliability.BLOCK", 7 * len(labels))
-    for part, error in zip(errors_with_chance(*arguments), whole, strict=True):
-        assert part == pytest.approx(error, rel=1e-12)
-    assert whole[0]["chance_high"] > whole[1]["chance_high"]  # the fewer films in a bin, the more chance makes of it
+def test_calibration_errors_of_many_films_are_those_of_sets_drawn_at_once():
+    labels, logits, patients = films(5000)
+    assert 500 * len(labels) > BLOCK, "too many for one block"
+    probability, edges = expit(logits), [np.linspace(0, 1, 16), np.linspace(0, 1, 6)]
+    fine, coarse = errors_with_chance(labels == 1, probability, patients, edges, 3)
+    drawn = np.random.default_rng(3).random((500, 2500))[:, patients] < probability
+    for error, ends in ((fine, edges[0]), (coarse, edges[1])):
+        assert error["value"] == pytest.approx(expected_calibration_error(labels, probability, ends))
+        by_chance = [expected_calibration_error(ill, probability, ends) for ill in drawn]
+        assert error["chance_high"] == pytest.approx(np.percentile(by_chance, 95), rel=1e-9)
+    assert fine["chance_high"] > coarse["chance_high"]  # the fewer films in a bin, the more chance makes of it
 
 
 def test_scores_equal_scikit_learn_and_statsmodels():

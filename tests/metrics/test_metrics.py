@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from pulmo.metrics.bootstrap import bootstrap, resample
+from pulmo.metrics.bootstrap import BLOCK, bootstrap, resample
 from pulmo.metrics.discrimination import METRIC_NAMES, discriminate, discrimination
 from pulmo.metrics.estimates import estimate_difference, estimate_text, probability_text
 from pulmo.metrics.subgroups import evaluate_subgroups
@@ -95,13 +95,13 @@ def test_films_of_one_patient_count_less_than_films_of_many():
     assert width(twice[2]) > 1.7 * width(np.arange(len(twice[0])))
 
 
-def test_the_seed_decides_everything_and_blocks_nothing(monkeypatch):
+def test_the_seed_decides_everything_and_blocks_nothing():
     labels, scores, patients = films(100)
     first, second, third = (discriminate(labels, scores, scores > 1, patients, 50, seed)[0] for seed in (1, 1, 2))
     assert first == second != third
-    monkeypatch.setattr("pulmo.metrics.bootstrap.BLOCK", 700)  # seven resamples of 100 films at a time
-    assert sum(len(block) for block in resample(labels, patients, 50, seed=1)) == 50
-    assert len(discriminate(labels, scores, scores > 1, patients, 50, 1)[1]["auroc"]) == 50
+    many = BLOCK // 100 + 50  # more resamples of 100 films than a block holds
+    assert [len(block) for block in resample(labels, patients, many, seed=1)] == [BLOCK // 100, 50]
+    assert len(discriminate(labels, scores, scores > 1, patients, many, 1)[1]["auroc"]) == many
 
 
 def test_n_counts_the_films_that_the_metric_is_about():

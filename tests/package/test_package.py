@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,12 +92,14 @@ def test_the_same_model_gives_the_same_bytes(tmp_path, model, folder):
 
 
 def test_a_failure_leaves_the_earlier_package(folder, model, monkeypatch):
-    before = (folder / WEIGHTS).read_bytes()
+    before, write = (folder / WEIGHTS).read_bytes(), Path.write_bytes
 
-    def fail(*_):
-        raise OSError(28, "No space left on device")
+    def fail(path, content):
+        if CARD in path.name:
+            raise OSError(28, "No space left on device")
+        return write(path, content)
 
-    monkeypatch.setattr("pulmo.package.storage.write_json", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space"):
         save_package(folder, {name: value + 1 for name, value in to_arrays(model).items()}, INFO)
     assert (folder / WEIGHTS).read_bytes() == before
