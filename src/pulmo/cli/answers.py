@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.base.process import compute_alone
 from pulmo.films.labels import LABELS
@@ -165,7 +166,6 @@ def require_library(name: str, extra: str) -> None:
 def find_place(package: Path | None) -> "Place":
     """The model that answers: `package`, else the champion, else models/package."""
     from pulmo.answering.champion import NotAtHand, Place, find_registered
-    from pulmo.base import paths
 
     root = paths.project_root()
     try:

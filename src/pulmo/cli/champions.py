@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base import paths
 from pulmo.base.errors import UserError
 
 
@@ -13,7 +14,6 @@ def promote(
     reason: Annotated[str, typer.Option(help="why --force; it is recorded")] = "",
 ) -> None:
     """Make an experiment's model the champion, which `pulmo predict` asks, if it passes the gates and beats the old."""
-    from pulmo.base import paths
     from pulmo.base.names import check_reference
     from pulmo.base.params import load_params
     from pulmo.base.tables import terminal_width
@@ -48,7 +48,6 @@ def promote(
 
 def history() -> None:
     """List the champions, the last one first: who replaced whom, when, by whose hand and why."""
-    from pulmo.base import paths
     from pulmo.experiments.project import Project
     from pulmo.tracking import registry
 

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base import paths
 from pulmo.base.errors import UserError
 
 
 def setup() -> None:
     """Prepare this checkout (make does this by itself): the charts of `dvc plots` work without a network, and
     experiments run aside even where its path has letters outside ASCII."""
-    from pulmo.base import paths
     from pulmo.base.files import write_bytes
     from pulmo.experiments.aside import find_obstacle, name_cache
     from pulmo.experiments.dvc import Dvc
@@ -36,7 +36,6 @@ def ui(
     import webbrowser
     from urllib.parse import urlsplit
 
-    from pulmo.base import paths
     from pulmo.base.addresses import show_address
     from pulmo.base.process import end_by_exception
     from pulmo.tracking.page import address, has_display, serve_page
@@ -61,7 +60,6 @@ def deps(
     ] = False,
 ) -> None:
     """Compare the code that the stages reach with the deps of dvc.yaml; exit code 1 where they differ."""
-    from pulmo.base import paths
     from pulmo.experiments.code_deps import find_code_deps, read_code_deps, write_code_deps
 
     root = paths.project_root()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pulmo.base import paths
 from pulmo.base.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ queue = typer.Typer(no_args_is_help=True, help="Run DVC's queue of experiments."
 
 def summary() -> None:
     """Show what the last `dvc repro` came to: test metrics with their intervals, the reports, and what to try next."""
-    from pulmo.base import paths
     from pulmo.base.files import read_json
     from pulmo.experiments.workspace import KEEP, has_own_results
 
@@ -71,7 +71,6 @@ def compare(
     second: Annotated[str, typer.Argument(help="another one; differences are second less first")],
 ) -> None:
     """Compare two experiments on the same test films: paired bootstrap, DeLong, McNemar, where they disagree."""
-    from pulmo.base import paths
     from pulmo.base.tables import terminal_width
     from pulmo.experiments.project import Project
     from pulmo.experiments.revisions import read_output
@@ -95,7 +94,6 @@ def compare(
 
 def _read_params(project: "Project", first: str, second: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The params of both; None where one of them is a run of MLflow alone."""
-    from pulmo.base import paths
     from pulmo.experiments.revisions import read_output
     from pulmo.reporting.origin import parse_params
 
@@ -108,7 +106,6 @@ def _read_params(project: "Project", first: str, second: str) -> tuple[dict[str,
 
 def _read_images(root: Path) -> dict[str, Any]:
     """The preprocessed films of the workspace by path, as far as they are there."""
-    from pulmo.base import paths
     from pulmo.dataset.rows import open_images, read_index
 
     try:
@@ -122,7 +119,6 @@ def experiments(
     sort: Annotated[str, typer.Option(help="metric to sort by, such as test.auroc")] = "val.auroc",
 ) -> None:
     """List all experiments, best first on validation: their metrics, and the params in which they differ."""
-    from pulmo.base import paths
     from pulmo.base.tables import terminal_width
     from pulmo.experiments.listing import read_experiments
     from pulmo.experiments.listing_table import format_experiments
@@ -149,7 +145,6 @@ def sync(
     ] = None,
 ) -> None:
     """Bring MLflow up to what DVC has: add missing runs, end those that a kill left open. Safe to repeat."""
-    from pulmo.base import paths
     from pulmo.experiments.project import Project
     from pulmo.experiments.sync import sync_store
 
@@ -164,7 +159,6 @@ def sync(
 @queue.command("run")
 def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="experiments at a time")] = 1) -> None:
     """Run all queued experiments to their end; exit code 1 and the reasons when one fails."""
-    from pulmo.base import paths
     from pulmo.experiments.project import Project
     from pulmo.experiments.queue import run_queue
 
@@ -197,7 +191,6 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="also read every output, and its copy in DVC's cache")] = False,
 ) -> None:
     """Look for what keeps this checkout from working: a line a check, with the cure; exit code 1 for an error."""
-    from pulmo.base import paths
     from pulmo.experiments.doctor import CHECKS, DEEP, examine
     from pulmo.experiments.project import Project
 

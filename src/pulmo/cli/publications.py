@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base import paths
 from pulmo.base.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="Run published recipes and compare them.")
@@ -15,7 +16,6 @@ Settings = Annotated[list[str] | None, typer.Option("-S", "--set-param", help="k
 @app.command("list")
 def list_recipes() -> None:
     """Names of the recipes."""
-    from pulmo.base import paths
     from pulmo.experiments import recipes
 
     print("\n".join(recipes.list_recipes(paths.project_root() / "recipes")))
@@ -28,7 +28,6 @@ def run_recipes(
     settings: Settings = None,
 ) -> None:
     """Run recipes as DVC experiments and print the leaderboard."""
-    from pulmo.base import paths
     from pulmo.base.tables import terminal_width
     from pulmo.experiments.leaderboard import LEADERBOARD, read_entries, show_leaderboard
     from pulmo.experiments.project import Project

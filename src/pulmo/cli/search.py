@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pulmo.base import paths
+
 
 def sweep(
     file: Annotated[Path, typer.Argument(help="YAML with space, budget and pruning, such as sweeps/small.yaml")],
@@ -15,7 +17,6 @@ def sweep(
 
     With --storage, the same command in clones on other machines takes part, and every one gets all experiments.
     """
-    from pulmo.base import paths
     from pulmo.base.files import read_json
     from pulmo.base.tables import align, render, terminal_width
     from pulmo.experiments.exchange import find_git_remote
