@@ -488,17 +488,22 @@ def test_a_comparison_of_one_class_has_no_curve_and_no_nan(pair, tmp_path):
     assert "All films are of one class" in (tmp_path / "comparison.html").read_text()
 
 
-def test_the_commands_run_and_fail_as_the_library_does(monkeypatch):
-    monkeypatch.setattr(queue, "run_queue", lambda project, jobs, report: report(f"{jobs} at a time"))
-    assert "3 at a time" in CliRunner().invoke(cli.app, ["queue", "run", "--jobs", "3"]).output
+def test_queue_run_has_as_many_workers_as_asked_for_and_says_what_ctrl_c_leaves(tmp_path, monkeypatch):
+    workers: list[int] = []
+
+    class Interrupted(Dvc):
+        def read_queue(self):
+            return {"0" * 40: ("slow", "Queued")}, 0
+
+        def start_workers(self, jobs: int) -> None:
+            workers.append(jobs)
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pulmo.experiments.project.Dvc", Interrupted)
     assert CliRunner().invoke(cli.app, ["queue", "run", "-j", "0"]).exit_code == 2
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(queue, "run_queue", interrupted)
-    done = CliRunner().invoke(cli.app, ["queue", "run"])
-    assert done.exit_code == 1
+    done = CliRunner().invoke(cli.app, ["queue", "run", "--jobs", "3"])
+    assert (done.exit_code, workers) == (1, [3])
     assert "dvc queue stop --kill" in str(
         done.exception.code if isinstance(done.exception, SystemExit) else done.output
     )
