@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pulmo.evaluation.probes import explanation, refusals, renderings, robustness, shortcuts
+from pulmo.evaluation.probes import equipment, explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
 from pulmo.evaluation.spread import score_on_cluster
 from pulmo.films.stack import FilmStack
@@ -14,7 +14,14 @@ from pulmo.model.classifier import Classifier
 from pulmo.model.device import choose_device
 from pulmo.reporting.report import Section
 
-PROBES: tuple[Probe, ...] = (renderings.PROBE, refusals.PROBE, shortcuts.PROBE, robustness.PROBE, explanation.PROBE)
+PROBES: tuple[Probe, ...] = (
+    renderings.PROBE,
+    equipment.PROBE,
+    refusals.PROBE,
+    shortcuts.PROBE,
+    robustness.PROBE,
+    explanation.PROBE,
+)
 
 
 def run_probes(subject: Subject) -> list[Section]:
