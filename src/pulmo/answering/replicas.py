@@ -4,6 +4,7 @@ Each replica is the whole app. It scores together what comes to it together, and
 that dies is replaced. The requests that it was answering fail, and may be sent again.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ def serving(replicas: Any, host: str, port: int) -> "Iterator[None]":
     from ray import serve
     from ray.exceptions import RayError
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = {"log_level": "ERROR", "enable_access_log": False}
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=quiet)
