@@ -4,10 +4,9 @@ from pulmo.base import paths
 from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
-from pulmo.dataset.film_store import FilmStore
+from pulmo.dataset.description import Keeping, describe_and_keep
 from pulmo.films.remote import source_folder
 from pulmo.films.table import KNOWN_PATIENT
-from pulmo.images.manifest import describe_films, facts_store
 from pulmo.sources import fetch_source
 
 
@@ -20,17 +19,10 @@ def main() -> None:
         labels = settings["labels"]
         settings["labels"] = paths.own_films(labels, "data.folder.labels") if labels else None
     paths.FILMS.unlink(missing_ok=True)
-    store = paths.film_store()
-    with (
-        whole_folder(paths.RAW) as raw,
-        facts_store(store, store_gb) as known,
-        FilmStore(size, fit, store, store_gb) as decoded,
-    ):
+    keeping = Keeping(paths.film_store(), store_gb, size, fit, decoded=bool(settings.get("in_place")))
+    with whole_folder(paths.RAW) as raw:
         listed, provenance = fetch_source(data.source, settings, raw)
-        decoded.leave_room(len(listed))
-        # what may come from afar is read once, for preprocess too
-        on_read = decoded.add if settings.get("in_place") else None
-        films = describe_films(raw, listed, known=known, on_read=on_read)
+        films = describe_and_keep(raw, listed, keeping, params.preprocess.engine)
     write_json(paths.SOURCE, provenance)
     write_csv(paths.FILMS, films)
     patients = films.patient[films.patient_from.isin(KNOWN_PATIENT)].nunique()

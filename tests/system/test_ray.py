@@ -32,11 +32,13 @@ from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.cli.replicas import Replicas, make_application
+from pulmo.dataset.description import Keeping, describe_and_keep
 from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import process_films
 from pulmo.dataset.rows import open_images
 from pulmo.evaluation.spread import score_on_cluster
 from pulmo.films.stack import FilmStack
+from pulmo.films.table import Listed
 from pulmo.model.classifier import load_classifier
 
 pytestmark = pytest.mark.slow
@@ -117,6 +119,20 @@ def test_workers_and_nodes_that_die_midway_lose_no_film(
     nodes.add_node(**NODE)
     for file in ("images.npy", "index.csv", "rejected.csv"):
         assert (tmp_path / "ray" / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
+
+
+def test_a_film_table_from_a_cluster_is_that_of_one_machine(nodes: Any, raw: Path, tmp_path: Path) -> None:
+    listed = [Listed(file.name, "NORMAL") for file in raw.iterdir()][:50]
+    keeping = [Keeping(tmp_path / engine, 0.1, SIZE, "pad", decoded=True) for engine in ("local", "ray")]
+    local, ray = (describe_and_keep(raw, listed, each, each.folder.name) for each in keeping)
+    pd.testing.assert_frame_equal(ray, local)
+    stores = [FilmStore(SIZE, "pad", each.folder, 0.1) for each in keeping]
+    decodable = local.sha256[local.width > 0]
+    for sha256 in decodable:
+        first, second = (store.get(sha256) for store in stores)
+        assert first is not None
+        assert second is not None
+        assert first.pixels.tobytes() == second.pixels.tobytes()
 
 
 def test_answers_of_a_cluster_are_those_of_one_machine(nodes: Any, raw: Path, tmp_path: Path) -> None:

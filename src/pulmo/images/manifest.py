@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from functools import partial
@@ -24,13 +24,16 @@ from pulmo.images.limits import name_shortage
 from pulmo.images.stamp import decoding_stamp
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
+    """A film's file, looked at once."""
+
     facts: FileFacts
     size: int  # bytes
     sha256: str
 
 
 OnRead = Callable[[str, bytes], None]  # called with the hash and the content of a file, in any thread
+Measure = Callable[[Sequence[FilmFile]], Iterable[Measured]]  # in the order of the files
 
 
 def facts_store(folder: Path | None = None, most: float = 0) -> Blocks:
@@ -44,18 +47,18 @@ def describe_films(
     workers: int = 0,
     known: Blocks | None = None,
     on_read: OnRead | None = None,
+    measure: Measure | None = None,
 ) -> pd.DataFrame:
-    """The film table of all that a source listed, measured by `workers` threads (0 = one per core).
+    """The film table of all that a source listed, whose files `measure` looks at, or else `workers` threads (0 = one
+    per core).
 
     What is `known` of a content is not found out again. Prints what is odd about the patients, and how many films look
     like masks.
     """
     listed = sorted(listed, key=lambda film: film.path)
     files = find_films(raw, [film.path for film in listed])
-    # Threads, not processes: decoding and hashing leave the interpreter's lock, and nothing outlives a killed stage.
-    with ThreadPoolExecutor(workers or usable_cores()) as pool:
-        results = pool.map(partial(_measure, known=known or facts_store(), on_read=on_read), files)
-        measured = list(tqdm(results, total=len(files), desc="describe", unit="film", disable=None))
+    measure = measure or partial(_measure_here, workers=workers, known=known or facts_store(), on_read=on_read)
+    measured = list(tqdm(measure(files), total=len(files), desc="describe", unit="film", disable=None))
     evidence = [
         Evidence(film.path, _read_patient(film), file.facts.patient, file.facts.study)
         for film, file in zip(listed, measured, strict=True)
@@ -77,7 +80,13 @@ def _read_patient(film: Listed) -> str:
     return "" if is_random_name(film.patient) and PurePosixPath(film.path).stem == film.patient else film.patient
 
 
-def _measure(file: FilmFile, known: Blocks, on_read: OnRead | None) -> _Measured:
+def _measure_here(files: Sequence[FilmFile], workers: int, known: Blocks, on_read: OnRead | None) -> Iterator[Measured]:
+    # Threads, not processes: decoding and hashing leave the interpreter's lock, and nothing outlives a killed stage.
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+        yield from pool.map(partial(measure_film, known=known, on_read=on_read), files)
+
+
+def measure_film(file: FilmFile, known: Blocks, on_read: OnRead | None) -> Measured:
     """Facts, bytes and hash of a file, which is read once; what cannot be decoded has width 0 and is left to
     preprocess."""
     with name_shortage(file):
@@ -91,10 +100,10 @@ def _measure(file: FilmFile, known: Blocks, on_read: OnRead | None) -> _Measured
             known.put(key, json.dumps(astuple(facts)).encode())
         if on_read:
             on_read(sha256, content)
-    return _Measured(facts, len(content), sha256)
+    return Measured(facts, len(content), sha256)
 
 
-def _describe_film(film: Listed, file: _Measured, patient: str, patient_from: str) -> Film:
+def _describe_film(film: Listed, file: Measured, patient: str, patient_from: str) -> Film:
     facts = file.facts
     named = "normal" if film.label == "NORMAL" else read_name(film.path)[1].replace("normal", "unknown")
     return Film(
