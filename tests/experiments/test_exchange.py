@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from pulmo import cli
 from pulmo.base.errors import UserError
+from pulmo.experiments import study as studies
 from pulmo.experiments import trials
 from pulmo.experiments.project import Project
 from pulmo.experiments.sweep import run_sweep
@@ -222,10 +223,27 @@ def test_a_worker_that_was_thought_dead_goes_on_with_other_trials(pair, tmp_path
     assert [ref.rpartition("/")[2] for ref in sent] == ["toy-0", "toy-2"]
 
 
-def test_a_database_that_goes_away_is_one_message(pair, tmp_path):
+def test_a_database_that_goes_away_is_one_message(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "SILENCE", 1)
     script(pair[0], meanwhile=f"head -c 100000 /dev/zero > {tmp_path / 'study.db'}")
     with pytest.raises(UserError, match=r"(?s)the study's database no longer answers \(.*hint: the same command goes"):
         share(pair[0], tmp_path)
+
+
+def test_a_result_waits_for_a_database_that_is_restarted(pair, tmp_path, monkeypatch):
+    note, away = optuna.storages.RDBStorage.set_trial_user_attr, []
+
+    def refuse(storage: optuna.storages.RDBStorage, trial: int, key: str, value: object) -> None:
+        if key == "experiment" and len(away) < 2:
+            away.append(value)
+            raise optuna.exceptions.StorageInternalError("connection refused")
+        note(storage, trial, key, value)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "set_trial_user_attr", refuse)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    share(pair[0], tmp_path)
+    assert away == ["toy-0", "toy-0"]
+    assert [trial.state for trial in load(tmp_path).trials] == [TrialState.COMPLETE] * 2
 
 
 def test_the_database_of_mlflow_is_no_place_for_a_study(pair):

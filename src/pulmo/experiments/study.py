@@ -158,6 +158,22 @@ def propose(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
     }
 
 
+def record_experiment(trial: optuna.Trial, name: str) -> None:
+    """Note the experiment of a trial that ended; a database that is being restarted is waited for.
+
+    Fails where the trial was given to another worker meanwhile.
+    """
+    until = time.monotonic() + SILENCE  # then it is given away
+    while True:
+        try:
+            trial.set_user_attr("experiment", name)
+            return
+        except optuna.exceptions.StorageInternalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(2)
+
+
 def count_used(study: optuna.Study) -> int:
     """Trials that count for the budget: all but those waiting, stopped with their sweep, or lost with their process."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)

@@ -37,6 +37,7 @@ from pulmo.experiments.study import (
     open_study,
     propose,
     queue_silent_trials,
+    record_experiment,
     write_report,
 )
 from pulmo.experiments.sweep_file import Sweep, read_sweep
@@ -241,8 +242,8 @@ class _Search:
         except UserError:  # of this checkout; others may try it
             self.study.enqueue_trial(chosen)
             raise
+        record_experiment(trial, name)
         if self.exchange and auroc is not None:
-            trial.set_user_attr("experiment", name)  # fails where the trial is another worker's by now
             self.exchange.send(name)
         print(_result_text(name, auroc, chosen), flush=True)
         if auroc is None:
