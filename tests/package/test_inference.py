@@ -11,6 +11,7 @@ from small_package import make_package
 from pulmo import Predictor
 from pulmo.base.errors import UserError
 from pulmo.model.scoring import move_films as move_in_torch
+from pulmo.package.inference import Network
 from pulmo.package.info import CARD, TTA_VIEWS
 from pulmo.package.storage import ONNX
 from pulmo.package.views import move_films
@@ -34,6 +35,25 @@ def answer_always(shape: list[int], value: float = 1.0) -> onnx.ModelProto:
     output = helper.make_tensor_value_info("logit", onnx.TensorProto.FLOAT, shape)
     graph = helper.make_graph([helper.make_node("Constant", [], ["logit"], value=constant)], "g", [given], [output])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_covered_place_shows_what_it_speaks_for():
+    share = np.zeros((28, 28), np.float32)
+    share[4:8, 20:24] = 1 / 16  # place (1, 5) of 7 x 7 speaks for PNEUMONIA, and (4, 0) for NORMAL
+    share[16:20, 0:4] = -2 / 16
+    spots = {"share": numpy_helper.from_array(share), "axes": numpy_helper.from_array(np.array([1, 2]))}
+    nodes = [helper.make_node("Constant", [], [name], value=value) for name, value in spots.items()]
+    nodes.append(helper.make_node("Mul", ["films", "share"], ["shared"]))
+    nodes.append(helper.make_node("ReduceSum", ["shared", "axes"], ["logit"], keepdims=0))
+    given = helper.make_tensor_value_info("films", onnx.TensorProto.FLOAT, ["n", 28, 28])
+    logit = helper.make_tensor_value_info("logit", onnx.TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph(nodes, "g", [given], [logit])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    film = np.zeros((28, 28), np.uint8)
+    film[share != 0] = 250
+    expected = np.zeros((7, 7))
+    expected[1, 5], expected[4, 0] = 250 - film.mean(), 2 * (film.mean() - 250)
+    assert Network(model.SerializeToString()).occlude(film) == pytest.approx(expected, abs=1e-3)
 
 
 def with_other_opset(model: onnx.ModelProto) -> bytes:

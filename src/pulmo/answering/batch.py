@@ -12,7 +12,7 @@ from pathlib import Path
 from pulmo.answering.answer import Answer, ModelId
 from pulmo.answering.gather import Source, detach
 from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
-from pulmo.answering.predictor import Predictor, Score
+from pulmo.answering.predictor import Predictor
 from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes
@@ -50,9 +50,6 @@ class _Decoded:
     content: bytes = b""  # where a heat map or a report is to be made
 
 
-_Scored = tuple[_Decoded, Score | None]  # None where there is no film
-
-
 @dataclass(frozen=True)
 class Folders:
     """Where files about each film are written; None where they are not."""
@@ -68,20 +65,18 @@ def answer_films(
 
     Films that are refused have no label, unless they are to be answered `anyway`.
 
-    UserError, before any film is read, where the network has no heat map to give.
     """
     folders = folders or Folders()
-    _check_heat(predictor, folders)
     cores, named = usable_cores(), _name_files(films, folders)
-    ahead = cores if folders == Folders() else 1  # groups; contents take memory, and drawing is slower than scoring
+    together = BATCH if folders == Folders() else 1  # contents take memory, and drawing far longer than scoring
     with ThreadPoolExecutor(cores) as pool:
-        groups: deque[Future[list[_Scored]]] = deque()
-        while group := [pool.submit(_decode, predictor, asked) for asked in islice(named, BATCH)]:
-            groups.append(pool.submit(_score_decoded, predictor, group))
-            if len(groups) > ahead:
-                yield from _answer(predictor, groups.popleft().result(), folders, anyway)
-        for scored in groups:
-            yield from _answer(predictor, scored.result(), folders, anyway)
+        groups: deque[Future[list[Row]]] = deque()
+        while group := [pool.submit(_decode, predictor, asked) for asked in islice(named, together)]:
+            groups.append(pool.submit(_answer_decoded, predictor, group, folders, anyway))
+            if len(groups) > cores:
+                yield from groups.popleft().result()
+        for rows in groups:
+            yield from rows.result()
 
 
 def answer_on_cluster(
@@ -92,7 +87,6 @@ def answer_on_cluster(
     UserError where there is no cluster, or the package is exchanged meanwhile.
     """
     folders = folders or Folders()
-    _check_heat(predictor, folders)
     named = _name_files(map(detach, films), folders)
     groups = iter(lambda: list(islice(named, BATCH)), [])
     with join_cluster() as cluster:
@@ -103,8 +97,7 @@ def answer_on_cluster(
 
 def _answer_group(package: Path, model: ModelId, folders: Folders, anyway: bool, group: list[_Asked]) -> list[Row]:
     predictor = _load(package, model)
-    decoded = [_decode(predictor, asked) for asked in group]
-    return list(_answer(predictor, _score(predictor, decoded), folders, anyway))
+    return list(_answer(predictor, [_decode(predictor, asked) for asked in group], folders, anyway))
 
 
 @cache
@@ -114,15 +107,6 @@ def _load(package: Path, model: ModelId) -> Predictor:
     if predictor.model != model:
         raise UserError(f"{package} holds another model than at the beginning", "run again")
     return predictor
-
-
-def _check_heat(predictor: Predictor, folders: Folders) -> None:
-    if folders.heatmaps and not predictor.network.has_heat:
-        raise UserError(
-            f"--heatmap: this {predictor.info.arch} has no heat map without PyTorch, for it does not end in a map of "
-            "several places, pooling and one linear layer",
-            "a ResNet, DenseNet, EfficientNet or MobileNetV2 has one",
-        )
 
 
 def _decode(predictor: Predictor, asked: _Asked) -> _Decoded:
@@ -138,19 +122,17 @@ def _decode(predictor: Predictor, asked: _Asked) -> _Decoded:
         return _Decoded(source.name, asked.stem, None, error.strerror or str(error))
 
 
-def _score_decoded(predictor: Predictor, group: Sequence[Future[_Decoded]]) -> list[_Scored]:
-    """As `_score`, once its films are decoded: all of them are under way before a thread of the pool comes to this."""
-    return _score(predictor, [future.result() for future in group])
+def _answer_decoded(
+    predictor: Predictor, group: Sequence[Future[_Decoded]], folders: Folders, anyway: bool
+) -> list[Row]:
+    """The rows of a group whose films are being decoded: all of them are, before a thread of the pool comes to this."""
+    return list(_answer(predictor, [film.result() for film in group], folders, anyway))
 
 
-def _score(predictor: Predictor, group: Sequence[_Decoded]) -> list[_Scored]:
-    scores = iter(predictor.score([decoded.film for decoded in group if decoded.film]))
-    return [(decoded, next(scores) if decoded.film else None) for decoded in group]
-
-
-def _answer(predictor: Predictor, group: Iterable[_Scored], folders: Folders, anyway: bool) -> Iterator[Row]:
-    for decoded, score in group:
-        answer = predictor.decide(decoded.film, score, anyway) if decoded.film and score else None
+def _answer(predictor: Predictor, group: Sequence[_Decoded], folders: Folders, anyway: bool) -> Iterator[Row]:
+    answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film], anyway))
+    for decoded in group:
+        answer = next(answers) if decoded.film else None
         error = decoded.error
         if answer and answer.label is None:
             error = f"refused: {answer.refusal}"
@@ -183,10 +165,10 @@ def _write_report(
 def _write_heat(predictor: Predictor, decoded: _Decoded, label: str, path: Path) -> None:
     assert decoded.film is not None
     gray = decode_gray(decoded.content)
-    heat = predictor.network.explain(decoded.film.pixels[None])
-    assert heat is not None
+    maps = predictor.network.explain(decoded.film.pixels[None])
+    heat = predictor.network.occlude(decoded.film.pixels) if maps is None else maps[0]
     height, width = gray.shape
-    spread = spread_heat(scale_heat(heat[0], label), width, height, predictor.info.size, predictor.info.fit)
+    spread = spread_heat(scale_heat(heat, label), width, height, predictor.info.size, predictor.info.fit)
     write_bytes(path, draw_heat(gray, spread))
 
 

@@ -26,6 +26,12 @@ from pulmo.answering.uploads import read_uploads
 PAGE = Path(__file__).parent / "page" / "index.html"
 
 
+_HEATMAP = (
+    "add each film with its heat map, as base64 of a PNG; null where /v1/model says heatmap: false, for a network that "
+    "does not end in pooling and one linear layer takes seconds for one: `pulmo predict --heatmap` draws it"
+)
+
+
 async def _read_films(request: Request) -> list[Upload]:
     return await read_uploads(request, request.app.state.limits)
 
@@ -33,7 +39,7 @@ async def _read_films(request: Request) -> list[Upload]:
 def _predict(
     request: Request,
     films: Annotated[list[Upload], Depends(_read_films)],
-    heatmap: Annotated[bool, Query(description="add each film with its heat map, as base64 of a PNG")] = False,
+    heatmap: Annotated[bool, Query(description=_HEATMAP)] = False,
     film: Annotated[bool, Query(description="add each film itself, as base64 of a PNG")] = False,
     anyway: Annotated[bool, Query(description="answer, and mark, films that are refused otherwise")] = False,
     dicom: Annotated[bool, Query(description="add a DICOM report and picture of each DICOM film, as base64")] = False,

@@ -26,6 +26,9 @@ Package = Annotated[
 ]
 
 
+_COVERED = "with a place of it covered each time, for it does not end in pooling and one linear layer"
+
+
 class Engine(StrEnum):
     """What computes the answers for many films."""
 
@@ -72,6 +75,8 @@ def predict(
         raise UserError("--json and --csv exclude each other")
     place = _choose(package)
     predictor = Predictor.load_folder(place.folder, place.name, place.version, threads=1)  # films come on every core
+    if heatmap and not predictor.network.has_heat:
+        print(f"heat maps: {predictor.info.arch} is asked 50 times a film, {_COVERED}", file=sys.stderr)
     form = "json" if as_json else "csv" if as_csv else "text"
     if as_csv:
         print(output.csv_header())
