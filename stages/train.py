@@ -20,11 +20,11 @@ from pulmo.training import Films, fit, is_first_process, resolve_settings, resum
 def main() -> None:
     params = load_params(paths.PARAMS)
     fitting = params.preprocess.fit
-    given = params.train.model_dump()
-    weights = given["weights"]
+    asked = params.train.model_dump()
+    weights = asked["weights"]
     weights = str(paths.from_root(weights)) if names_file(weights) else weights
     # What auto chose is part of the task, or a GPU would go on from a CPU's state.
-    settings = resolve_settings(params.train).model_copy(update=pin_weights(given["arch"], weights))
+    settings = resolve_settings(params.train).model_copy(update=pin_weights(asked["arch"], weights))
     start_processes(settings)
     images, harmony = open_images(paths.IMAGES), read_harmony(paths.HARMONY)
     tables = {split: read_rows(paths.SPLITS, paths.INDEX, split) for split in ("train", "val")}
@@ -46,12 +46,12 @@ def main() -> None:
             run.set_tags({"env.device": fitted.device, "env.precision": fitted.precision})
         info = PackageInfo(
             **fitted.start.describe(),
-            head=given["head"],
+            head=asked["head"],
             size=images.shape[1],
             fit=fitting,
             harmony=harmony,
             training={
-                **given,
+                **asked,
                 "arch": settings.arch,
                 "precision": fitted.precision,
                 "device": fitted.device,

@@ -99,12 +99,12 @@ def process_films(
         with whole_file(images) as temporary:
             with temporary.open("wb") as file:
                 decoded = _decode_films(sources, store, workers, engine)
-                kept, done = _write_array(file, decoded, len(sources), store)
+                paths, done = _write_array(file, decoded, len(sources), store)
             with _naming(rejects):
                 write_csv(rejects, pd.DataFrame(done.rejected, columns=["path", "reason"]))
             _judge(done.rejected, len(sources), max_rejected, rejects)
     with _naming(index):
-        write_csv(index, pd.DataFrame({"row": range(len(kept)), "path": kept}))
+        write_csv(index, pd.DataFrame({"row": range(len(paths)), "path": paths}))
     return done
 
 
@@ -130,7 +130,7 @@ def _write_array(
     file: BinaryIO, decoded: Iterable[_Result], films: int, store: FilmStore
 ) -> tuple[list[str], Processed]:
     """Write an .npy file of the films that decode; return their paths in row order, and what became of all."""
-    kept: list[str] = []
+    paths: list[str] = []
     rejected: list[tuple[str, str]] = []
     noted: list[tuple[str, str]] = []
     stored = 0
@@ -142,14 +142,14 @@ def _write_array(
         if not is_stored:
             store.put(source.sha256, result)
         stored += is_stored
-        kept.append(source.path)
+        paths.append(source.path)
         file.write(result.pixels.data)
         if result.note:
             noted.append((source.path, result.note))
     file.seek(0)
     # NumPy pads the header so that the first axis can change without moving the data
-    assert _write_header(file, len(kept), store.size) == start
-    return kept, Processed(len(kept), tuple(rejected), tuple(noted), stored)
+    assert _write_header(file, len(paths), store.size) == start
+    return paths, Processed(len(paths), tuple(rejected), tuple(noted), stored)
 
 
 def _write_header(file: BinaryIO, rows: int, size: int) -> int:

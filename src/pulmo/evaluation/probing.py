@@ -38,8 +38,8 @@ def score_films(
     With the folder `package` of the classifier a Ray cluster scores them, unless this machine has a GPU.
     """
     columns = [name for name in data.films.columns if name.startswith(CSV_PREFIX)]
-    told = data.films[["path", "width", "height", "mode", *columns]]
-    films = pd.concat(splits, ignore_index=True).merge(told, on="path")
+    facts = data.films[["path", "width", "height", "mode", *columns]]
+    films = pd.concat(splits, ignore_index=True).merge(facts, on="path")
     stack = FilmStack(data.images, films.row)
     if package and choose_device().type == "cpu":
         logits = score_on_cluster(package, classifier.info.tta_views, stack, batch_size)

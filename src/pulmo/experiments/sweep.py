@@ -157,17 +157,17 @@ class _Search:
 
     def wait_for_others(self) -> bool:
         """Wait while other workers try params; True once there is a trial of theirs to be tried here."""
-        told = False
+        announced = False
         while self.sweep.trials and not self.stopping.is_set() and time.monotonic() < self.ends:
             if queue_silent_trials(self.study) and self.count_left():
                 return True
             if not (others := list_running(self.study)):
                 return False
-            if not told:
+            if not announced:
                 print(
                     f"waiting for {', '.join(others)}; what is silent for {SILENCE} seconds is tried here", flush=True
                 )
-                told = True
+                announced = True
             self.stopping.wait(LOOK)
         return False
 

@@ -133,13 +133,13 @@ def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state = {re.sub(r"^(vit|dinov2)\.", "", key): value for key, value in state.items()}
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
-        if found := re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", key):
-            part = re.fullmatch(r"attention\.attention\.query\.(\w+)", found[2])
+        if match := re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", key):
+            part = re.fullmatch(r"attention\.attention\.query\.(\w+)", match[2])
             if part:
                 each = [state[key.replace("query", name)] for name in _ATTENTION]
-                renamed[f"blocks.{found[1]}.attn.qkv.{part[1]}"] = torch.cat(each)
-            elif not found[2].startswith("attention.attention."):
-                renamed[f"blocks.{found[1]}.{_translate(found[2], _LAYER_PARTS)}"] = value
+                renamed[f"blocks.{match[1]}.attn.qkv.{part[1]}"] = torch.cat(each)
+            elif not match[2].startswith("attention.attention."):
+                renamed[f"blocks.{match[1]}.{_translate(match[2], _LAYER_PARTS)}"] = value
         elif not re.match(r"embeddings\.mask_token|pooler\.|classifier\.", key):
             renamed[_translate(key, _PARTS)] = value
     return renamed
