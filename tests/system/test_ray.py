@@ -97,6 +97,8 @@ def test_what_keeps_a_cluster_from_being_joined_is_said(monkeypatch: pytest.Monk
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'pulmo\[ray\]'"), join_cluster():
         pass
+    with pytest.raises(UserError, match="--ray 3:1: no numbers of replicas"):
+        CliRunner().invoke(cli.app, ["serve", "--ray", "3:1"], catch_exceptions=False)
 
 
 def test_workers_and_nodes_that_die_midway_lose_no_film(

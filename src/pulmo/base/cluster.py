@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ Result = TypeVar("Result")
 
 RETRIES = 3  # of a task whose process or node ended; every time its turn came again
 _AHEAD = 2  # tasks under way for each that is being done, so that no core waits for the one who gives them out
+_RECOUNT = 1.0  # seconds between two looks for nodes that joined or left
 _PATIENCE = 10  # seconds for a connection
 _OBJECTS = 200_000_000  # bytes of shared memory for what tasks return, where the cluster is started here
 
@@ -34,13 +36,16 @@ class Cluster:
         self._ray = ray
         self._cores = cores
         self._start = ray.remote(_run).options(num_cpus=cores, max_retries=RETRIES)
-        if cores > 1 and not self._count_places():
+        self._places, self._counted = self._count_places(), time.monotonic()
+        if cores > 1 and not self._places:
             hint = f"start nodes with more (`ray start --num-cpus={cores}`), or set OMP_NUM_THREADS to fewer here"
             raise UserError(f"no node of the cluster has {cores} cores, which a task takes", hint)
 
     def window(self) -> int:
         """The number of tasks that should be under way at once, which grows with the cluster."""
-        return _AHEAD * max(1, self._count_places())
+        if time.monotonic() - self._counted > _RECOUNT:
+            self._places, self._counted = self._count_places(), time.monotonic()
+        return _AHEAD * max(1, self._places)
 
     def submit(self, task: Callable[[], Result]) -> Callable[[], Result]:
         """Have a task done, and return a function that waits for its result. Task and result must be picklable."""

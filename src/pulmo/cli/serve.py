@@ -88,6 +88,7 @@ def _read_replicas(text: str, package: Path | None, names: list[str], log: Path 
 
 
 def _serve_replicas(settings: "Replicas", token: str, host: str, port: int) -> None:
+    require_library("ray", "ray")
     from pulmo.answering.predictor import Predictor
     from pulmo.answering.replicas import CORES, serving
     from pulmo.base.cluster import join_cluster

@@ -15,7 +15,7 @@ from pulmo.images.manifest import Measured, describe_films, facts_store, measure
 if TYPE_CHECKING:
     import pandas as pd
 
-CHUNK = 8  # films per task
+CHUNK = 32  # films per task
 
 
 class Keeping(NamedTuple):
