@@ -1,5 +1,7 @@
 """The films that a model learnt from, described by its network's features: fitted on train, limited on validation."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -30,15 +32,24 @@ def fit_familiarity(network: Network, images: np.ndarray, train: ArrayLike, val:
     fits = [LedoitWolf().fit(stage.astype(np.float64)) for stage in stages]
     means = [fit.location_.astype(np.float32) for fit in fits]
     precisions = [fit.precision_.astype(np.float32) for fit in fits]
-    distances = Familiarity(means, precisions, np.inf).measure(read_features(network, images, val))
+    distances = measure_films(Familiarity(means, precisions, np.inf), network, images, val)
     return Familiarity(means, precisions, float(np.quantile(distances, PASSING, method="higher")))
 
 
 def read_features(network: Network, images: np.ndarray, rows: ArrayLike) -> list[np.ndarray]:
     """The network's features (N, channels) at each depth of the images in `rows`."""
+    return [np.concatenate(stage) for stage in zip(*_read_parts(network, images, rows), strict=True)]
+
+
+def measure_films(familiarity: Familiarity, network: Network, images: np.ndarray, rows: ArrayLike) -> np.ndarray:
+    """Distances (N,) of the images in `rows`, whose features are held a part at a time."""
+    return np.concatenate([familiarity.measure(part) for part in _read_parts(network, images, rows)])
+
+
+def _read_parts(network: Network, images: np.ndarray, rows: ArrayLike) -> Iterator[list[np.ndarray]]:
     rows = np.asarray(rows)
-    parts = [network.read_stages(images[rows[start : start + _PART]]) for start in range(0, len(rows), _PART)]
-    return [np.concatenate(stage) for stage in zip(*parts, strict=True)]
+    for start in range(0, len(rows), _PART):
+        yield network.read_stages(images[rows[start : start + _PART]])
 
 
 def mark_unlike(
@@ -53,4 +64,5 @@ def mark_unlike(
     familiarity = fit_familiarity(session, images, train.row, val.row)
     if familiarity is None:
         return films, None
-    return films.assign(unlike=familiarity.is_unlike(read_features(session, images, films.row))), familiarity
+    distances = measure_films(familiarity, session, images, films.row)
+    return films.assign(unlike=familiarity.is_beyond(distances)), familiarity
