@@ -252,7 +252,14 @@ def test_a_recipe_sets_every_key_of_training():
     keys = set(yaml_text.load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"])
     for name in recipes.list_recipes(ROOT / "recipes"):
         recipe = yaml_text.load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
-        assert keys - set(recipe["params"]["train"]) == {"precision", "device", "devices", "num_nodes", "seed"}, name
+        assert keys - set(recipe["params"]["train"]) == {
+            "precision",
+            "device",
+            "devices",
+            "num_nodes",
+            "strategy",
+            "seed",
+        }, name
 
 
 def copy_recipes(folder: Path) -> None:

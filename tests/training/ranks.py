@@ -1,4 +1,4 @@
-"""The program that torchrun starts in test_ranks.py: two trainings, the second of which loses a process once."""
+"""The program that torchrun starts in test_ranks.py: three trainings, two of which lose a process once."""
 
 import os
 import signal
@@ -11,9 +11,11 @@ from unittest import mock
 import numpy as np
 import torch
 from test_training import IMAGES, QUICK, TARGETS, change
+from torch import distributed
 
 from pulmo.base.params import AugmentParams
 from pulmo.training import Films, Fitted, fit, is_first_process
+from pulmo.training.sharding import join, own_share, shard
 
 # Neither divides by two processes, nor by two processes times a batch.
 TRAIN = Films(IMAGES, np.arange(37), TARGETS[:37])
@@ -23,7 +25,9 @@ STEADY = {"optimizer": "sgd", "augment": AugmentParams()}
 SETTINGS = {
     "whole": change(QUICK, **STEADY, class_balance="sampler", schedule="plateau", patience=2, ema=0.5),
     "stored": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3"),
+    "sharded": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3", ema=0.5),
 }
+KILLED = ("stored", "sharded")  # each in one of the lives that torchrun gives
 
 
 def train(name: str, folder: Path, **places: object) -> Fitted:
@@ -40,18 +44,29 @@ def kill_after_two_epochs(history: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def count_held(folder: Path) -> None:
+    """Write how many numbers this process holds of a network of 100 that is cut into shares."""
+    net = torch.nn.Sequential(torch.nn.Linear(9, 8), torch.nn.Linear(9, 2))
+    shard(net)
+    own = {name: own_share(value) for name, value in net.state_dict().items()}
+    held, whole = (sum(value.numel() for value in state.values()) for state in (own, join(net.state_dict())))
+    (folder / f"held-{distributed.get_rank()}").write_text(f"{held} of {whole}")
+
+
 def main() -> None:
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
     for name in SETTINGS:
-        if name == "stored" and not is_first_process() and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        life = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+        if KILLED[life : life + 1] == (name,) and not is_first_process():
             history = root / name / "history.csv"
             threading.Thread(target=kill_after_two_epochs, args=(history,), daemon=True).start()
         if (root / f"{name}.pth").exists():
             continue
-        fitted = train(name, root / name, devices="auto")
+        fitted = train(name, root / name, devices="auto", strategy="fsdp" if name == "sharded" else "ddp")
         if is_first_process():
             torch.save(fitted.model.state_dict(), root / f"{name}.pth")
+    count_held(root)
 
 
 if __name__ == "__main__":

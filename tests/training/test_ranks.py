@@ -14,16 +14,17 @@ CLOSE = 1e-4  # relative; sums over two processes round otherwise than sums over
 
 
 @pytest.mark.slow
-def test_two_processes_reach_what_one_reaches_though_one_of_them_is_killed(tmp_path):
+def test_two_processes_reach_what_one_reaches_though_one_of_them_is_killed_twice(tmp_path):
     for name in SETTINGS:
         (tmp_path / name).mkdir()
     program = [str(Path(__file__).with_name("ranks.py")), str(tmp_path)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     variables = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    command = [*torchrun, "--max-restarts=1", *program]
+    command = [*torchrun, "--max-restarts=2", *program]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("resuming after epoch") == 1
+    assert done.stdout.count("resuming after epoch") == 2
+    assert [(tmp_path / f"held-{rank}").read_text() for rank in (0, 1)] == ["50 of 100"] * 2
     for name in SETTINGS:
         alone = tmp_path / f"{name}-alone"
         alone.mkdir()
@@ -35,3 +36,5 @@ def test_two_processes_reach_what_one_reaches_though_one_of_them_is_killed(tmp_p
         weights = torch.load(tmp_path / f"{name}.pth")
         for key, value in fitted.model.state_dict().items():
             assert torch.allclose(weights[key], value, rtol=CLOSE, atol=CLOSE), (name, key)
+    goes_on = train("sharded", tmp_path / "sharded").model.state_dict()  # alone, from the checkpoint of both
+    assert all(torch.equal(goes_on[key], value) for key, value in torch.load(tmp_path / "sharded.pth").items())

@@ -162,6 +162,7 @@ class TrainParams(Section):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     devices: AutoOrCount = 1
     num_nodes: AutoOrCount = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     seed: Seed = 42
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from pulmo.training.launch import is_first_process
 from pulmo.training.rows import Films
 
 _STALE_DAYS = 14
-_PLACES = ("devices", "num_nodes")  # settings that change the result by its rounding alone
+_PLACES = ("devices", "num_nodes", "strategy")  # settings that change the result by its rounding alone
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def resumable(root: Path, settings: Mapping[str, Any], data_sha256: str, films: 
     does all that; the others get the folder's name.
 
     The task is the settings, the images (`data_sha256`), which `films` of them, the code and the weights to start from.
-    On how many devices it runs is no part of it: another number goes on with what is there.
+    On how many devices it runs, and how they share the work, is no part of it: others go on with what is there.
     """
     weights = Path(str(settings.get("weights", "none")))
     code = reached_code(PACKAGE / "training/__init__.py")

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -45,6 +46,7 @@ def resolve_settings(settings: TrainParams) -> TrainParams:
         "precision": choose_precision(settings.precision, device),
         "devices": devices,
         "num_nodes": nodes,
+        "strategy": settings.strategy if devices * nodes > 1 else "ddp",
     }
     return settings.model_copy(update=update)
 
@@ -58,6 +60,7 @@ def open_fabric(settings: TrainParams) -> Fabric:
     if processes > 1 and not launch:
         raise UserError(f"train.devices is {processes}, but this process was started alone", _LAUNCHERS)
     several = launch is not None and processes > 1
+    kind = _ShardedStrategy if settings.strategy == "fsdp" else DDPStrategy
     # Fabric's own search takes a Slurm job for a launcher even where srun started nothing.
     environment = launch.environment if launch and several else LightningEnvironment()
     with _quiet():
@@ -65,13 +68,21 @@ def open_fabric(settings: TrainParams) -> Fabric:
             accelerator=settings.device,
             devices=settings.devices,
             num_nodes=int(settings.num_nodes),
-            strategy=DDPStrategy(timeout=TIME_LIMIT, broadcast_buffers=False) if several else "auto",
+            strategy=kind(timeout=TIME_LIMIT, broadcast_buffers=False) if several else "auto",
             plugins=[environment],
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
         )
         if several:
             fabric.launch()
     return fabric
+
+
+class _ShardedStrategy(DDPStrategy):
+    """The processes of DDP, for a network whose parts exchange their gradients themselves."""
+
+    def setup_module(self, module: nn.Module) -> Any:
+        """The module as it is."""
+        return module
 
 
 def set_up(fabric: Fabric, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:

@@ -37,6 +37,7 @@ from pulmo.training.objective import Objective, Steps, film_weights
 from pulmo.training.optimization import compute_loss
 from pulmo.training.report import Report
 from pulmo.training.rows import Films, check_classes, cut_batches, draw_order
+from pulmo.training.sharding import join
 from pulmo.training.state import Row, State
 
 VAL_BATCH = 64
@@ -106,17 +107,29 @@ def fit(
                 seconds = time.perf_counter() - began
                 row = {"epoch": state.epoch, "lr": state.lr, "seconds": seconds, **trained, **validated}
                 state.end_epoch(fabric.broadcast(row))  # the best epoch and the end are those of the first process
-                if checkpoint:
-                    checkpoint.save(state.state_dict())
+                save_state(checkpoint, state)
                 report.write(state.history, state.history[-1:])
                 ahead = seconds * (settings.epochs - len(state.history))
                 if can_compile and len(state.history) > 1 and ahead > _COMPILE_PAYS:
                     network.compile_soon()
         if checkpoint:
             checkpoint.wait()
-    net.load_state_dict(state.best)
-    start.network.cpu().eval()
+        take_best(start.network, state)
     return Fitted(start, state.history, state.best_epoch, fabric.device.type, settings.precision)
+
+
+def save_state(checkpoint: Checkpoint | None, state: State) -> None:
+    """Save the state; where weights are cut, those processes that save nothing help to put them together."""
+    if checkpoint:
+        checkpoint.save(state.state_dict())
+    elif state.is_cut:
+        state.state_dict(keep=False)
+
+
+def take_best(network: nn.Module, state: State) -> None:
+    """Give a whole network the weights of the best epoch, and bring it to the CPU in eval mode."""
+    network.load_state_dict(network.state_dict() | join(state.best))
+    network.cpu().eval()
 
 
 def train_epoch(
@@ -168,7 +181,7 @@ def look_at_losses(steps: Steps, state: State, bar: "tqdm[Any]") -> None:
         bar.set_postfix_str(f"loss {losses[-1][1]:.3f}, val AUROC {auroc}", refresh=False)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode, whose tensors a network cut into shares could not be trained on
 def validate(fabric: Fabric, net: nn.Module, feed: Feed, targets: Tensor, state: State) -> Row:
     """Loss, accuracy and AUROC of the validation films."""
     give_way()
@@ -176,11 +189,12 @@ def validate(fabric: Fabric, net: nn.Module, feed: Feed, targets: Tensor, state:
     net.eval()
     s = state.settings
     outputs = torch.zeros(len(targets), s.head, device=targets.device)
+    own = torch.arange(len(targets))[fabric.global_rank :: fabric.world_size]
+    missing = -(-len(targets) // fabric.world_size) - len(own)
+    filled = torch.cat([own, own.new_zeros(missing)])  # all processes run a network that is cut into shares
     with fabric.autocast():
-        for positions in torch.split(torch.arange(len(targets))[fabric.global_rank :: fabric.world_size], VAL_BATCH):
-            if len(positions):  # else there are more processes than films
-                rows = positions.to(targets.device, non_blocking=True)
-                outputs[rows] = net(feed(positions, None)).float()
+        scored = torch.cat([net(feed(positions, None)).float() for positions in torch.split(filled, VAL_BATCH)])
+    outputs[own.to(targets.device)] = scored[: len(own)]
     outputs = add_up(fabric, outputs)  # each film is scored once, and is zero elsewhere
     loss = compute_loss(outputs, targets, s.loss, s.label_smoothing).item()
     logits, labels = logit_pneumonia(outputs).cpu().numpy(), targets.cpu().numpy() == 1

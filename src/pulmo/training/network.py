@@ -1,6 +1,8 @@
 """The network to train: built, checked against the size of the films, cut behind its frozen part, compiled."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from lightning.fabric import Fabric
@@ -18,16 +20,20 @@ from pulmo.training.freezing import split_frozen
 def prepare_network(settings: TrainParams, size: int, fabric: Fabric) -> tuple[Start, nn.Module | None, nn.Module]:
     """The network for films of `size` pixels on the device, its frozen part (or None) and the rest, which is trained.
 
-    The parts share the layers of the network, and all processes its weights.
+    The parts share the layers of the network, and all processes its weights. Where these will be cut into shares, the
+    network is a copy of its own, which stays whole.
     """
     torch.manual_seed(settings.seed)
     start = start_network(settings.arch, settings.weights, settings.head, size)
     model = start.network
     _check_size(model, start.arch, size)
+    sharded = settings.strategy == "fsdp"
     frozen, net = split_frozen(model, settings.freeze)
-    model.to(fabric.device).to(memory_format=torch.channels_last)
+    # Shares are cut from contiguous weights alone.
+    model.to(fabric.device).to(memory_format=torch.contiguous_format if sharded else torch.channels_last)
     if fabric.world_size > 1:
         share_weights(model)
+        start = replace(start, network=copy.deepcopy(model).cpu()) if sharded else start
         share_batch_norm(net, fabric.device)
     return start, frozen, net
 

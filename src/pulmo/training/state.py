@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pulmo.base.params import TrainParams
 from pulmo.training.optimization import PLATEAU_FACTOR, PLATEAU_PATIENCE, build_optimizer, learning_rate
+from pulmo.training.sharding import cut, cut_optimizer_state, join, own_share, shard
 
 Row = dict[str, float]
 """One epoch of the history: its number, learning rate, seconds, and the losses and metrics of both splits."""
@@ -24,6 +25,9 @@ class State:
     def __init__(self, net: nn.Module, settings: TrainParams, steps: int) -> None:
         self.net, self.settings, self.steps = net, settings, steps
         self.average = copy.deepcopy(net) if settings.ema else None
+        if self.is_cut:
+            for part in filter(None, (net, self.average)):
+                shard(part)
         fused = next(net.parameters()).device.type == "cuda"
         s = settings
         self.optimizer = build_optimizer(s.optimizer, net.parameters(), s.lr, s.weight_decay, fused)
@@ -32,6 +36,11 @@ class State:
             self.plateau = ReduceLROnPlateau(self.optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE)
         self.history: list[Row] = []
         self.best: dict[str, Tensor] = {}
+
+    @property
+    def is_cut(self) -> bool:
+        """True where each process holds a share of every weight."""
+        return self.settings.strategy == "fsdp"
 
     @property
     def epoch(self) -> int:
@@ -72,7 +81,8 @@ class State:
             return
         updates = self._steps_before(step)
         decay = min(self.settings.ema, (1 + updates) / (10 + updates))  # else the random start lingers
-        pairs = list(zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True))
+        mean, trained = (map(own_share, part.state_dict().values()) for part in (self.average, self.net))
+        pairs = list(zip(mean, trained, strict=True))
         means, values = zip(*[pair for pair in pairs if pair[0].is_floating_point()], strict=True)
         torch._foreach_lerp_(means, values, 1 - decay)  # in one go, as PyTorch's own averages are
         for count, value in pairs:
@@ -88,9 +98,10 @@ class State:
         if self.plateau:
             self.plateau.step(row["val_loss"])
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state for a checkpoint; its tensors are those of the training itself."""
-        return {
+    def state_dict(self, keep: bool = True) -> dict[str, Any]:
+        """The state for a checkpoint; its tensors are those of the training itself, or whole copies of what is cut: all
+        processes must ask for them, also those that do not `keep` them."""
+        state = {
             "net": self.net.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -98,16 +109,19 @@ class State:
             "history": self.history,
             "best": self.best,
         }
+        joined: dict[str, Any] = join(state, keep)
+        return joined
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the last epoch of `state`."""
-        self.net.load_state_dict(state["net"])
+        weights = self.net.state_dict()
+        self.net.load_state_dict(cut(state["net"], weights))
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            self.average.load_state_dict(cut(state["average"], weights))
+        self.optimizer.load_state_dict(cut_optimizer_state(state["optimizer"], self.optimizer))
         if self.plateau:
             self.plateau.load_state_dict(state["plateau"])
-        self.history, self.best = state["history"], state["best"]
+        self.history, self.best = state["history"], cut(state["best"], weights)
 
     def _steps_before(self, step: int) -> int:
         return (self.epoch - 1) * self.steps + step
