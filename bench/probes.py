@@ -18,10 +18,10 @@ import torch
 from estimates import make_predictions
 
 from pulmo.base.params import load_params
-from pulmo.evaluation.familiarity import mark_unlike
-from pulmo.evaluation.inspection import PROBES
+from pulmo.evaluation.novelty import mark_unlike
 from pulmo.evaluation.probes.probe import Data, Subject
 from pulmo.evaluation.probes.renderings import score_renderings
+from pulmo.evaluation.probing import PROBES
 from pulmo.films.labels import LABELS
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.locked import LockingRules, lock
