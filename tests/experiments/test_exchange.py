@@ -126,13 +126,15 @@ def test_a_dvc_remote_that_does_not_answer_is_one_message(pair, tmp_path):
         share(pair[0], tmp_path)
 
 
-def test_outputs_that_nobody_has_are_named(pair, tmp_path):
+@pytest.mark.parametrize(("fetch", "reason"), [(":", ""), (BREAK, r" \(`dvc fetch` failed in .*no route to host\)")])
+def test_outputs_that_nobody_has_are_named(pair, tmp_path, fetch, reason):
     root = pair[0].root
     (root / "dvc.lock").write_text(LOCK)
     commit(root, "Results that were never pushed")
     run(root, "git", "push", "--quiet", "origin", "HEAD:main")
-    pair[0].dvc.write(BREAK)
-    with pytest.raises(UserError, match=r"(?s)data/films\.csv of commit \w{7} is not in the cache, .*hint: `dvc push`"):
+    pair[0].dvc.write(fetch)
+    lost = r"data/films\.csv of commit \w{7} is neither in the cache nor in the DVC remote"
+    with pytest.raises(UserError, match=rf"{lost}{reason}\n\nhint: `dvc push` where it was made"):
         share(pair[0], tmp_path)
 
 
@@ -332,6 +334,7 @@ def toys(tmp_path: Path, empty_store, monkeypatch) -> tuple[Path, Path]:
     write_sweep(here, trials=3)
     commit(here, "A remote and a sweep")
     run(here, "git", "push", "--quiet", "origin", "main")
+    run(here, "dvc", "push", "--quiet")
     run(tmp_path, "git", "clone", "--quiet", str(hub), str(there))
     for key, value in (("user.name", "colleague"), ("user.email", "colleague@example.org")):
         run(there, "git", "config", key, value)

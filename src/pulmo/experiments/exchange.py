@@ -32,18 +32,21 @@ class Exchange:
     def share_data(self) -> None:
         """Have the outputs of the commit in cache and DVC remote; UserError where neither holds them all."""
         dvc = self.project.dvc
-        if not (lost := list_lost_outputs(dvc)):
+        if not list_lost_outputs(dvc):
             print(f"pushing the outputs of commit {self.commit[:7]} to the DVC remote", flush=True)
             dvc.run("--wait-for-lock", "push")
             return
         print(f"fetching the outputs of commit {self.commit[:7]} from the DVC remote", flush=True)
+        reason = ""
         try:
             dvc.run("--wait-for-lock", "fetch")
         except UserError as error:
+            reason = f" ({error.message})"
+        if lost := list_lost_outputs(dvc):  # of what the remote lacks, dvc only warns
             raise UserError(
-                f"{lost[0]} of commit {self.commit[:7]} is not in the cache, and {error.message}",
+                f"{lost[0]} of commit {self.commit[:7]} is neither in the cache nor in the DVC remote{reason}",
                 "`dvc push` where it was made, or `dvc repro`, and commit and push dvc.lock",
-            ) from None
+            )
 
     def send(self, name: str) -> None:
         """Push an experiment with its outputs; one that cannot be pushed now is tried again by `send_rest`."""
