@@ -19,7 +19,7 @@ STAGES = sorted((ROOT / "stages").glob("*.py"))
 ONE_DOOR = {
     "mlflow": ("tracking/",),
     "matplotlib": ("reporting/",),
-    "optuna": ("experiments/sweep.py", "experiments/study.py"),
+    "optuna": ("experiments/search.py", "experiments/sweep.py", "experiments/study.py"),
     "kagglehub": ("sources/kaggle/",),
     "huggingface_hub": ("sources/huggingface/", "model/hubs/repositories.py"),
     "timm": ("model/hubs/timm_models.py", "model/hubs/hf_models.py"),
