@@ -19,13 +19,12 @@ from pulmo.films.labels import LABELS
 if TYPE_CHECKING:
     from pulmo.answering.batch import Row
     from pulmo.answering.champion import Place
+    from pulmo.answering.predictor import Predictor
 
 COLUMNS = ("path", "label", "patient", "split")
 Package = Annotated[
     Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
 ]
-
-
 _COVERED = "with a place of it covered each time, for it does not end in pooling and one linear layer"
 
 
@@ -69,14 +68,11 @@ def predict(
     if dicom_sr:
         require_library("highdicom", "dicom")
     from pulmo.answering import batch, gather, output
-    from pulmo.answering.predictor import Predictor
 
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other")
     place = _choose(package)
-    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads=1)  # films come on every core
-    if heatmap and not predictor.network.has_heat:
-        print(f"heat maps: {predictor.info.arch} is asked 50 times a film, {_COVERED}", file=sys.stderr)
+    predictor = _load(place, heatmap is not None)
     form = "json" if as_json else "csv" if as_csv else "text"
     if as_csv:
         print(output.csv_header())
@@ -89,6 +85,15 @@ def predict(
         whole = _write_rows(rows, gather.count_films(films), form, out)
     if not whole:
         raise typer.Exit(1)
+
+
+def _load(place: "Place", heat: bool) -> "Predictor":
+    from pulmo.answering.predictor import Predictor
+
+    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads=1)  # films come on every core
+    if heat and not predictor.network.has_heat:
+        print(f"heat maps: {predictor.info.arch} is asked 50 times a film, {_COVERED}", file=sys.stderr)
+    return predictor
 
 
 def _write_rows(rows: "Iterable[Row]", total: int | None, form: str, out: TextIO) -> bool:

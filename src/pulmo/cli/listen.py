@@ -13,7 +13,7 @@ import typer
 
 from pulmo.base.errors import UserError
 from pulmo.base.process import compute_alone
-from pulmo.cli.answers import require_library
+from pulmo.cli.answers import Package, require_library
 from pulmo.cli.serve import bind, find_package, is_loopback
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def listen(
     at: Annotated[
         str, typer.Option(help="name and address of this side; an address of the network needs --from")
     ] = "PULMO@127.0.0.1:11112",
-    package: Annotated[
-        Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
-    ] = None,
+    package: Package = None,
     callers: Annotated[
         list[str] | None, typer.Option("--from", help="AE title that may send films; may be repeated")
     ] = None,
