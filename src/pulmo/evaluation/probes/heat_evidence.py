@@ -101,7 +101,8 @@ def doubt_lungs(shares: dict[str, HeatShare]) -> list[str]:
     ]
     low = shares["all"].excess["low"]
     if "all" not in off and low is not None and low <= 0:
-        doubts.append(f"That it looks at the lungs more than chance would is not shown: {describe(shares['all'])}.")
+        text = describe(shares["all"])
+        doubts.append(f"That over all test films it looks at the lungs more than chance would is not shown: {text}.")
     return doubts
 
 
