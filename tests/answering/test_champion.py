@@ -1,12 +1,12 @@
 import json
 import shutil
-import sqlite3
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from registered_models import change, register
 from small_package import make_package
 
 from pulmo import Predictor
@@ -22,23 +22,13 @@ def root(tmp_path, empty_store, monkeypatch) -> Path:
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     empty_store(tmp_path)
-    change(tmp_path, "INSERT INTO registered_models (name) VALUES ('pulmo')")
+    register(tmp_path, {number: (tmp_path / f"store/m {number}/artifacts").as_uri() for number in (1, 2)})
     for number in (1, 2):
-        source = (tmp_path / f"store/m {number}/artifacts").as_uri()
-        row = f"('pulmo', {number}, 'run{number}', '{source}', '{source}')"
-        change(tmp_path, f"INSERT INTO model_versions (name, version, run_id, source, storage_location) VALUES {row}")
         tag = f"('pulmo', {number}, 'experiment', 'exp{number}')"
         change(tmp_path, f"INSERT INTO model_version_tags (name, version, key, value) VALUES {tag}")
         (tmp_path / f"store/m {number}/artifacts/data/package").mkdir(parents=True)
         (tmp_path / f"store/m {number}/artifacts/data/package/model.json").write_text("{}")
-    change(tmp_path, "INSERT INTO registered_model_aliases (name, alias, version) VALUES ('pulmo', 'champion', 1)")
     return tmp_path
-
-
-def change(root: Path, statement: str) -> None:
-    with sqlite3.connect(root / "mlflow.db") as connection:
-        connection.execute(statement)
-    connection.close()
 
 
 def test_the_champion_is_the_version_that_bears_the_alias_now(root):

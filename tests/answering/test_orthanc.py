@@ -11,7 +11,10 @@ from orthanc import PROGRAM, Orthanc, running
 from pacs import wait_for
 from small_package import make_package
 
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="Orthanc, a real archive, is not installed")
+pytestmark = pytest.mark.skipif(
+    not PROGRAM,
+    reason="Orthanc is not installed (apt-get install orthanc); .ci/run does where it may, and pacs.py stands in",
+)
 
 
 @pytest.fixture(scope="module")

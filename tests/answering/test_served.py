@@ -108,7 +108,9 @@ def ask(address: str, body: dict) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.skipif(
+    not shutil.which("curl"), reason="curl is not installed, and the README's curl lines are what is typed here"
+)
 def test_curl_asks_pulmo_serve_as_the_readme_says(project, films, expected):
     with serving(project / "models/package") as (host, port):
         address = f"http://{host}:{port}"

@@ -40,7 +40,9 @@ def test_setup_leaves_nothing_that_git_would_commit(page):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed, so no page can be drawn")
+@pytest.mark.skipif(
+    not CHROMIUM, reason="Chromium is not installed (apt-get install chromium); .ci/run installs it where it may"
+)
 def test_charts_are_drawn_without_a_network(page, tmp_path):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path}", page.as_uri()]

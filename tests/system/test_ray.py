@@ -2,7 +2,6 @@
 
 import importlib
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import yaml_text
 from film_files import GRAY, encode
 from PIL import Image
 from ray_cluster import NODE, find_processes, two_nodes
+from registered_models import change, register
 from running_app import find_port
 from small_package import make_package
 from small_project import ROOT
@@ -176,19 +176,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_store: Callable[[Path],
     folder = tmp_path_factory.mktemp("project")
     (folder / ".dvc").mkdir()
     empty_store(folder)
-    change(folder, "INSERT INTO registered_models (name) VALUES ('pulmo')")
-    for number in (1, 2):
-        source = make_package(folder / f"store/{number}").as_uri()
-        row = f"('pulmo', {number}, 'run{number}', '{source}', '{source}')"
-        change(folder, f"INSERT INTO model_versions (name, version, run_id, source, storage_location) VALUES {row}")
-    change(folder, "INSERT INTO registered_model_aliases (name, alias, version) VALUES ('pulmo', 'champion', 1)")
+    register(folder, {number: make_package(folder / f"store/{number}").as_uri() for number in (1, 2)})
     return folder
-
-
-def change(root: Path, statement: str) -> None:
-    with sqlite3.connect(root / "mlflow.db") as connection:
-        connection.execute(statement)
-    connection.close()
 
 
 def post_film(address: str, client: httpx.Client) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from pulmo.model.scoring import predict_logits
 from pulmo.training import Films, fit
 from pulmo.training.objective import Objective, Steps
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA GPU here; test_gpu_step.py takes the same step without one"
+)
 
 ON_GPU = change(QUICK, device="gpu", precision="auto")
 BATCH_NORM = change(ON_GPU, arch="resnet18", lr=0.001)

@@ -75,7 +75,8 @@ def _search(name: str) -> list[Path]:
         return [file for file in sorted(path.rglob("*")) if _is_film(file.relative_to(path)) and file.is_file()]
     if path.exists():
         return [path]
-    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - as a shell: absolute too, none hidden
+    # Path.glob refuses absolute patterns, and its * finds hidden files, which a shell's does not
+    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
     return [file for match in matches for file in _search(match)]
 
 

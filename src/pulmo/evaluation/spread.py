@@ -19,7 +19,8 @@ def score_on_cluster(package: Path, views: int, films: FilmStack, batch_size: in
     Each task computes with as many threads as this process would, on which digits depend. The nodes map the array of
     the films into memory themselves. UserError where there is no cluster, or none of its nodes has so many cores.
     """
-    threads, file, step = torch.get_num_threads(), Path(films.images.filename), batch_size * BATCHES  # type: ignore[attr-defined]
+    assert isinstance(films.images, np.memmap)  # as dataset.rows.open_images returns it
+    threads, file, step = torch.get_num_threads(), Path(str(films.images.filename)), batch_size * BATCHES
     score = partial(_score, package.absolute(), views, file, batch_size, threads)
     with join_cluster(cores=threads) as cluster:
         parts = (films.rows[start : start + step] for start in range(0, len(films), step))

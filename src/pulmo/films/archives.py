@@ -58,7 +58,7 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,  # caught, not raised: zipfile's answer to a later zip version, patched data, strong encryption
+    NotImplementedError,  # which zipfile raises for a later zip version, patched data and strong encryption
     ValueError,  # nonsense in a header: text that is no number, bytes that are no text
     OverflowError,
 )
