@@ -22,7 +22,7 @@ from pulmo.base.process import usable_cores
 
 Result = TypeVar("Result")
 
-RETRIES = 3  # of a task whose process or node ended; every time its turn came again
+RETRIES = 3  # of a task whose process or node ended
 _AHEAD = 2  # tasks under way for each that is being done, so that no core waits for the one who gives them out
 _RECOUNT = 1.0  # seconds between two looks for nodes that joined or left
 _PATIENCE = 10  # seconds for a connection
