@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -307,6 +308,21 @@ def test_killed_worker_is_one_line(raw: Path, folder: Path) -> None:
     paths = draw_films(raw, 2 * FILMS_PER_WORKER)
     Thread(target=kill_a_worker, daemon=True).start()
     with pytest.raises(UserError, match=r"was killed.*\n\nhint: lower preprocess\.workers \(it was 2 processes\)"):
+        run(raw, paths, folder, workers=2)
+    assert_nothing_whole(folder)
+
+
+def test_worker_killed_while_another_starts_is_one_line(
+    raw: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = draw_films(raw, 2 * FILMS_PER_WORKER)
+
+    def start(process: BaseProcess) -> None:
+        """Fail as where a process of the pool is killed at this moment, and its pipes are closed."""
+        raise OSError("handle is closed")
+
+    monkeypatch.setattr(BaseProcess, "start", start)
+    with pytest.raises(UserError, match=r"was killed.*\n\nhint: lower preprocess\.workers"):
         run(raw, paths, folder, workers=2)
     assert_nothing_whole(folder)
 

@@ -189,8 +189,8 @@ def _open_pool(workers: int, films: int, engine: str) -> Iterator[tuple[Callable
             yield cluster.submit, cluster.window
     elif processes > 1:
         try:
-            with _start_pool(processes) as pool:
-                yield lambda task: pool.submit(task).result, lambda: 2 * processes
+            with _start_pool(processes) as pool, _ending_processes():
+                yield partial(_submit, pool), lambda: 2 * processes
         except BrokenProcessPool:
             reason = "a process that decodes films was killed, most likely for want of memory"
             raise UserError(reason, f"lower preprocess.workers (it was {processes} processes)") from None
@@ -226,6 +226,29 @@ def _read_chunk(sources: Sequence[_Source], size: int, fit: str) -> list[FittedF
 def _start_pool(processes: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads, and differs between systems
     return ProcessPoolExecutor(processes, context, initializer=partial(_start_worker, context.Lock()))
+
+
+@contextmanager
+def _ending_processes() -> Iterator[None]:
+    """End the processes of a pool that breaks: one that was starting when another was killed would wait for films for
+    ever, and the pool for its end."""
+    others = multiprocessing.active_children()
+    try:
+        yield
+    except BrokenProcessPool:
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.kill()
+        raise
+
+
+def _submit(pool: ProcessPoolExecutor, task: _Task) -> _Task:
+    try:
+        return pool.submit(task).result
+    except OSError as error:
+        if error.errno is None:  # "handle is closed": one process was killed while the pool was starting the next
+            raise BrokenProcessPool from error
+        raise
 
 
 def _start_worker(gate: AbstractContextManager[Any]) -> None:
