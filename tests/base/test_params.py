@@ -70,6 +70,8 @@ BAD = [
     ("epochs: 8", "epochs: 8.5", r"train\.epochs: .*8\.5"),
     ("epochs: 8", "epochs: true", r"train\.epochs: .*True"),
     ("epochs: 8", "epochs: 0", r"train\.epochs"),
+    ("early_epochs: 0", "early_epochs: 2", r"train\.early_epochs and train\.early_size go together\n\nhint: set both"),
+    ("early_size: 0", "early_size: 96", r"train\.early_epochs and train\.early_size go together"),
     ("devices: auto", "devices: 0", r"train\.devices: input should be auto or greater than 0, got 0"),
     ("num_nodes: auto", "num_nodes: two", r"train\.num_nodes: .*got 'two'"),
     ("epochs: 8", "epochs: 8\n  epochs: 9", r"key 'epochs' is given twice in line \d+, column 3"),
@@ -110,6 +112,22 @@ def test_a_mistake_is_one_line_that_names_the_key(old, new, message, tmp_path):
         load_text(TEXT.replace(old, new, 1), tmp_path)
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("epochs", "size", "freeze", "message"),
+    [
+        (8, 96, "none", r"train\.early_epochs leaves no epoch of whole films\n\nhint: lower it below train\.epochs"),
+        (2, 128, "none", r"train\.early_size is no smaller than preprocess\.size\n\nhint: lower it"),
+        (2, 96, "layer3", r"stored are those of one size\n\nhint: set train\.cache_variants: -1, or"),
+    ],
+    ids=["no other epochs", "no smaller films", "stored outputs"],
+)
+def test_a_mistake_in_early_epochs_names_the_key(epochs, size, freeze, message, tmp_path):
+    text = TEXT.replace("freeze: none", f"freeze: {freeze}")
+    text = text.replace("early_epochs: 0", f"early_epochs: {epochs}").replace("early_size: 0", f"early_size: {size}")
+    with pytest.raises(UserError, match=message):
+        load_text(text, tmp_path)
 
 
 def test_pooling_everything_cannot_keep_the_sources_val(tmp_path):

@@ -23,7 +23,16 @@ VAL = Films(IMAGES, np.arange(37, 60), TARGETS[37:])
 # No random draws, and steady: where training blows up the last bit of a weight, no two ways to round agree.
 STEADY = {"optimizer": "sgd", "augment": AugmentParams()}
 SETTINGS = {
-    "whole": change(QUICK, **STEADY, class_balance="sampler", schedule="plateau", patience=2, ema=0.5),
+    "whole": change(
+        QUICK,
+        **STEADY,
+        class_balance="sampler",
+        schedule="plateau",
+        patience=2,
+        ema=0.5,
+        early_epochs=1,
+        early_size=24,
+    ),
     "stored": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3"),
     "sharded": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3", ema=0.5),
 }

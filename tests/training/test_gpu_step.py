@@ -77,8 +77,8 @@ class CountingFeed:
     def __init__(self, feed: Feed) -> None:
         self.feed, self.batches = feed, 0
 
-    def __call__(self, positions: torch.Tensor, generator: object) -> torch.Tensor:
-        inputs = self.feed(positions, generator)
+    def __call__(self, positions: torch.Tensor, generator: object, size: int = 0) -> torch.Tensor:
+        inputs = self.feed(positions, generator, size)
         assert inputs.device == GPU
         self.batches += 1
         return inputs
@@ -88,11 +88,12 @@ class CountingFeed:
     ("settings", "stored"),
     [
         (TrainParams(augment=EVERY_CHANGE, class_balance="weights", ema=0.9), False),
+        (TrainParams(augment=EVERY_CHANGE, early_epochs=1, early_size=32), False),
         (TrainParams(augment=EVERY_CHANGE, head=1, loss="focal", optimizer="sgd", freeze="layer3"), False),
         (TrainParams(augment=AugmentParams(flip=0.5), optimizer="adam", freeze="layer3"), True),
         (TrainParams(augment=EVERY_CHANGE, loss="bce", head=1, freeze="layer3"), True),
     ],
-    ids=["whole", "frozen", "stored", "drawn"],
+    ids=["whole", "early", "frozen", "stored", "drawn"],
 )
 def test_an_epoch_stays_on_the_gpu_and_waits_for_it_only_when_its_steps_are_done(gpu, settings, stored):
     settings = settings.model_copy(update={"batch_size": 4})

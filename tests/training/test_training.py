@@ -15,6 +15,7 @@ from pulmo.base import cores
 from pulmo.base.errors import UserError
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.metrics.ranking import ranking
+from pulmo.model.augmentation import scale_down
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import predict_logits
 from pulmo.training import Films, fit
@@ -103,6 +104,12 @@ SETTINGS = {
         QUICK, arch="shufflenet_v2_x0_5", schedule="plateau", optimizer="sgd", head=1, loss="bce"
     ),
     "stored": change(QUICK, freeze="features.7", augment=AugmentParams(flip=0.5), lr=0.003),
+    "early, killed among small films": change(
+        QUICK, arch="shufflenet_v2_x0_5", epochs=4, early_epochs=3, early_size=24, ema=0.9
+    ),
+    "early, killed among whole films": change(
+        QUICK, early_epochs=1, early_size=24, freeze="features.7", cache_variants=-1
+    ),
     "bf16, cosine": change(QUICK, precision="bf16", schedule="cosine", warmup_epochs=1, class_balance="weights"),
 }
 
@@ -119,7 +126,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, settings
     rows = []
     resumed = run(settings, resume=tmp_path, on_epoch=rows.append)
     assert same_weights(straight, resumed)
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["epoch"] for row in rows] == list(range(1, settings.epochs + 1))
     for first, second in zip(straight.history, resumed.history, strict=True):
         assert {**first, "seconds": 0} == {**second, "seconds": 0}
     again = run(settings, resume=tmp_path)  # killed after the last epoch, before the package was written
@@ -219,6 +226,24 @@ def test_the_average_of_the_weights_is_what_is_kept():
     assert rows[0.0][0]["val_loss"] != rows[0.9][0]["val_loss"]
     fitted = run(change(QUICK, ema=0.9, epochs=5))
     assert auroc(fitted.model) == pytest.approx(fitted.best["val_auroc"])
+
+
+def test_early_epochs_train_on_films_scaled_down_and_validate_on_whole_ones():
+    settings = change(QUICK, augment=AugmentParams(flip=0.5), optimizer="sgd", lr=0.003)
+    small = Films(scale_down(torch.from_numpy(IMAGES), 24).round().byte().numpy(), TRAIN.rows, TRAIN.targets)
+    whole, scaled = run(settings).history, fit(small, VAL, settings, progress=False).history
+    fitted = run(change(settings, early_epochs=2, early_size=24))
+    early = fitted.history
+    for name in ("train_loss", "val_loss"):
+        assert [row[name] for row in early[:2]] == pytest.approx([row[name] for row in scaled[:2]], rel=0.02)
+        assert early[0][name] != pytest.approx(whole[0][name], rel=0.05)
+    assert early[2]["train_loss"] != pytest.approx(scaled[2]["train_loss"], rel=0.05)
+    assert auroc(fitted.model) == pytest.approx(fitted.best["val_auroc"])
+
+
+def test_early_films_too_small_for_the_network_are_refused():
+    with pytest.raises(UserError, match=r"cannot take train\.early_size 4 \(.*\n\nhint: raise train\.early_size"):
+        run(change(QUICK, early_epochs=1, early_size=4))
 
 
 def test_patience_ends_training():

@@ -22,6 +22,7 @@ from pulmo.training.network import Compilable
 from pulmo.training.optimization import build_optimizer, class_weights, compute_loss, learning_rate
 from pulmo.training.rows import Films, Rows, cut_batches, draw_order
 from pulmo.training.speedup import speed_up
+from pulmo.training.state import State
 
 CPU = torch.device("cpu")
 ALONE = open_fabric(TrainParams(device="cpu", precision="fp32"))
@@ -102,6 +103,20 @@ def test_optimizers_take_what_is_trainable(name, kind):
     (group,) = optimizer.param_groups
     assert group["params"] == list(layers[1].parameters())
     assert (group["lr"], group["weight_decay"], group.get("momentum", 0.9)) == (0.1, 0.01, 0.9)
+
+
+def test_the_average_begins_anew_with_the_first_whole_films():
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    state = State(net, TrainParams(ema=0.99, epochs=3, early_epochs=2, early_size=32), steps=100)
+    torch.nn.init.ones_(net.weight)
+    state.history = [{}]
+    state.update_average(99)
+    before = state.average.weight.item()
+    assert before == pytest.approx(9 / 209)
+    state.history = [{}, {}]
+    state.update_average(0)
+    assert state.average.weight.item() == pytest.approx(0.1 * before + 0.9)
 
 
 def test_an_epoch_sees_every_film_once():

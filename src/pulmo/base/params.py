@@ -154,6 +154,8 @@ class TrainParams(Section):
     schedule: Literal["constant", "plateau", "cosine", "one_cycle"] = "one_cycle"
     warmup_epochs: Count = 0
     epochs: Positive = 8
+    early_epochs: Count = 0
+    early_size: Count = 0
     batch_size: Annotated[int, Field(ge=2)] = 32  # batch norm needs two films
     patience: Count = 0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -175,6 +177,19 @@ class TrainParams(Section):
             raise ValueError("train.warmup_epochs belongs to train.schedule: cosine", "set it to 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
             raise ValueError("train.warmup_epochs leaves no epoch to train at full rate", "lower it below train.epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _early_epochs_possible(self) -> Self:
+        if bool(self.early_epochs) != bool(self.early_size):
+            raise ValueError("train.early_epochs and train.early_size go together", "set both, or both to 0")
+        if self.early_epochs >= self.epochs:
+            raise ValueError("train.early_epochs leaves no epoch of whole films", "lower it below train.epochs")
+        if self.early_epochs and self.freeze != "none" and self.cache_variants != -1:
+            raise ValueError(
+                "train.early_epochs: the outputs that a frozen part has stored are those of one size",
+                "set train.cache_variants: -1, or train.early_epochs and train.early_size to 0",
+            )
         return self
 
 
@@ -214,6 +229,12 @@ class Params(Section):
     train: TrainParams
     evaluate: EvaluateParams
     promote: PromoteParams
+
+    @model_validator(mode="after")
+    def _early_films_are_smaller(self) -> Self:
+        if self.train.early_size >= self.preprocess.size:
+            raise ValueError("train.early_size is no smaller than preprocess.size", "lower it")
+        return self
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

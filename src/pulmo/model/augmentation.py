@@ -43,6 +43,13 @@ def augment(images: Tensor, settings: AugmentParams, generator: Generator) -> Te
     return gray.clamp(0, 255)
 
 
+def scale_down(images: Tensor, size: int) -> Tensor:
+    """Films (N, S, S) as float32 (N, size, size), each new pixel the weighted mean of those that it covers."""
+    with torch.autocast(images.device.type, enabled=False):
+        scaled = F.interpolate(images.float().unsqueeze(1), size=(size, size), mode="bilinear", antialias=True)
+    return scaled.squeeze(1)
+
+
 def draw_flips(images: int, settings: AugmentParams, generator: Generator) -> Tensor:
     """Which images are mirrored, bool (N,); the first numbers that `augment` draws."""
     return torch.rand(images, generator=generator, device=generator.device) < settings.flip

@@ -1,9 +1,9 @@
 """The inputs of the trainable network: films, or the outputs of the frozen part, computed once and stored."""
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -15,15 +15,21 @@ from pulmo.base.cores import give_way
 from pulmo.base.errors import UserError
 from pulmo.base.files import is_sealed, seal, whole_file
 from pulmo.base.params import AugmentParams, TrainParams
-from pulmo.model.augmentation import augment, draw_flips, has_few_variants, make_generator
+from pulmo.model.augmentation import augment, draw_flips, has_few_variants, make_generator, scale_down
 from pulmo.model.scoring import AS_IMAGENET, Preparation, to_input
 from pulmo.training.rows import Films, Rows
 from pulmo.training.speedup import Function, speed_up
 
 STORE_BATCH = {"cpu": 16, "cuda": 128}  # fastest for a forward pass: 4 and 64 are a tenth slower on a CPU
 
-Feed = Callable[[Tensor, Generator | None], Tensor]
-"""Positions (batch,) and a generator, or None for no augmentation -> inputs of the trainable network."""
+
+class Feed(Protocol):
+    """Positions (batch,) and a generator, or None for no augmentation -> inputs of the trainable network.
+
+    `size` is the side in pixels that films are scaled down to, 0 for films as they are.
+    """
+
+    def __call__(self, positions: Tensor, generator: Generator | None, size: int = 0) -> Tensor: ...
 
 
 class FilmFeed:
@@ -38,8 +44,10 @@ class FilmFeed:
     ) -> None:
         self.films, self.augmentation, self.frozen, self.preparation = films, augmentation, frozen, preparation
 
-    def __call__(self, positions: Tensor, generator: Generator | None) -> Tensor:
+    def __call__(self, positions: Tensor, generator: Generator | None, size: int = 0) -> Tensor:
         gray = self.films[positions]
+        if size:
+            gray = scale_down(gray, size)
         if generator is not None:
             gray = augment(gray, self.augmentation, generator)
         return self.run_frozen(gray)
@@ -54,13 +62,17 @@ class FilmFeed:
 
 
 class StoredFeed:
-    """Stored outputs of the frozen part: variant v of film i is row v * films + i."""
+    """Stored outputs of the frozen part: variant v of film i is row v * films + i.
+
+    They are of films as they are: TrainParams has no early epochs where outputs are stored.
+    """
 
     def __init__(self, stored: Rows, variants: int, augmentation: AugmentParams) -> None:
         self.stored, self.variants, self.augmentation = stored, variants, augmentation
         self.films = len(stored) // variants
 
-    def __call__(self, positions: Tensor, generator: Generator | None) -> Tensor:
+    def __call__(self, positions: Tensor, generator: Generator | None, size: int = 0) -> Tensor:
+        assert not size
         if generator is not None and self.variants > 1:
             variant = self._draw(len(positions), generator)
             positions = positions.to(variant.device, non_blocking=True) + self.films * variant

@@ -155,7 +155,7 @@ def train_epoch(
         if device.type == "cuda":  # the search for algorithms takes seconds: for the size that recurs alone
             torch.backends.cudnn.benchmark = len(batch) == settings.batch_size
         key = ("augment", state.epoch, index) + ((rank,) if rank else ())
-        loss, outputs = objective(own, make_generator(device, settings.seed, *key))
+        loss, outputs = objective(own, make_generator(device, settings.seed, *key), state.film_size)
         if weights is not None:  # Fabric takes the mean over processes, whose shares of the batch weigh differently
             loss = loss * (processes * float(weights[own].sum() / weights[batch].sum()))
         steps.add(own, outputs, loss, len(batch))
@@ -187,7 +187,8 @@ def look_at_losses(steps: Steps, state: State, bar: "tqdm[Any]") -> None:
 
 @torch.no_grad()  # not inference_mode, whose tensors a network cut into shares could not be trained on
 def validate(fabric: Fabric, net: nn.Module, feed: Feed, targets: Tensor, state: State) -> Row:
-    """Loss, accuracy and AUROC of the validation films."""
+    """Loss, accuracy and AUROC of the validation films as they are, also after an epoch of smaller ones, so that the
+    best epoch is chosen by what the network will be used on."""
     give_way()
     torch.backends.cudnn.benchmark = False
     net.eval()

@@ -26,7 +26,9 @@ def prepare_network(settings: TrainParams, size: int, fabric: Fabric) -> tuple[S
     torch.manual_seed(settings.seed)
     start = start_network(settings.arch, settings.weights, settings.head, size)
     model = start.network
-    _check_size(model, start.arch, size)
+    _check_size(model, start.arch, size, "preprocess.size")
+    if settings.early_size:
+        _check_size(model, start.arch, settings.early_size, "train.early_size")
     sharded = settings.strategy == "fsdp"
     frozen, net = split_frozen(model, settings.freeze)
     # Shares are cut from contiguous weights alone.
@@ -38,14 +40,14 @@ def prepare_network(settings: TrainParams, size: int, fabric: Fabric) -> tuple[S
     return start, frozen, net
 
 
-def _check_size(model: nn.Module, arch: str, size: int) -> None:
+def _check_size(model: nn.Module, arch: str, size: int, key: str) -> None:
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"train.arch: {arch} cannot take preprocess.size {size} ({reason})", "raise preprocess.size"
+            f"train.arch: {arch} cannot take {key} {size} ({reason})", f"raise {key}, or choose another train.arch"
         ) from error
     model.train()
 

@@ -26,10 +26,13 @@ class Objective(nn.Module):
         weights = class_weights(targets) if settings.class_balance == "weights" else None
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, positions: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """The loss of the films at these positions (batch,), augmented by `generator`, and the network's outputs."""
+    def forward(self, positions: Tensor, generator: Generator, size: int) -> tuple[Tensor, Tensor]:
+        """The loss of the films at these positions (batch,), augmented by `generator`, and the network's outputs.
+
+        `size` is the side in pixels that films are scaled down to before, 0 for films as they are.
+        """
         targets = self.targets[positions.to(self.targets.device, non_blocking=True)]
-        outputs = self.network(self.feed(positions, generator))
+        outputs = self.network(self.feed(positions, generator, size))
         s = self.settings
         loss = compute_loss(outputs, targets, s.loss, s.label_smoothing, self.weights)
         return loss, outputs.detach()

@@ -48,6 +48,11 @@ class State:
         return len(self.history) + 1
 
     @property
+    def film_size(self) -> int:
+        """The side in pixels that films are scaled down to in the epoch under way, 0 for films as they are."""
+        return self.settings.early_size if self.epoch <= self.settings.early_epochs else 0
+
+    @property
     def best_epoch(self) -> int:
         """The epoch of the highest validation AUROC, the lower loss and the earlier epoch winning a tie; 0 = none."""
         ranked = [(-row["val_auroc"], row["val_loss"], row["epoch"]) for row in self.history]
@@ -80,6 +85,8 @@ class State:
         if self.average is None:
             return
         updates = self._steps_before(step)
+        if not self.film_size:  # begins anew, for batch-norm statistics of smaller films are other ones
+            updates -= self.settings.early_epochs * self.steps
         decay = min(self.settings.ema, (1 + updates) / (10 + updates))  # else the random start lingers
         mean, trained = (map(own_share, part.state_dict().values()) for part in (self.average, self.net))
         pairs = list(zip(mean, trained, strict=True))
