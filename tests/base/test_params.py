@@ -143,6 +143,13 @@ def test_renderings_of_no_film_tell_no_threshold(tmp_path):
         load_text(text, tmp_path)
 
 
+def test_swapped_films_need_films_and_no_stored_features(tmp_path):
+    text = TEXT.replace("freeze: none", "freeze: backbone").replace("consistency: 0.0", "consistency: 1.0")
+    with pytest.raises(UserError, match=r"train\.consistency needs films.*\n\nhint: set train\.cache_variants: -1"):
+        load_text(text, tmp_path)
+    assert load_text(text.replace("cache_variants: 0", "cache_variants: -1"), tmp_path).train.consistency == 1
+
+
 def test_fractions_must_leave_something_to_train_on(tmp_path):
     text = TEXT.replace("from: source", "from: all").replace("val_fraction: 0.15", "val_fraction: 0.95")
     with pytest.raises(UserError, match="leave nothing to train on"):

@@ -14,6 +14,7 @@ from pulmo.model.augmentation import (
     has_few_variants,
     log_spectra,
     make_generator,
+    swap_acquisition,
 )
 
 CPU = torch.device("cpu")
@@ -72,6 +73,20 @@ def test_flips_mirror_exactly_the_drawn_images():
     result = augment(batch(32), settings, make_generator(CPU, 9))
     assert torch.equal(result[flipped], batch(32)[flipped].flip(-1).float())
     assert torch.equal(result[~flipped], batch(32)[~flipped].float())
+
+
+def test_each_film_takes_the_acquisition_of_the_one_before_and_keeps_what_it_shows():
+    noise = torch.randn((8, 64, 64), generator=make_generator(CPU, 1))
+    sharpness, brightness = torch.linspace(4, 20, 8)[:, None, None], torch.linspace(90, 160, 8)[:, None, None]
+    films = brightness + noise * sharpness
+    with torch.autocast("cpu", torch.bfloat16):
+        swapped = swap_acquisition(films)
+    assert torch.allclose(log_spectra(swapped)[:, 1:], log_spectra(films).roll(1, 0)[:, 1:], atol=0.1)
+    for measure in (torch.mean, torch.std):
+        assert torch.allclose(measure(swapped, dim=(1, 2)), measure(films, dim=(1, 2)).roll(1), rtol=0.01)
+    together = [np.corrcoef(one.flatten(), other.flatten())[0, 1] for one, other in zip(films, swapped, strict=True)]
+    assert min(together) > 0.95
+    assert torch.allclose(swap_acquisition(films[:1]), films[:1], atol=0.01)  # alone it has none to take
 
 
 def test_some_films_take_the_spectrum_of_another_and_keep_their_mean_and_phases():

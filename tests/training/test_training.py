@@ -15,7 +15,7 @@ from pulmo.base import cores
 from pulmo.base.errors import UserError
 from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.metrics.ranking import ranking
-from pulmo.model.augmentation import scale_down
+from pulmo.model.augmentation import scale_down, swap_acquisition
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import predict_logits
 from pulmo.training import Films, fit
@@ -110,7 +110,9 @@ SETTINGS = {
     "early, killed among whole films": change(
         QUICK, early_epochs=1, early_size=24, freeze="features.7", cache_variants=-1
     ),
-    "bf16, cosine": change(QUICK, precision="bf16", schedule="cosine", warmup_epochs=1, class_balance="weights"),
+    "bf16, cosine": change(
+        QUICK, precision="bf16", schedule="cosine", warmup_epochs=1, class_balance="weights", consistency=1.0
+    ),
 }
 
 
@@ -244,6 +246,19 @@ def test_early_epochs_train_on_films_scaled_down_and_validate_on_whole_ones():
 def test_early_films_too_small_for_the_network_are_refused():
     with pytest.raises(UserError, match=r"cannot take train\.early_size 4 \(.*\n\nhint: raise train\.early_size"):
         run(change(QUICK, early_epochs=1, early_size=4))
+
+
+def test_consistency_makes_answers_depend_less_on_the_acquisition():
+    swapped = swap_acquisition(torch.from_numpy(IMAGES[VAL.rows]).float()).round().byte().numpy()
+    differences = []
+    for weight in (0.0, 3.0):
+        fitted = run(change(QUICK, consistency=weight, epochs=6))
+        logits, others = (
+            predict_logits(fitted.model, films, 64, "cpu", "fp32") for films in (IMAGES[VAL.rows], swapped)
+        )
+        differences.append(np.abs(logits - others).mean() / logits.std())
+        assert auroc(fitted.model) > 0.9
+    assert differences[1] < 0.7 * differences[0]
 
 
 def test_patience_ends_training():

@@ -19,7 +19,14 @@ from pulmo.training.devices import open_fabric
 from pulmo.training.features import FilmFeed, StoredFeed, count_variants, store_features
 from pulmo.training.freezing import split_frozen
 from pulmo.training.network import Compilable
-from pulmo.training.optimization import build_optimizer, class_weights, compute_loss, learning_rate
+from pulmo.training.objective import Objective
+from pulmo.training.optimization import (
+    build_optimizer,
+    class_weights,
+    compute_divergence,
+    compute_loss,
+    learning_rate,
+)
 from pulmo.training.rows import Films, Rows, cut_batches, draw_order
 from pulmo.training.speedup import speed_up
 from pulmo.training.state import State
@@ -60,6 +67,55 @@ def test_focal_loss_discounts_what_is_known(head):
     right = torch.sigmoid(torch.where(TARGETS == 1, logits, -logits))
     expected = (-((1 - right) ** 2) * torch.log(right)).mean()
     assert compute_loss(outputs, TARGETS, "focal").item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("head", [1, 2])
+def test_the_divergence_of_two_answers_is_kullback_and_leiblers_both_ways(head):
+    first, second = draw_outputs(head), draw_outputs(head).flip(0)
+    both = [F.pad(outputs, (1, 0)) if head == 1 else outputs for outputs in (first, second)]
+    one, other = (outputs.log_softmax(dim=1) for outputs in both)
+    each = [F.kl_div(*pair, reduction="none", log_target=True).sum(dim=1) for pair in ((one, other), (other, one))]
+    weights = class_weights(TARGETS)
+    assert compute_divergence(first, second, TARGETS).item() == pytest.approx(sum(each).mean().item(), rel=1e-4)
+    expected = (sum(each) * weights[TARGETS]).sum() / weights[TARGETS].sum()
+    assert compute_divergence(first, second, TARGETS, weights).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_divergence_pushes_two_answers_together_and_more_so_where_both_are_sure():
+    first, second = (torch.tensor([[0.5], [8.0]]) * sign for sign in (1, -1))
+    first.requires_grad_()
+    compute_divergence(first, second, torch.tensor([0, 1])).backward()
+    unsure, sure = first.grad.flatten().tolist()
+    assert 0 < unsure < sure
+
+
+class MeanGray(torch.nn.Module):
+    """Answers by the mean of its inputs, or by nothing."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.weight * inputs.mean(dim=(1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_consistency_costs_a_network_that_heeds_the_acquisition_and_no_other(balance):
+    settings = TrainParams(head=1, loss="bce", class_balance=balance)
+    feeds = [FilmFeed(Rows(FILMS, np.arange(6), CPU), AugmentParams(), None, swaps=swaps) for swaps in (False, True)]
+    for weight in (0.0, 30.0):
+        network = Compilable(MeanGray(weight))
+        changed = settings.model_copy(update={"consistency": 2.0})
+        (plain, outputs), (loss, answers) = (
+            Objective(network, feed, TARGETS, chosen)(torch.arange(6), make_generator(CPU, 1), 0)
+            for feed, chosen in zip(feeds, (settings, changed), strict=True)
+        )
+        assert torch.equal(answers, outputs)  # those of the films as they are
+        assert (loss > plain) == (weight > 0)
+        weights = class_weights(TARGETS) if balance == "weights" else None
+        divergence = compute_divergence(outputs, outputs.roll(1, 0), TARGETS, weights)
+        assert loss.item() == pytest.approx((plain + 2 * divergence).item(), abs=0.005)
 
 
 def follow(schedule: str, steps: int, warmup: float = 0.0) -> list[float]:

@@ -159,6 +159,7 @@ class TrainParams(Section):
     batch_size: Annotated[int, Field(ge=2)] = 32  # batch norm needs two films
     patience: Count = 0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    consistency: Annotated[float, Field(ge=0)] = 0.0
     augment: AugmentParams = AugmentParams()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -177,6 +178,11 @@ class TrainParams(Section):
             raise ValueError("train.warmup_epochs belongs to train.schedule: cosine", "set it to 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
             raise ValueError("train.warmup_epochs leaves no epoch to train at full rate", "lower it below train.epochs")
+        if self.consistency and self.freeze != "none" and self.cache_variants != -1:
+            raise ValueError(
+                "train.consistency needs films, and what the frozen part makes of them is stored",
+                "set train.cache_variants: -1",
+            )
         return self
 
     @model_validator(mode="after")

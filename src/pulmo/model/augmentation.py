@@ -70,6 +70,16 @@ def _spectrum(gray: Tensor, settings: AugmentParams, generator: Generator) -> Te
     return torch.where(taken[:, None, None], take_spectra(gray, log_spectra(gray)[donors]), gray)
 
 
+def swap_acquisition(gray: Tensor) -> Tensor:
+    """Films (N, S, S) in 0..255 with the power spectrum, mean and spread of the one before in the batch, the first with
+    those of the last; what lies where stays. Batches are drawn by lot, so this draws nothing."""
+    with torch.autocast(gray.device.type, enabled=False):
+        swapped = take_spectra(gray, log_spectra(gray).roll(1, 0))
+        spread, mean = torch.std_mean(swapped, dim=(1, 2), keepdim=True)
+        wanted_spread, wanted_mean = (value.roll(1, 0) for value in torch.std_mean(gray, dim=(1, 2), keepdim=True))
+        return (wanted_mean + (swapped - mean) * (wanted_spread / spread.clamp(min=1))).clamp(0, 255)
+
+
 def log_spectra(gray: Tensor) -> Tensor:
     """Logarithm of the mean power of films (N, S, S) in rings of spatial frequency (N, rings)."""
     return _log_power(_transform(gray), gray.shape[-1])

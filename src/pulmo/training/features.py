@@ -15,7 +15,14 @@ from pulmo.base.cores import give_way
 from pulmo.base.errors import UserError
 from pulmo.base.files import is_sealed, seal, whole_file
 from pulmo.base.params import AugmentParams, TrainParams
-from pulmo.model.augmentation import augment, draw_flips, has_few_variants, make_generator, scale_down
+from pulmo.model.augmentation import (
+    augment,
+    draw_flips,
+    has_few_variants,
+    make_generator,
+    scale_down,
+    swap_acquisition,
+)
 from pulmo.model.scoring import AS_IMAGENET, Preparation, to_input
 from pulmo.training.rows import Films, Rows
 from pulmo.training.speedup import Function, speed_up
@@ -33,7 +40,8 @@ class Feed(Protocol):
 
 
 class FilmFeed:
-    """Films, augmented, normalised and passed through the frozen part."""
+    """Films, augmented, normalised and passed through the frozen part; with `swaps`, each batch that is augmented is
+    followed by the same films in the acquisition of others."""
 
     def __init__(
         self,
@@ -41,8 +49,10 @@ class FilmFeed:
         augmentation: AugmentParams,
         frozen: Function | None,
         preparation: Preparation = AS_IMAGENET,
+        swaps: bool = False,
     ) -> None:
         self.films, self.augmentation, self.frozen, self.preparation = films, augmentation, frozen, preparation
+        self.swaps = swaps
 
     def __call__(self, positions: Tensor, generator: Generator | None, size: int = 0) -> Tensor:
         gray = self.films[positions]
@@ -50,6 +60,7 @@ class FilmFeed:
             gray = scale_down(gray, size)
         if generator is not None:
             gray = augment(gray, self.augmentation, generator)
+            gray = torch.cat([gray, swap_acquisition(gray)]) if self.swaps else gray
         return self.run_frozen(gray)
 
     def run_frozen(self, gray: Tensor) -> Tensor:
@@ -98,7 +109,9 @@ def make_feeds(
     bf16, device = settings.precision == "bf16", fabric.device
     function = None if frozen is None else speed_up(frozen, device, bf16)
     feeds = (
-        FilmFeed(Rows(train.images, train.rows, device), settings.augment, function, preparation),
+        FilmFeed(
+            Rows(train.images, train.rows, device), settings.augment, function, preparation, settings.consistency > 0
+        ),
         FilmFeed(Rows(val.images, val.rows, device), AugmentParams(), function, preparation),
     )
     variants = count_variants(settings.augment, settings.cache_variants, settings.epochs)

@@ -7,7 +7,7 @@ from pulmo.base.params import TrainParams
 from pulmo.model.scoring import logit_pneumonia
 from pulmo.training.features import Feed
 from pulmo.training.network import Compilable
-from pulmo.training.optimization import class_weights, compute_loss
+from pulmo.training.optimization import class_weights, compute_divergence, compute_loss
 
 
 class Objective(nn.Module):
@@ -29,13 +29,18 @@ class Objective(nn.Module):
     def forward(self, positions: Tensor, generator: Generator, size: int) -> tuple[Tensor, Tensor]:
         """The loss of the films at these positions (batch,), augmented by `generator`, and the network's outputs.
 
-        `size` is the side in pixels that films are scaled down to before, 0 for films as they are.
+        `size` is the side in pixels that films are scaled down to before, 0 for films as they are. With `consistency`
+        the feed appends the swapped films, whose answers are to be those of the films.
         """
         targets = self.targets[positions.to(self.targets.device, non_blocking=True)]
         outputs = self.network(self.feed(positions, generator, size))
         s = self.settings
-        loss = compute_loss(outputs, targets, s.loss, s.label_smoothing, self.weights)
-        return loss, outputs.detach()
+        answers = outputs[: len(targets)]
+        loss = compute_loss(answers, targets, s.loss, s.label_smoothing, self.weights)
+        if s.consistency:
+            swapped = outputs[len(targets) :]
+            loss = loss + s.consistency * compute_divergence(answers, swapped, targets, self.weights)
+        return loss, answers.detach()
 
 
 def film_weights(targets: Tensor, class_balance: str) -> Tensor:

@@ -1,0 +1,171 @@
+"""Variants of `ours` in small: how each bears validation films in other renderings and from other equipment.
+
+Run from the project's root, after `dvc repro split` with the real films:
+`python docs/trials.py FOLDER [--seeds SEED ...] [--only VARIANT ...]`. Some minutes of one core for each seed of a
+variant. Answers are kept in FOLDER, so that a killed run goes on, and the table is of all that lies there. Validation
+alone is scored: no test film, and nothing of the second set of other equipment.
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from pulmo.base import paths
+from pulmo.base.files import write_csv
+from pulmo.base.params import TrainParams
+from pulmo.base.yaml import read_yaml
+from pulmo.dataset.film_store import FilmStore
+from pulmo.dataset.harmonising import learn_harmony
+from pulmo.dataset.preprocessing import process_films
+from pulmo.dataset.rows import open_images, read_rows
+from pulmo.evaluation.probes.equipment_films import FIRST, deliver_films
+from pulmo.evaluation.probes.probe import draw_rows
+from pulmo.evaluation.probes.renderings import PLAIN, render_films
+from pulmo.films.table import read_films
+from pulmo.metrics.calibration import fit_temperature
+from pulmo.model.scoring import predict_logits
+from pulmo.training import Films, fit
+
+SIZE, EPOCHS = 96, 4  # where the recipe has 192 px and 12 epochs
+TRAIN, VAL = 3000, 400  # films: those to train on are drawn by the seed of a trial, those that are scored once for all
+SEEDS = (42, 1, 2)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a variant changes: settings of the training, and how films are prepared."""
+
+    train: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)
+    size: int = SIZE
+    fit: str = "squash"
+    harmonise: str = "none"
+
+
+VARIANTS = {
+    "base": Variant(),
+    "harmonise-gray": Variant(harmonise="gray"),
+    "fit-crop": Variant(fit="crop"),
+    "consistency-1": Variant({"consistency": 1.0}),
+    "consistency-1-no-foreign-spectra": Variant({"consistency": 1.0}, {"spectrum": 0.0}),
+    "resnet50": Variant({"arch": "resnet50"}),
+}
+AVERAGES = {"base and resnet50, averaged": ("base", "resnet50")}
+
+
+def main(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
+    """Run the trials that are missing, and print the table of all of them."""
+    for seed in seeds:
+        for name in names:
+            file, resume = folder / f"{name}.{seed}.csv", folder / f"{name}.{seed}"
+            if not file.exists():
+                began = time.perf_counter()
+                write_csv(file, run_trial(VARIANTS[name], seed, folder, resume))
+                shutil.rmtree(resume)
+                print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
+    print_table(folder)
+
+
+def run_trial(variant: Variant, seed: int, folder: Path, resume: Path) -> pd.DataFrame:
+    """A row (set, name, label, logit) for each validation film in each rendering and from each other equipment."""
+    films = prepare_films(folder / f"films-{variant.size}-{variant.fit}", variant)
+    train, val = (read_rows(paths.SPLITS, films / "index.csv", split) for split in ("train", "val"))
+    images = open_images(films / "images.npy")
+    harmony = learn_harmony(images, train.row.to_numpy(), variant.harmonise)
+    train = train.iloc[draw_rows(train.target.to_numpy(), TRAIN, seed)]
+    val = val.iloc[draw_rows(val.target.to_numpy(), VAL, 42)]
+    received = harmony.apply(np.array(images))
+    splits = (Films(received, table.row.to_numpy(), table.target.to_numpy()) for table in (train, val))
+    fitted = fit(*splits, make_settings(variant, seed), resume=resume)
+    tables = []
+    for group, name, delivered in deliver(images[val.row], val.target.to_numpy()):
+        logits = predict_logits(fitted.model, harmony.apply(delivered)).astype(float)
+        tables.append(pd.DataFrame({"set": group, "name": name, "label": val.target, "logit": logits}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def prepare_films(folder: Path, variant: Variant) -> Path:
+    """The folder with all films as the variant has them, which are decoded unless they are there."""
+    if not (folder / "index.csv").exists():
+        with FilmStore(variant.size, variant.fit) as store:
+            process_films(paths.RAW, read_films(paths.FILMS), store, 1, 0, folder)
+    return folder
+
+
+def make_settings(variant: Variant, seed: int) -> TrainParams:
+    """The recipe's settings in small, with what the variant changes."""
+    recipe = read_yaml(Path("recipes/ours.yaml"))["params"]["train"]
+    changes = {"epochs": EPOCHS, "seed": seed, "augment": recipe["augment"] | variant.augment} | variant.train
+    return TrainParams.model_validate(recipe | changes)
+
+
+def deliver(films: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Set, name and films (N, S, S) of each rendering and of each change of the first set of other equipment."""
+    for name, rendered in render_films(films, labels, 42):
+        yield "rendering", name, rendered
+    for name, change in FIRST.items():
+        yield "equipment", name, deliver_films(films, change, 42)
+
+
+def print_table(folder: Path) -> None:
+    """Print a Markdown row for each variant and average: mean of the seeds, lowest to highest."""
+    trials: dict[str, dict[int, pd.DataFrame]] = {}
+    for name in VARIANTS:
+        files = {int(file.suffixes[-2][1:]): file for file in folder.glob(f"{name}.*.csv")}
+        trials[name] = {seed: pd.read_csv(file) for seed, file in sorted(files.items())}
+    for name, parts in AVERAGES.items():
+        common = set.intersection(*(set(trials[part]) for part in parts))
+        trials[name] = {seed: average([trials[part][seed] for part in parts]) for seed in sorted(common)}
+    print("| variant | seeds | as it is | mean of ten renderings | lowest of them | other equipment, mean | lowest |")
+    print("|---|---|---|---|---|---|---|")
+    for name, tables in trials.items():
+        if tables:
+            print(f"| {name} | {len(tables)} | {' | '.join(summarise(list(tables.values())))} |")
+
+
+def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean log-odds of several models, each divided by its temperature, fitted on all renderings as in evaluate."""
+    total = np.zeros(len(tables[0]))
+    for table in tables:
+        rendered = table[table["set"] == "rendering"]
+        total += table.logit / fit_temperature(rendered.label, rendered.logit).value
+    return tables[0].assign(logit=total / len(tables))
+
+
+def summarise(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """The cells of a variant's row from the answers of its seeds."""
+    aurocs = pd.DataFrame([read_aurocs(table) for table in tables])
+    cells = [describe(aurocs["rendering", PLAIN])]
+    for group in ("rendering", "equipment"):
+        each = aurocs[group]
+        lowest = str(each.mean().idxmin())
+        cells += [describe(each.mean(axis=1)), f"{lowest}, {describe(each[lowest])}"]
+    return cells
+
+
+def read_aurocs(table: pd.DataFrame) -> pd.Series:
+    """AUROC by set and name."""
+    groups = table.groupby(["set", "name"], sort=False)[["label", "logit"]]
+    return groups.apply(lambda films: roc_auc_score(films.label, films.logit))
+
+
+def describe(values: pd.Series) -> str:
+    """Mean of the seeds, lowest to highest."""
+    return f"{values.mean():.4f} ({values.min():.4f} to {values.max():.4f})"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--only", choices=VARIANTS, nargs="*", default=tuple(VARIANTS), metavar="VARIANT")
+    arguments = parser.parse_args()
+    main(arguments.folder, arguments.only, arguments.seeds)
