@@ -115,7 +115,7 @@ def test_consistency_costs_a_network_that_heeds_the_acquisition_and_no_other(bal
         assert (loss > plain) == (weight > 0)
         weights = class_weights(TARGETS) if balance == "weights" else None
         divergence = compute_divergence(outputs, outputs.roll(1, 0), TARGETS, weights)
-        assert loss.item() == pytest.approx((plain + 2 * divergence).item(), abs=0.005)
+        assert loss.item() == pytest.approx((plain + 2 * divergence).item(), abs=0.02)
 
 
 def follow(schedule: str, steps: int, warmup: float = 0.0) -> list[float]:
