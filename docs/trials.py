@@ -56,6 +56,7 @@ VARIANTS = {
     "fit-crop": Variant(fit="crop"),
     "consistency-1": Variant({"consistency": 1.0}),
     "consistency-1-no-foreign-spectra": Variant({"consistency": 1.0}, {"spectrum": 0.0}),
+    "larger-last-epoch": Variant({"early_epochs": EPOCHS - 1, "early_size": SIZE}, size=128),
     "resnet50": Variant({"arch": "resnet50"}),
 }
 AVERAGES = {"base and resnet50, averaged": ("base", "resnet50")}
