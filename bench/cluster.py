@@ -27,8 +27,8 @@ from pulmo.answering.batch import answer_films, answer_on_cluster
 from pulmo.answering.gather import gather_films
 from pulmo.base.cluster import join_cluster
 from pulmo.base.files import sha256_file
-from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import process_films
+from pulmo.images.film_store import FilmStore
 from pulmo.model.classifier import Classifier
 from pulmo.model.export import export_network
 from pulmo.model.networks import build_model

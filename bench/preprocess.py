@@ -18,9 +18,9 @@ from PIL import Image
 
 from pulmo.base.files import sha256_file
 from pulmo.base.process import usable_cores
-from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import process_films
 from pulmo.images.decode import read_image
+from pulmo.images.film_store import FilmStore
 
 ORIGINALS = Path(__file__).resolve().parents[1].parent / "shared" / "xrays" / "originals.zip"
 SIZE = 224

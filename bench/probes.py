@@ -22,7 +22,7 @@ from pulmo.evaluation.novelty import mark_unlike
 from pulmo.evaluation.probes.probe import Data, Subject
 from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.evaluation.probing import PROBES
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.locked import LockingRules, lock
 from pulmo.model.classifier import Classifier

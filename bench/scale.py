@@ -76,7 +76,7 @@ def measure(scratch: Path, films: int) -> list[Measured]:
 def cut_films(folder: Path, numbers: range) -> None:
     """Write the films of these numbers, 15% of them into the test split, in the names of the published films."""
     with tempfile.TemporaryDirectory() as drawn:
-        paths = [path for path, _, _ in phantom.fetch(Path(drawn), 60, 1)]
+        paths = [film.path for film in phantom.fetch(Path(drawn), 60, 1)[0]]
         bases = [cv2.imread(str(Path(drawn, path)), cv2.IMREAD_GRAYSCALE) for path in paths]
     for split in ("train", "test"):
         for label in ("NORMAL", "PNEUMONIA"):

@@ -13,9 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pulmo.base import paths
-from pulmo.dataset.rows import open_images, read_rows
 from pulmo.evaluation.probes.features import power_spectrum
 from pulmo.films.names import read_name
+from pulmo.films.rows.processed import open_images, read_rows
 
 NORMAL = ("IM", "NORMAL2-IM")
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 from pulmo.images.decode import read_image
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input

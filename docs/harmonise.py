@@ -20,8 +20,8 @@ from torch import nn
 from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.dataset.harmonising import learn_harmony
-from pulmo.dataset.rows import open_images, read_rows
 from pulmo.evaluation.probes.features import border, power_spectrum
+from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
 from pulmo.package.harmony import Harmony, read_harmony

@@ -20,10 +20,10 @@ from torch import nn
 from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.dataset.harmonising import learn_harmony
-from pulmo.dataset.rows import open_images, read_rows
 from pulmo.evaluation.probes.equipment_films import FIRST, SECOND, deliver_films
 from pulmo.evaluation.probes.probe import draw_rows
 from pulmo.evaluation.probes.renderings import render_films
+from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
 from pulmo.package.harmony import Harmony, read_harmony

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from pulmo.dataset.rows import open_images, read_rows
 from pulmo.evaluation.probes.renderings import measure_renderings, score_renderings
+from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.model.classifier import Classifier, load_classifier
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from pulmo.base import paths
 from pulmo.base.params import load_params
-from pulmo.dataset.rows import open_images, read_rows
 from pulmo.evaluation.probes.renderings import score_renderings
+from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.model.classifier import Classifier
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input

@@ -4,9 +4,9 @@ from pulmo.base import paths
 from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
-from pulmo.dataset.description import Keeping, describe_and_keep
 from pulmo.films.remote import source_folder
-from pulmo.films.table import KNOWN_PATIENT
+from pulmo.films.rows.table import KNOWN_PATIENT
+from pulmo.images.description import Keeping, describe_and_keep
 from pulmo.sources import fetch_source
 
 

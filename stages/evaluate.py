@@ -9,7 +9,6 @@ from pulmo.base import paths
 from pulmo.base.files import read_json, write_csv, write_json
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
-from pulmo.dataset.rows import open_images, read_rows, summarise_splits
 from pulmo.evaluation.novelty import mark_unlike
 from pulmo.evaluation.pictures import draw_pictures
 from pulmo.evaluation.probes.probe import Subject, read_data
@@ -23,7 +22,8 @@ from pulmo.evaluation.report import (
     headline,
     known_films,
 )
-from pulmo.films.labels import SPLITS
+from pulmo.films.rows.labels import SPLITS
+from pulmo.films.rows.processed import open_images, read_rows, summarise_splits
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.estimates import estimate_text, probability_text
 from pulmo.metrics.locked import LockingRules

@@ -3,11 +3,11 @@
 from pulmo.base import paths
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
-from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.harmonising import harmonise_films
 from pulmo.dataset.preprocessing import process_films
 from pulmo.films.places import refuse_changed
-from pulmo.films.table import read_films, read_splits
+from pulmo.films.rows.table import read_films, read_splits
+from pulmo.images.film_store import FilmStore
 
 
 def main() -> None:

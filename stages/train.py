@@ -7,7 +7,7 @@ from pulmo.base.files import read_json, write_json
 from pulmo.base.git import git_state
 from pulmo.base.params import load_params
 from pulmo.base.process import run_stage
-from pulmo.dataset.rows import hash_data, open_images, read_rows, summarise_splits
+from pulmo.films.rows.processed import hash_data, open_images, read_rows, summarise_splits
 from pulmo.model.start import pin_weights
 from pulmo.model.weights import names_file, to_arrays
 from pulmo.package.harmony import read_harmony

@@ -30,9 +30,9 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.base.places import own_place
 from pulmo.dataset import preprocessing
-from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import FILMS_PER_WORKER, Processed, process_films
 from pulmo.images.decode import read_image
+from pulmo.images.film_store import FilmStore
 from pulmo.images.stamp import decoding_stamp
 
 SIZE = 32
@@ -333,7 +333,7 @@ from pathlib import Path
 import pandas as pd
 from pulmo.base.files import sha256_file
 from pulmo.dataset import preprocessing
-from pulmo.dataset.film_store import FilmStore
+from pulmo.images.film_store import FilmStore
 if __name__ == "__main__":
     preprocessing.FILMS_PER_WORKER = 10
     raw, folder, films, workers = *map(Path, sys.argv[1:4]), int(sys.argv[4])

@@ -10,7 +10,7 @@ from pulmo.base.files import read_json, write_csv
 from pulmo.base.params import SplitParams
 from pulmo.dataset import splits as splitting
 from pulmo.dataset.splits import COLUMNS, describe_leakage, merge_duplicates
-from pulmo.films.table import Film
+from pulmo.films.rows.table import Film
 
 
 def split_films(films: pd.DataFrame, **params: object) -> pd.DataFrame:

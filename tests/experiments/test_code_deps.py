@@ -21,9 +21,10 @@ stages:
 """
 CODE = {
     "stages/split.py": "from pulmo.dataset.splits import draw",
-    "src/pulmo/dataset/splits.py": "from pulmo.films.labels import LABELS\nfrom pulmo.base.files import whole_file",
-    "src/pulmo/dataset/rows.py": "",
-    "src/pulmo/films/labels.py": "import pulmo.sources",
+    "src/pulmo/dataset/splits.py": "import pulmo.films.rows.labels\nfrom pulmo.base.files import whole_file",
+    "src/pulmo/dataset/preprocessing.py": "",
+    "src/pulmo/films/names.py": "",
+    "src/pulmo/films/rows/labels.py": "import pulmo.sources",
     "src/pulmo/sources/__init__.py": "from pulmo.sources.phantom import fetch",
     "src/pulmo/sources/phantom/__init__.py": "",
     "src/pulmo/base/files.py": "",
@@ -46,8 +47,7 @@ def test_packages_files_and_the_source_in_use_are_found(project):
     assert find_code_deps(project, "split") == [
         "stages/split.py",
         "src/pulmo/dataset/splits.py",
-        "src/pulmo/films",
-        "src/pulmo/sources/__init__.py",
+        "src/pulmo/films/rows",
         "src/pulmo/sources/${data.source}",
     ]
 
@@ -55,7 +55,7 @@ def test_packages_files_and_the_source_in_use_are_found(project):
 def test_what_is_missing_is_told_then_written_and_nothing_else_changes(project):
     told = CliRunner().invoke(cli.app, ["deps"])
     assert told.exit_code == 1
-    assert "  + src/pulmo/films\n" in told.output
+    assert "  + src/pulmo/films/rows\n" in told.output
     assert "  - src/pulmo/gone\n" in told.output
     assert (project / "dvc.yaml").read_text() == PIPELINE
     assert CliRunner().invoke(cli.app, ["deps", "--write"]).exit_code == 0

@@ -27,7 +27,7 @@ from pulmo.cli.answers import find_place
 from pulmo.experiments import doctor
 from pulmo.experiments.project import Project
 from pulmo.experiments.promotion import Gate, Verdict, check_gates, compare_on_validation, find_candidate, format_gates
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 from pulmo.model.classifier import load_classifier
 from pulmo.tracking import registry, turns
 from pulmo.tracking.contents import Run

@@ -9,7 +9,7 @@ from PIL import Image
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file, write_csv
 from pulmo.films.names import read_name
-from pulmo.films.table import Film, Listed, read_films, to_table
+from pulmo.films.rows.table import Film, Listed, read_films, to_table
 from pulmo.images.manifest import describe_films, facts_store
 
 

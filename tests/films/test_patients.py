@@ -14,7 +14,7 @@ from pulmo.base.params import SplitParams
 from pulmo.dataset.splits import describe_leakage, leakage_text, split_films
 from pulmo.films.names import read_published
 from pulmo.films.patients import Evidence, tell_patients
-from pulmo.films.table import Listed
+from pulmo.films.rows.table import Listed
 from pulmo.images.inspect import inspect_file
 from pulmo.images.manifest import describe_films
 from pulmo.sources.folder import fetch

@@ -11,7 +11,7 @@ import pytest
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv
 from pulmo.films.places import LIST, find_films, list_changed, read_places, refuse_changed
-from pulmo.films.table import Film
+from pulmo.films.rows.table import Film
 from pulmo.images.manifest import describe_films
 from pulmo.sources.folder import fetch
 

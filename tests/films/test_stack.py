@@ -1,6 +1,6 @@
 import numpy as np
 
-from pulmo.films.stack import FilmStack
+from pulmo.films.rows.stack import FilmStack
 
 
 def test_a_stack_gives_what_an_array_of_its_films_would(tmp_path):

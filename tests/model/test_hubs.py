@@ -22,7 +22,7 @@ from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTForImageClassi
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
-from pulmo.dataset.rows import open_images, read_rows
+from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.model.classifier import load_classifier
 from pulmo.model.export import export_network
 from pulmo.model.hubs.names import LIBRARIES, HubName

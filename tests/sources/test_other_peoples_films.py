@@ -20,7 +20,7 @@ from test_sources_folder import build, listed, refused
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv
 from pulmo.films.contents import is_film, is_mask
-from pulmo.films.table import read_films
+from pulmo.films.rows.table import read_films
 from pulmo.images.manifest import describe_films
 from pulmo.sources.common.labels import read_label
 from pulmo.sources.folder import fetch

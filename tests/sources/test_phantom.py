@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pulmo.films.names import read_name
+from pulmo.films.rows.table import Listed
 from pulmo.sources import phantom
 from pulmo.sources.phantom.anatomy import Chest
 from pulmo.sources.phantom.drawing import Dice, curve, soften
@@ -22,10 +23,10 @@ EXACT = {
 }
 
 
-def digest(raw: Path, listed: list[tuple[str, str, str]]) -> str:
+def digest(raw: Path, listed: list[Listed]) -> str:
     whole = hashlib.sha256()
-    for path, _, _ in listed:
-        whole.update(path.encode() + b"\0" + (raw / path).read_bytes())
+    for film in listed:
+        whole.update(film.path.encode() + b"\0" + (raw / film.path).read_bytes())
     return whole.hexdigest()
 
 
@@ -41,7 +42,7 @@ def change(subtype: str, severity: float, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     raw = tmp_path_factory.mktemp("raw")
-    return raw, phantom.fetch(raw, films=60, seed=7)
+    return raw, phantom.fetch(raw, films=60, seed=7)[0]
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,11 @@ def test_the_same_bytes_on_every_machine(drawn):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_same_bytes_again_with_any_number_of_threads(drawn, tmp_path, workers):
-    assert digest(tmp_path, phantom.fetch(tmp_path, 60, 7, workers)) == digest(*drawn)
+    assert digest(tmp_path, phantom.fetch(tmp_path, 60, 7, workers)[0]) == digest(*drawn)
 
 
 def test_another_seed_draws_other_films(drawn, tmp_path):
-    assert digest(tmp_path, phantom.fetch(tmp_path, 60, 8)) != digest(*drawn)
+    assert digest(tmp_path, phantom.fetch(tmp_path, 60, 8)[0]) != digest(*drawn)
 
 
 def test_nothing_whose_last_bits_depend_on_the_machine():
@@ -72,9 +73,9 @@ def test_nothing_whose_last_bits_depend_on_the_machine():
 
 def test_lists_what_it_wrote(drawn):
     raw, listed = drawn
-    assert [path for path, _, _ in listed] == sorted(str(f.relative_to(raw).as_posix()) for f in raw.rglob("*.jpeg"))
-    assert all(path.split("/")[:2] == [split, label] for path, label, split in listed)
-    assert len({hashlib.sha256((raw / path).read_bytes()).digest() for path, _, _ in listed}) == 60
+    assert [film.path for film in listed] == sorted(str(f.relative_to(raw).as_posix()) for f in raw.rglob("*.jpeg"))
+    assert all(film.path.split("/")[:2] == [film.source_split, film.label] for film in listed)
+    assert len({hashlib.sha256((raw / film.path).read_bytes()).digest() for film in listed}) == 60
 
 
 @pytest.mark.parametrize("films", [60, 61, 720, 1999])

@@ -12,10 +12,10 @@ from PIL import Image
 
 from pulmo.base.errors import UserError
 from pulmo.dataset import preprocessing
-from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import process_films
 from pulmo.films.places import refuse_changed
 from pulmo.films.remote import source_folder
+from pulmo.images.film_store import FilmStore
 from pulmo.images.manifest import describe_films
 from pulmo.sources.folder import fetch
 

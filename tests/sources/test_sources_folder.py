@@ -467,13 +467,8 @@ def test_sources_by_name(tmp_path):
 
 
 def test_phantom_by_name(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        phantom, "fetch", lambda *settings: asked.append(settings) or [("val/NORMAL/a", "NORMAL", "val")]
-    )
-    films, origin = fetch_source("phantom", {"films": 60, "seed": 3}, tmp_path)
-    assert asked == [(tmp_path, 60, 3)]
-    assert listed(films) == {("val/NORMAL/a", "NORMAL", "val")}
+    films, origin = fetch_source("phantom", {"films": 60, "seed": 3}, tmp_path / "drawn")
+    assert {film.path for film in films} == {path for patient in phantom.plan(60, 3) for path in patient.films}
     assert origin == {"source": "phantom", "films": "60", "seed": "3"}
 
 

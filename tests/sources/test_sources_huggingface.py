@@ -211,7 +211,7 @@ def test_counts_that_differ_are_named(fetch, hub, tmp_path):
 
 @pytest.mark.real
 def test_real_films_keep_their_patients(fetch, hub, shared, tmp_path):
-    from pulmo.films.table import Listed
+    from pulmo.films.rows.table import Listed
     from pulmo.images.manifest import describe_films
 
     with zipfile.ZipFile(shared / "xrays" / "kermany224.zip") as archive:

@@ -11,8 +11,8 @@ from small_project import run_stage, write_params
 from pulmo.answering.predictor import Predictor
 from pulmo.answering.served import Served
 from pulmo.answering.service import Service, Upload, Wishes
-from pulmo.dataset.rows import open_images
 from pulmo.evaluation.external import evaluate_folder
+from pulmo.films.rows.processed import open_images
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.model.classifier import load_classifier
 from pulmo.package.harmony import Harmony, read_harmony

@@ -32,13 +32,13 @@ from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.cli.replicas import Replicas, make_application
-from pulmo.dataset.description import Keeping, describe_and_keep
-from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.preprocessing import process_films
-from pulmo.dataset.rows import open_images
 from pulmo.evaluation.spread import score_on_cluster
-from pulmo.films.stack import FilmStack
-from pulmo.films.table import Listed
+from pulmo.films.rows.processed import open_images
+from pulmo.films.rows.stack import FilmStack
+from pulmo.films.rows.table import Listed
+from pulmo.images.description import Keeping, describe_and_keep
+from pulmo.images.film_store import FilmStore
 from pulmo.model.classifier import load_classifier
 
 pytestmark = pytest.mark.slow

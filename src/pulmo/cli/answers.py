@@ -14,7 +14,7 @@ import typer
 from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.base.process import compute_alone
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 
 if TYPE_CHECKING:
     from pulmo.answering.batch import Row

@@ -106,7 +106,7 @@ def _read_params(project: "Project", first: str, second: str) -> tuple[dict[str,
 
 def _read_images(root: Path) -> dict[str, Any]:
     """The preprocessed films of the workspace by path, as far as they are there."""
-    from pulmo.dataset.rows import open_images, read_index
+    from pulmo.films.rows.processed import open_images, read_index
 
     try:
         images = open_images(root / paths.IMAGES)

@@ -1,1 +1,1 @@
-"""From the film table to arrays and splits."""
+"""From the film table to splits, and to one array of films."""

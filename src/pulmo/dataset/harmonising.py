@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import whole_file, write_json
-from pulmo.dataset.rows import read_index
+from pulmo.films.rows.processed import read_index
 from pulmo.package.harmony import Harmony, measure_levels, measure_spectrum
 
 ENOUGH = 2_000  # train films that an acquisition is learnt from, drawn by lot where there are more

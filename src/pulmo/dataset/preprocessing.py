@@ -27,11 +27,11 @@ from tqdm import tqdm
 from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.process import usable_cores
-from pulmo.dataset.film_store import FilmStore
 from pulmo.films.places import check_unchanged, find_films
 from pulmo.films.remote import FilmFile
 from pulmo.images.decode import read_film
 from pulmo.images.film import FittedFilm, ImageError
+from pulmo.images.film_store import FilmStore
 from pulmo.images.limits import name_shortage, share_gate
 
 if TYPE_CHECKING:  # its import takes longer than the start of a process that decodes

@@ -8,11 +8,11 @@ import pandas as pd
 
 from pulmo.base.errors import UserError
 from pulmo.base.params import SplitParams
-from pulmo.films.labels import LABELS, SPLITS
-from pulmo.films.table import SPLIT_COLUMNS, UNKNOWN_PATIENT
+from pulmo.films.rows.labels import LABELS, SPLITS
+from pulmo.films.rows.table import SPLIT_COLUMNS, UNKNOWN_PATIENT
 
 COLUMNS = list(SPLIT_COLUMNS)
-TELLERS = {  # of films.table.PATIENT_FROM
+TELLERS = {  # of films.rows.table.PATIENT_FROM
     "csv": "as the CSV names them",
     "name": "by the file name (pneumonia: type and number; NORMAL: series and number, which groups films but does not "
     "prove one patient)",

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from pulmo.films.table import CSV_PREFIX
+from pulmo.films.rows.table import CSV_PREFIX
 from pulmo.metrics.ranking import Flags
 
 _MOST_VALUES = 6  # of a column that makes subgroups

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from pulmo.base.errors import UserError
 from pulmo.base.files import whole_folder, write_csv, write_json
 from pulmo.evaluation.report import PREDICTED, decide_films, report_split
-from pulmo.films.labels import SPLITS
 from pulmo.films.places import check_unchanged, find_films
 from pulmo.films.remote import FilmFile
-from pulmo.films.table import CSV_PREFIX, Listed
+from pulmo.films.rows.labels import SPLITS
+from pulmo.films.rows.table import CSV_PREFIX, Listed
 from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
 from pulmo.images.manifest import describe_films

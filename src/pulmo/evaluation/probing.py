@@ -8,8 +8,8 @@ import pandas as pd
 from pulmo.evaluation.probes import equipment, explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
 from pulmo.evaluation.spread import score_on_cluster
-from pulmo.films.stack import FilmStack
-from pulmo.films.table import CSV_PREFIX
+from pulmo.films.rows.stack import FilmStack
+from pulmo.films.rows.table import CSV_PREFIX
 from pulmo.model.classifier import Classifier
 from pulmo.model.device import choose_device
 from pulmo.reporting.report import Section

@@ -8,8 +8,8 @@ import pandas as pd
 
 from pulmo.base.errors import UserError
 from pulmo.evaluation.columns import column_masks
-from pulmo.films.labels import SPLITS
 from pulmo.films.names import read_name
+from pulmo.films.rows.labels import SPLITS
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.calibration import evaluate_calibration
 from pulmo.metrics.curves import decision_curve, precision_recall_curve, prevalence_curve, risk_coverage, roc_curve

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pulmo.base.cluster import join_cluster
-from pulmo.films.stack import FilmStack
+from pulmo.films.rows.stack import FilmStack
 from pulmo.model.classifier import Classifier, load_classifier, view_films
 
 BATCHES = 4  # a task
@@ -19,7 +19,7 @@ def score_on_cluster(package: Path, views: int, films: FilmStack, batch_size: in
     Each task computes with as many threads as this process would, on which digits depend. The nodes map the array of
     the films into memory themselves. UserError where there is no cluster, or none of its nodes has so many cores.
     """
-    assert isinstance(films.images, np.memmap)  # as dataset.rows.open_images returns it
+    assert isinstance(films.images, np.memmap)  # as films.rows.processed.open_images returns it
     threads, file, step = torch.get_num_threads(), Path(str(films.images.filename)), batch_size * BATCHES
     score = partial(_score, package.absolute(), views, file, batch_size, threads)
     with join_cluster(cores=threads) as cluster:

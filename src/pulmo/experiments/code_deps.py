@@ -10,13 +10,12 @@ from pulmo.base.yaml import read_yaml
 PIPELINE = Path("dvc.yaml")
 # Plumbing whose edits cannot change what a stage computes: validation, files, exit codes, records of the run.
 WITHOUT_EFFECT = ("base", "tracking", "__init__.py")
-# Of these a stage declares the files that it reaches, so that the edit of another file in them does not run it again.
-BY_FILE = {
-    "download": ["dataset"],
-    "split": ["dataset"],
+# Of these a stage declares the parts that it reaches, files or packages in them, so that the edit of another part does
+# not run it again.
+IN_PART = {
+    "split": ["dataset", "films"],
     "preprocess": ["dataset", "package"],
-    "train": ["dataset", "films", "metrics"],
-    "evaluate": ["dataset"],
+    "train": ["films", "metrics"],
 }
 _ITEM = "      - "
 
@@ -27,17 +26,17 @@ def is_code(dep: str) -> bool:
 
 
 def find_code_deps(root: Path, stage: str) -> list[str]:
-    """The code that a stage reaches, as dvc.yaml declares it: packages, or files of the packages in BY_FILE."""
+    """The code that a stage reaches, as dvc.yaml declares it: packages, or parts of the packages in IN_PART."""
     deps = set()
     package = root / "src/pulmo"
     for file in reached_modules(root / "stages" / f"{stage}.py", package):
         room, *inner = file.relative_to(package).parts
-        if room in WITHOUT_EFFECT or (inner == ["__init__.py"] and room != "sources"):
+        if room in WITHOUT_EFFECT or inner == ["__init__.py"]:
             continue
         if room == "sources":  # the code of one source concerns those alone who use it
-            deps.add("sources/" + (inner[0] if inner[0] in ("__init__.py", "common") else "${data.source}"))
+            deps.add("sources/" + (inner[0] if inner[0] == "common" else "${data.source}"))
         else:
-            deps.add(f"{room}/{'/'.join(inner)}" if room in BY_FILE.get(stage, []) else room)
+            deps.add(f"{room}/{inner[0]}" if room in IN_PART.get(stage, []) else room)
     return [f"stages/{stage}.py", *(f"src/pulmo/{dep}" for dep in sorted(deps, key=lambda dep: dep.replace("$", "~")))]
 
 

@@ -1,1 +1,1 @@
-"""The film table: labels, splits, and the grammar of names that tells patients."""
+"""Films before and after they are decoded: their files and names, the patients these tell, their rows."""

@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
-from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
+from pulmo.films.rows.labels import CLASS_NAMES, SPLIT_NAMES
 
 IMAGE_SUFFIXES = frozenset(
     {".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".ima"}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pulmo.films.names import read_name, read_published, strip_layout
-from pulmo.films.table import KNOWN_PATIENT
+from pulmo.films.rows.table import KNOWN_PATIENT
 
 FEWEST = 10  # identifiers of fewer films may well be of one patient
 
@@ -24,7 +24,7 @@ class Evidence:
 
 
 def tell_patients(films: Sequence[Evidence]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The patient key of each film and who tells it (films.table.Film.patient_from), and what a user should know.
+    """The patient key of each film and who tells it (films.rows.table.Film.patient_from), and what a user should know.
 
     In falling order: the CSV, a name of Kermany's pneumonias, PatientID, a name of another published set, the study, a
     name of Kermany's normals (which viewers give to exports as well). Films of one PatientID or study share what is

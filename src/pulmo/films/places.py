@@ -46,7 +46,7 @@ def write_places(raw: Path, files: Mapping[str, FilmFile]) -> None:
 
 def read_places(raw: Path) -> dict[str, Place]:
     """The films that are read where they lie, by their paths in the film table; none where data/raw holds copies."""
-    from pulmo.films.table import read_columns
+    from pulmo.films.rows.table import read_columns
 
     if not (raw / LIST).exists():
         return {}

@@ -18,7 +18,7 @@ from pulmo.films.names import is_random_name, read_name
 from pulmo.films.patients import Evidence, tell_patients
 from pulmo.films.places import find_films
 from pulmo.films.remote import FilmFile
-from pulmo.films.table import Film, Listed, to_table
+from pulmo.films.rows.table import Film, Listed, to_table
 from pulmo.images.inspect import FileFacts, inspect_file
 from pulmo.images.limits import name_shortage
 from pulmo.images.stamp import decoding_stamp

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from pulmo.base.errors import UserError
-from pulmo.films.stack import Films
+from pulmo.films.rows.stack import Films
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import Preparation, predict_logits
 from pulmo.model.weight_files import read_state

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pulmo.base.cores import give_way
-from pulmo.films.stack import Films
+from pulmo.films.rows.stack import Films
 from pulmo.model.device import choose_device, choose_precision
 from pulmo.package.inference import check_logits
 from pulmo.package.info import IMAGENET_MEAN, IMAGENET_STD, TTA_VIEWS

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pulmo.base.files import write_bytes
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 from pulmo.metrics.discrimination import METRIC_NAMES
 from pulmo.metrics.estimates import estimate_text, probability_text
 from pulmo.reporting.doubts import list_doubts

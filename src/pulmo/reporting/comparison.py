@@ -11,7 +11,7 @@ import pandas as pd
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes, write_json
 from pulmo.base.tables import align, render
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 from pulmo.metrics.comparison import compare_models
 from pulmo.metrics.curves import roc_curve
 from pulmo.metrics.discrimination import METRIC_NAMES, discriminate

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pulmo.base.files import write_csv
-from pulmo.films.labels import LABELS, SPLITS
+from pulmo.films.rows.labels import LABELS, SPLITS
 from pulmo.metrics.estimates import Estimate, probability_text
 from pulmo.metrics.locked import Locked
 from pulmo.reporting import galleries, plots

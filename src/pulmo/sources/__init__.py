@@ -4,19 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pulmo.films.table import Listed
+from pulmo.films.rows.table import Listed
 from pulmo.sources import folder, huggingface, kaggle, phantom
 
 Fetched = tuple[list[Listed], dict[str, str]]  # the films, and where they come from
 
 
-def _draw_phantom(raw: Path, films: int, seed: int) -> Fetched:
-    listed = [Listed(*film) for film in phantom.fetch(raw, films, seed)]
-    return listed, {"source": "phantom", "films": str(films), "seed": str(seed)}
-
-
 SOURCES: dict[str, Callable[..., Fetched]] = {
-    "phantom": _draw_phantom,
+    "phantom": phantom.fetch,
     "kaggle": kaggle.fetch,
     "huggingface": huggingface.fetch,
     "folder": folder.fetch,

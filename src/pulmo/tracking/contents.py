@@ -78,7 +78,7 @@ class Run:
         return write
 
     def log_datasets(self, datasets: Mapping[str, Mapping[str, Any]]) -> None:
-        """The films of each split, as `dataset.rows.summarise_films` tells them: a `digest` and counts."""
+        """The films of each split, as `films.rows.processed.summarise_films` tells them: a `digest` and counts."""
         mlflow = load_mlflow()
         inputs = [
             mlflow.entities.DatasetInput(

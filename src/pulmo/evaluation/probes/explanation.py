@@ -15,8 +15,8 @@ from pulmo.base.errors import UserError
 from pulmo.evaluation.probes.gradcam import enlarge, grad_cam
 from pulmo.evaluation.probes.heat_evidence import Lungs, Randomisation, Sample, doubt_lungs, locate_heat, randomise
 from pulmo.evaluation.probes.probe import Probe, Subject
-from pulmo.films.labels import LABELS
-from pulmo.films.stack import Films, FilmStack
+from pulmo.films.rows.labels import LABELS
+from pulmo.films.rows.stack import Films, FilmStack
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.estimates import probability_text
 from pulmo.metrics.locked import Locked

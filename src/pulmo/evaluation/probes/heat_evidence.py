@@ -13,7 +13,7 @@ from torch import nn
 
 from pulmo.evaluation.probes.gradcam import enlarge
 from pulmo.evaluation.probes.lungs import HOW, find_lungs
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 from pulmo.metrics.bootstrap import Resampling, bootstrap
 from pulmo.metrics.estimates import Estimate, estimate, estimate_text
 from pulmo.metrics.ranking import Floats, weigh

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pulmo.base.files import unquote
 from pulmo.base.params import EvaluateParams
-from pulmo.films.table import read_films
+from pulmo.films.rows.table import read_films
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.locked import Locked
 from pulmo.model.classifier import Classifier

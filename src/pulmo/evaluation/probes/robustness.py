@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pulmo.evaluation.probes.image_changes import CHANGES, POLARITY, ImageChange, change_films
 from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
-from pulmo.films.stack import Films, FilmStack
+from pulmo.films.rows.stack import Films, FilmStack
 from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
 from pulmo.metrics.discrimination import rates
 from pulmo.metrics.estimates import Estimate, estimate_auroc, estimate_proportion, number

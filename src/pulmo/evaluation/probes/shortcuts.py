@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from pulmo.base.errors import UserError
 from pulmo.evaluation.probes.features import FAMILIES
 from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
-from pulmo.films.labels import LABELS
+from pulmo.films.rows.labels import LABELS
 from pulmo.metrics.bootstrap import Resampling, bootstrap, check_films
 from pulmo.metrics.discrimination import measure_auroc
 from pulmo.metrics.estimates import Estimate, estimate, estimate_text, number

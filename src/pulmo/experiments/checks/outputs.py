@@ -9,7 +9,7 @@ from pulmo.experiments.checks.finding import Finding, name_few
 from pulmo.experiments.project import Project
 from pulmo.experiments.workspace import KEEP, has_own_results, list_lost_outputs
 from pulmo.films.places import CHANGED_CURE, list_changed, read_places
-from pulmo.films.table import read_films
+from pulmo.films.rows.table import read_films
 
 
 def check_data(project: Project) -> Finding:

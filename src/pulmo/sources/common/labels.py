@@ -10,9 +10,9 @@ from typing import NamedTuple
 from pulmo.base.errors import UserError
 from pulmo.films.archive_names import leaves_folder
 from pulmo.films.archives import Entry
-from pulmo.films.labels import CLASS_NAMES, LABELS, SPLIT_NAMES
 from pulmo.films.names import IMAGE_SUFFIXES
-from pulmo.films.table import Listed
+from pulmo.films.rows.labels import CLASS_NAMES, LABELS, SPLIT_NAMES
+from pulmo.films.rows.table import Listed
 from pulmo.sources.common.layout import choose_films, normal_form
 from pulmo.sources.common.tables import read_table
 

@@ -12,9 +12,9 @@ from pulmo.base.errors import UserError
 from pulmo.films.archive_names import MOST_FOLDERS, is_hidden, name_problem
 from pulmo.films.archives import Entry
 from pulmo.films.contents import HEAD, MOST_BYTES, TooLarge, is_film, is_mask
-from pulmo.films.labels import CLASS_NAMES, SPLIT_NAMES
 from pulmo.films.names import IMAGE_SUFFIXES
-from pulmo.films.table import Listed
+from pulmo.films.rows.labels import CLASS_NAMES, SPLIT_NAMES
+from pulmo.films.rows.table import Listed
 
 _EXPECTED = "lay them out as split/class/ or class/, with split train, val or test and class NORMAL or PNEUMONIA"
 _OR_CSV = (

@@ -12,7 +12,7 @@ from pulmo.base.files import sha256_file
 from pulmo.films.archives import ARCHIVE_SUFFIXES, Entry, find_encoding, is_archive, list_members, unpack
 from pulmo.films.places import write_places
 from pulmo.films.remote import FilmFile, Remote
-from pulmo.films.table import Listed
+from pulmo.films.rows.table import Listed
 from pulmo.sources.common.labels import Reading, read_labels, read_paths
 from pulmo.sources.common.layout import check_space, check_targets, find_films, list_folder
 from pulmo.sources.common.remote import list_remote

@@ -5,7 +5,7 @@ from pathlib import Path
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
 from pulmo.films.archives import ArchiveError, list_members, unpack
-from pulmo.films.table import Listed
+from pulmo.films.rows.table import Listed
 from pulmo.sources.common.hubs import Hub, refusal
 from pulmo.sources.common.layout import check_counts, check_space, find_films
 

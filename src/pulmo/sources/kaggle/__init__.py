@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pulmo.base.errors import UserError
-from pulmo.films.table import Listed
+from pulmo.films.rows.table import Listed
 from pulmo.sources.common.hubs import Hub, by_disk, refusal
 from pulmo.sources.common.layout import Placed, check_counts, find_films, list_folder
 

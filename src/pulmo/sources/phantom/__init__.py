@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pulmo.base.process import usable_cores
+from pulmo.films.rows.table import Listed
 from pulmo.sources.phantom.anatomy import Chest, Frame, Pose, attenuation
 from pulmo.sources.phantom.drawing import Dice
 from pulmo.sources.phantom.exposure import View, expose
@@ -32,15 +33,15 @@ class Patient:
     films: tuple[str, ...]
 
 
-def fetch(raw: Path, films: int, seed: int, workers: int = 0) -> list[tuple[str, str, str]]:
+def fetch(raw: Path, films: int, seed: int, workers: int = 0) -> tuple[list[Listed], dict[str, str]]:
     """Draw `films` films into raw/{train,val,test}/{NORMAL,PNEUMONIA}/ in `workers` threads (0 = one per core).
 
-    Returns (path relative to `raw`, label, split) of each, sorted. The same `films` and `seed` give the same bytes on
-    every machine, however many threads draw.
+    The films, sorted by path, and where they come from. The same `films` and `seed` give the same bytes on every
+    machine, however many threads draw.
     """
     patients = plan(films, seed)
-    listed = sorted((path, path.split("/")[1], path.split("/")[0]) for patient in patients for path in patient.films)
-    for folder in {(raw / path).parent for path, _, _ in listed}:
+    drawn = sorted(path for patient in patients for path in patient.films)
+    for folder in {(raw / path).parent for path in drawn}:
         folder.mkdir(parents=True, exist_ok=True)
     # Threads, not processes: most of the work leaves the interpreter's lock, and nothing outlives a killed stage.
     with (
@@ -49,7 +50,8 @@ def fetch(raw: Path, films: int, seed: int, workers: int = 0) -> list[tuple[str,
     ):
         for count in pool.map(lambda patient: draw_patient(raw, patient), patients):
             bar.update(count)
-    return listed
+    listed = [Listed(path, path.split("/")[1], path.split("/")[0]) for path in drawn]
+    return listed, {"source": "phantom", "films": str(films), "seed": str(seed)}
 
 
 def plan(films: int, seed: int) -> list[Patient]:

@@ -1,4 +1,4 @@
-"""Which rows of the image array belong to which split."""
+"""The array of films that preprocess wrote, and the split, label and patient of each of its rows."""
 
 import hashlib
 from pathlib import Path
@@ -9,8 +9,8 @@ import pandas as pd
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
-from pulmo.films.labels import LABELS
-from pulmo.films.table import check_values, read_columns, read_splits
+from pulmo.films.rows.labels import LABELS
+from pulmo.films.rows.table import check_values, read_columns, read_splits
 
 _AGAIN = "run `dvc repro preprocess`"
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pulmo.base.errors import UserError
-from pulmo.dataset.rows import hash_data, open_images, read_rows, summarise_films
+from pulmo.films.rows.processed import hash_data, open_images, read_rows, summarise_films
 
 
 @pytest.fixture

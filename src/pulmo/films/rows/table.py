@@ -8,7 +8,7 @@ import pandas as pd
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import unquote
-from pulmo.films.labels import LABELS, SPLITS, SUBTYPES
+from pulmo.films.rows.labels import LABELS, SPLITS, SUBTYPES
 
 # Who can tell a patient. A study may be one of several of its patient; of the last, the film is its own patient.
 KNOWN_PATIENT = ("csv", "name", "published", "dicom")

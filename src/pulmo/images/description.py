@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pulmo.base.blocks import Blocks
 from pulmo.base.cluster import join_cluster
-from pulmo.dataset.film_store import FilmStore
 from pulmo.films.remote import FilmFile
-from pulmo.films.table import Listed
+from pulmo.films.rows.table import Listed
+from pulmo.images.film_store import FilmStore
 from pulmo.images.manifest import Measured, describe_films, facts_store, measure_film
 
 if TYPE_CHECKING:
