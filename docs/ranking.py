@@ -66,7 +66,7 @@ def measure(name: str) -> dict[str, float]:
 def read_aurocs(rendered: pd.DataFrame) -> dict[str, float]:
     """AUROC in each rendering of a table of `score_renderings`, and `mean`, that of them all."""
     found = measure_renderings(rendered, Resampling(RESAMPLES))
-    return {name: float(estimate["value"]) for name, estimate in (found.each | {"mean": found.mean}).items()}
+    return {name: float(estimate.value) for name, estimate in (found.each | {"mean": found.mean}).items()}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if lr < 0:
 reports = pathlib.Path("reports")
 reports.mkdir(exist_ok=True)
 auroc = 1 / 3 + lr
-bounds = {"value": auroc, "low": auroc - 0.1, "high": auroc + 0.1}
+bounds = {"value": auroc, "low": auroc - 0.1, "high": auroc + 0.1, "films": 120, "patients": 60}
 metrics = {split: {"auroc": auroc} for split in ("val", "test")}
 (reports / "metrics.json").write_text(json.dumps(metrics))
 (reports / "evaluation.json").write_text(json.dumps({split: {"metrics": {"auroc": bounds}} for split in metrics}))

@@ -10,11 +10,11 @@ from small_package import make_package
 from toy_dicom import make_dataset
 
 import pulmo
-from pulmo.answering.answer import Interval
 from pulmo.answering.predictor import Predictor
 from pulmo.base.errors import UserError
 from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
+from pulmo.metrics.estimates import ValueInInterval
 from pulmo.package.info import CARD
 from pulmo.package.storage import ONNX
 
@@ -51,7 +51,7 @@ def test_an_answer_says_all_that_is_known_of_its_decision(package, film):
     assert answer.label == ("PNEUMONIA" if probability >= 0.5 else "NORMAL")
     assert answer.threshold == 0.5
     assert answer.unsure == (0.45 < probability < 0.55)
-    assert answer.sensitivity == answer.specificity == Interval(0.9, 0.8, 0.95)
+    assert answer.sensitivity == answer.specificity == ValueInInterval(0.9, 0.8, 0.95)
     assert answer.not_a_chest_film is None
     assert (answer.model.name, answer.model.version) == (package.as_posix(), "abcabcabcabc")
     assert answer.model.sha256 == json.loads((package / CARD).read_text())["weights_sha256"]

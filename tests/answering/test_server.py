@@ -26,11 +26,11 @@ from typer.testing import CliRunner
 from pulmo import Predictor, cli
 from pulmo.answering import words
 from pulmo.answering.admission import Limits
-from pulmo.answering.answer import Interval
 from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
 from pulmo.answering.server import make_app
 from pulmo.base.errors import UserError
+from pulmo.metrics.estimates import ValueInInterval
 
 LOCAL = "http://127.0.0.1"
 
@@ -136,11 +136,11 @@ def test_the_decision_is_said_in_words(package, film):
     assert words.decision_text(changed["forced"]) == (
         "Called PNEUMONIA all the same: unlike the films that the model learnt from"
     )
-    rates = {"sensitivity": Interval(0.98, 0.96, 0.99), "specificity": Interval(0.88, 0.8, 0.95)}
+    rates = {"sensitivity": ValueInInterval(0.98, 0.96, 0.99), "specificity": ValueInInterval(0.88, 0.8, 0.95)}
     assert words.worth_text(type(answer)(**{**answer.__dict__, **rates})) == (
         "Measured on test films: of 100 with pneumonia it finds 98 (96 to 99), of 100 without it calls 12 (5 to 20) ill"
     )
-    unknown = type(answer)(**{**answer.__dict__, "sensitivity": Interval(None, None, None)})
+    unknown = type(answer)(**{**answer.__dict__, "sensitivity": ValueInInterval(None, None, None)})
     assert words.worth_text(unknown) == ""
 
 

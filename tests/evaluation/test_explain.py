@@ -12,6 +12,7 @@ from pulmo.evaluation.probes.explanation import choose_gallery, explain_films
 from pulmo.evaluation.probes.heat_evidence import STEPS, correlate, measure_lungs, shuffle_layers
 from pulmo.evaluation.probes.lungs import find_lungs
 from pulmo.metrics.bootstrap import Resampling
+from pulmo.metrics.estimates import to_json
 from pulmo.model.classifier import Classifier
 from pulmo.model.networks import build_model
 from pulmo.package.info import PackageInfo
@@ -136,7 +137,7 @@ def test_the_report_of_a_network(films, tmp_path):
     found.draw(tmp_path)
     content = {}
     found.add_to(content)
-    write_json(tmp_path / "report.json", content)
+    write_json(tmp_path / "report.json", to_json(content))
     report = read_json(tmp_path / "report.json")["explanation"]
     assert (tmp_path / "explanation.png").stat().st_size > 10_000
     assert (report["note"], report["layer"], report["grid"]) == ("", "features", [8, 8])

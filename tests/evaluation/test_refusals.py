@@ -7,6 +7,7 @@ from small_package import make_package
 from pulmo.evaluation.novelty import fit_familiarity, read_features
 from pulmo.evaluation.probes.refusals import measure_refusals
 from pulmo.metrics.bootstrap import Resampling
+from pulmo.metrics.estimates import to_json
 from pulmo.package.inference import Network
 from pulmo.package.storage import ONNX
 
@@ -15,13 +16,13 @@ def test_shares_are_those_of_the_table_with_their_films():
     split, unlike = ["val"] * 10 + ["test"] * 20, [True] + [False] * 9 + [True] * 4 + [False] * 16
     films = pd.DataFrame({"split": split, "label": [0, 1] * 15, "patient": range(30), "unlike": unlike})
     found = measure_refusals(films, Resampling(200, 0))
-    assert (found.val["value"], found.test["value"]) == (0.1, 0.2)
-    assert found.test["low"] < 0.2 < found.test["high"]
-    assert (found.test["films"], found.test["patients"]) == (20, 20)
+    assert (found.val.value, found.test.value) == (0.1, 0.2)
+    assert found.test.low < 0.2 < found.test.high
+    assert (found.test.films, found.test.patients) == (20, 20)
     assert found.doubts() == ["20% of the test films are unlike those that it learnt from."]
     content: dict = {}
     found.add_to(content)
-    assert json.loads(json.dumps(content))["refusals"]["passing"] == 0.99
+    assert json.loads(json.dumps(to_json(content)))["refusals"]["passing"] == 0.99
 
 
 def test_the_limit_lets_validation_pass_and_keeps_noise_out(tmp_path):

@@ -58,12 +58,12 @@ def test_polarity_flips_the_share_of_films_that_is_inverted(films):
     inverted = 255 - brightness(films)
     flips = (inverted >= 127.5) != (brightness(films) >= 127.5)
     last = polarity.severities[-1]
-    assert last.flipped["value"] == pytest.approx(flips.mean())
+    assert last.flipped.value == pytest.approx(flips.mean())
     assert last.to_pneumonia + last.to_normal == flips.sum()
     assert [row.level for row in polarity.severities] == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert last.auroc["value"] == pytest.approx(0)
+    assert last.auroc.value == pytest.approx(0)
     assert report.worst == "polarity"
-    assert report.clean["auroc"]["value"] == pytest.approx(1)
+    assert report.clean["auroc"].value == pytest.approx(1)
 
 
 def test_no_film_is_predicted_more_often_than_needed(films):
@@ -77,14 +77,14 @@ def test_no_film_is_predicted_more_often_than_needed(films):
     report = measure_robustness(predict, is_bright, films, label, np.arange(16), 8, Resampling(50))
     assert seen == [8] * (1 + 9 * 5 + 1)
     assert (report.films, report.of) == (8, 16)
-    assert report.clean["sensitivity"]["films"] == 4
+    assert report.clean["sensitivity"].films == 4
 
 
 def test_one_class_has_no_worst_change(films):
     report = measure_robustness(brightness, is_bright, films, np.ones(16), np.arange(16), 16, Resampling(50))
     assert report.worst is None
-    assert report.clean["specificity"]["value"] is None
-    assert report.changes[0].severities[0].flipped["value"] is not None
+    assert report.clean["specificity"].value is None
+    assert report.changes[0].severities[0].flipped.value is not None
 
 
 def test_the_subset_keeps_the_balance_of_the_classes():

@@ -11,6 +11,7 @@ from pulmo.base.files import read_json, write_json
 from pulmo.evaluation.probes.features import BINS, border, power_spectrum
 from pulmo.evaluation.probes.shortcuts import match_films, measure_shortcuts
 from pulmo.metrics.bootstrap import Resampling
+from pulmo.metrics.estimates import to_json
 
 SIZE = 32
 
@@ -47,13 +48,13 @@ def test_a_shortcut_in_the_files_is_found_and_said(tmp_path):
     report = measure_shortcuts(*make_films(told_by="bytes"), Resampling(100))
     content = {}
     report.add_to(content)
-    write_json(tmp_path / "report.json", content)
+    write_json(tmp_path / "report.json", to_json(content))
     assert read_json(tmp_path / "report.json")["shortcuts"]["strongest"] == "file"
-    assert named(report, "file").test["value"] > 0.99
+    assert named(report, "file").test.value > 0.99
     assert report.explains == "most"
     assert report.verdict.startswith("A shortcut explains most of this result (file")
     for name in ("gray level", "power spectrum", "border"):
-        assert named(report, name).test["value"] < 0.75
+        assert named(report, name).test.value < 0.75
 
 
 def test_without_a_shortcut_the_model_stands():
@@ -64,7 +65,7 @@ def test_without_a_shortcut_the_model_stands():
     table = films[1].merge(films[4], on="path")
     table = table[table.split == "test"]
     assert report.model["test"] == pytest.approx(roc_auc_score(table.label == "PNEUMONIA", table.logit))
-    assert named(report, "file").test["patients"] == 30
+    assert named(report, "file").test.patients == 30
 
 
 def test_a_model_that_leans_on_a_shortcut_owes_it_part_or_most_of_its_result(monkeypatch):
@@ -107,9 +108,9 @@ def test_matching_by_hand():
     model = np.array([5.0, 1.0, 2.0, 1.0])  # a win and a tie
     found = match_films(label, shortcut, model, np.arange(4), Resampling(50))
     assert (found.pairs, found.normal, found.pneumonia) == (2, 2, 2)
-    assert found.model["value"] == pytest.approx(0.75)
-    assert found.shortcut["value"] == pytest.approx(0.5)
-    assert found.fall["value"] == pytest.approx((1 + 1 + 0 + 0.5) / 4 - 0.75)
+    assert found.model.value == pytest.approx(0.75)
+    assert found.shortcut.value == pytest.approx(0.5)
+    assert found.fall.value == pytest.approx((1 + 1 + 0 + 0.5) / 4 - 0.75)
 
 
 def test_matching_does_not_depend_on_the_scale_of_the_shortcut():
@@ -131,7 +132,7 @@ def test_of_many_films_some_are_drawn_so_that_pairs_stay_few():
     tracemalloc.stop()
     assert 4400 < found.normal <= 4500, "three quarters of 6,000, less those without a match"
     assert 1400 < found.pneumonia <= 1500
-    assert found.model["value"] == pytest.approx(roc_auc_score(label, model), abs=0.02), "independent of the shortcut"
+    assert found.model.value == pytest.approx(roc_auc_score(label, model), abs=0.02), "independent of the shortcut"
     assert peak < 1e9
 
 
@@ -141,11 +142,11 @@ def test_a_useless_shortcut_matches_all_and_a_perfect_one_none():
     model = label + rng.normal(0, 1, 200)
     useless = match_films(label, np.zeros(200), model, np.arange(200), Resampling(50))
     assert useless.pairs == 100 * 100
-    assert useless.model["value"] == pytest.approx(roc_auc_score(label, model))
-    assert useless.fall["value"] == pytest.approx(0)
+    assert useless.model.value == pytest.approx(roc_auc_score(label, model))
+    assert useless.fall.value == pytest.approx(0)
     perfect = match_films(label, 100.0 * label, model, np.arange(200), Resampling(50))
     assert perfect.pairs == 0
-    assert perfect.model["value"] is None
+    assert perfect.model.value is None
 
 
 def test_a_model_that_is_the_shortcut_falls_to_chance():
@@ -153,8 +154,8 @@ def test_a_model_that_is_the_shortcut_falls_to_chance():
     label = np.arange(400) % 2
     shortcut = 2 * label + rng.normal(0, 1, 400)
     found = match_films(label, shortcut, shortcut + rng.normal(0, 0.5, 400), np.arange(400), Resampling(200))
-    assert found.model["low"] < 0.55
-    assert found.fall["low"] > 0.2
+    assert found.model.low < 0.55
+    assert found.fall.low > 0.2
 
 
 def test_the_power_spectrum_is_that_of_the_whole_transform():

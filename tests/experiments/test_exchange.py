@@ -271,7 +271,7 @@ def main():
         if os.environ.get("DVC_EXP_NAME", "") == os.environ.get("HANGS"):
             time.sleep(600)
     shutil.copytree(os.environ["PACKAGE"], "models/package")
-    estimate = {"value": 0.97, "low": 0.93, "high": 1.0}
+    estimate = {"value": 0.97, "low": 0.93, "high": 1.0, "films": 120, "patients": 60}
     ece = {"value": 0.02, "chance_high": 0.03}
     val = {"films": 120, "metrics": {"auroc": estimate}, "calibration": {"after": {"ece": ece}}, "lr": lr}
     write_json(paths.EVALUATION, {"val": val, "shortcuts": {"families": []}})

@@ -42,15 +42,17 @@ CLEAN = {"patients_across_splits": [], "exact_duplicates_across_splits": []}
 
 def report(auroc: float = 0.97, low: float | None = 0.93, ece: float = 0.04, shortcut: float | None = 0.9) -> dict:
     """What the gates read of reports/evaluation.json; the test part is there to be ignored."""
-    family = {"val": None if shortcut is None else {"value": shortcut}, "test": {"value": 1.0}}
+    n = {"films": 120, "patients": 60}
+    plain = {"low": None, "high": None} | n
+    family = {"val": None if shortcut is None else {"value": shortcut} | plain, "test": {"value": 1.0} | plain}
     return {
         "val": {
             "films": 120,
-            "metrics": {"auroc": {"value": auroc, "low": low, "high": 1.0}},
+            "metrics": {"auroc": {"value": auroc, "low": low, "high": 1.0} | n},
             "calibration": {"after": {"ece": {"value": ece, "chance_high": 0.03}}},
         },
-        "test": {"metrics": {"auroc": {"value": 0.1, "low": 0.0, "high": 0.2}}},
-        "shortcuts": {"families": [{"val": None, "test": None}, {"val": {"value": 0.6}}, family]},
+        "test": {"metrics": {"auroc": {"value": 0.1, "low": 0.0, "high": 0.2} | n}},
+        "shortcuts": {"families": [{"val": None, "test": None}, {"val": {"value": 0.6} | plain}, family]},
     }
 
 
@@ -133,11 +135,11 @@ def test_gates_read_as_a_table_that_says_why_a_bound_is_wider():
 def test_validation_alone_decides():
     weak, strong = predictions(0.4), predictions(1.5)
     beaten = compare_on_validation(weak, strong)
-    assert beaten["low"] > 0
-    assert beaten["films"] == 90
+    assert beaten.low > 0
+    assert beaten.films == 90
     strong.loc[strong.split == "test", "logit"] *= -1
     assert compare_on_validation(weak, strong) == beaten
-    assert compare_on_validation(strong, weak)["high"] < 0
+    assert compare_on_validation(strong, weak).high < 0
     with pytest.raises(UserError, match="the two validation sets differ: 1 films"):
         compare_on_validation(weak, strong.iloc[1:])
 

@@ -71,10 +71,10 @@ def test_calibration_errors_of_many_films_are_those_of_sets_drawn_at_once():
     fine, coarse = errors_with_chance(labels == 1, probability, patients, edges, 3)
     drawn = np.random.default_rng(3).random((500, 2500))[:, patients] < probability
     for error, ends in ((fine, edges[0]), (coarse, edges[1])):
-        assert error["value"] == pytest.approx(expected_calibration_error(labels, probability, ends))
+        assert error.value == pytest.approx(expected_calibration_error(labels, probability, ends))
         by_chance = [expected_calibration_error(ill, probability, ends) for ill in drawn]
-        assert error["chance_high"] == pytest.approx(np.percentile(by_chance, 95), rel=1e-9)
-    assert fine["chance_high"] > coarse["chance_high"]  # the fewer films in a bin, the more chance makes of it
+        assert error.chance_high == pytest.approx(np.percentile(by_chance, 95), rel=1e-9)
+    assert fine.chance_high > coarse.chance_high  # the fewer films in a bin, the more chance makes of it
 
 
 def test_scores_equal_scikit_learn_and_statsmodels():
@@ -82,26 +82,28 @@ def test_scores_equal_scikit_learn_and_statsmodels():
     report = evaluate_calibration(labels, logits, 1.7, patients, resamples=300)
     for name, temperature in (("before", 1), ("after", 1.7)):
         probability = to_probability(logits, temperature)
-        found = report[name]
+        found = getattr(report, name)
         assert probability == pytest.approx(1 / (1 + np.exp(-logits / temperature)))
-        assert found["brier"]["value"] == pytest.approx(brier_score_loss(labels, probability))
-        assert found["log_loss"]["value"] == pytest.approx(log_loss(labels, probability))
+        assert found.brier.value == pytest.approx(brier_score_loss(labels, probability))
+        assert found.log_loss.value == pytest.approx(log_loss(labels, probability))
         intercept, slope = sm.Logit(labels, sm.add_constant(logits / temperature)).fit(disp=0).params
-        assert found["slope"]["value"] == pytest.approx(slope, rel=1e-6)
-        assert found["intercept"]["value"] == pytest.approx(intercept, rel=1e-6)
+        assert found.slope.value == pytest.approx(slope, rel=1e-6)
+        assert found.intercept.value == pytest.approx(intercept, rel=1e-6)
         for key in ("brier", "slope", "intercept"):
-            assert found[key]["low"] < found[key]["value"] < found[key]["high"]
+            estimate = getattr(found, key)
+            assert estimate.low < estimate.value < estimate.high
     errors = sm.Logit(labels, sm.add_constant(logits)).fit(disp=0).conf_int()
     for key, bounds in zip(("intercept", "slope"), errors, strict=True):
-        assert report["before"][key]["high"] - report["before"][key]["low"] == pytest.approx(np.ptp(bounds), rel=0.25)
+        estimate = getattr(report.before, key)
+        assert estimate.high - estimate.low == pytest.approx(np.ptp(bounds), rel=0.25)
 
 
 def test_slope_and_intercept_are_undefined_where_nothing_identifies_them():
     report = evaluate_calibration([0, 0, 1, 1], [-2.0, -1, 1, 2], 1.0, range(4), resamples=20)
-    assert report["before"]["slope"]["value"] is None
-    assert report["before"]["brier"]["value"] < 0.1
-    assert evaluate_calibration([0, 1], [1.0, 1], 1.0, range(2), resamples=5)["after"]["slope"]["value"] is None
-    assert evaluate_calibration([1, 1], [1.0, 2], 1.0, range(2), resamples=5)["after"]["slope"]["value"] is None
+    assert report.before.slope.value is None
+    assert report.before.brier.value < 0.1
+    assert evaluate_calibration([0, 1], [1.0, 1], 1.0, range(2), resamples=5).after.slope.value is None
+    assert evaluate_calibration([1, 1], [1.0, 2], 1.0, range(2), resamples=5).after.slope.value is None
 
 
 def test_ece_by_hand():
@@ -138,10 +140,10 @@ def test_a_bin_of_all_films_is_as_uncertain_as_their_labels():
 def test_the_report_bins_by_fifteen_equal_widths():
     labels, logits, patients = films()
     for name, temperature in (("before", 1), ("after", 2)):
-        found = evaluate_calibration(labels, logits, 2, patients, resamples=5)[name]
+        found = getattr(evaluate_calibration(labels, logits, 2, patients, resamples=5), name)
         probability, edges = to_probability(logits, temperature), np.linspace(0, 1, 16)
-        assert found["bins"] == reliability_bins(labels, probability, edges, patients, 5)
-        assert found["ece"]["value"] == expected_calibration_error(labels, probability, edges)
+        assert found.bins == reliability_bins(labels, probability, edges, patients, 5)
+        assert found.ece.value == expected_calibration_error(labels, probability, edges)
 
 
 def test_bins_and_chance_count_patients():
@@ -149,11 +151,10 @@ def test_bins_and_chance_count_patients():
     labels, logits, _ = films(100, sharpness=1)
     labels, logits, patients = (np.repeat(values, 4) for values in (labels, logits, np.arange(100)))
     together, apart = (
-        evaluate_calibration(labels, logits, 1.0, groups, resamples=300)["after"]
-        for groups in (patients, np.arange(400))
+        evaluate_calibration(labels, logits, 1.0, groups, resamples=300).after for groups in (patients, np.arange(400))
     )
-    assert together["ece"]["chance_high"] == pytest.approx(2 * apart["ece"]["chance_high"], rel=0.25)
-    for row, alone in zip(together["bins"], apart["bins"], strict=True):
+    assert together.ece.chance_high == pytest.approx(2 * apart.ece.chance_high, rel=0.25)
+    for row, alone in zip(together.bins, apart.bins, strict=True):
         assert (row["films"], row["patients"]) == (alone["films"], alone["films"] // 4)
         assert row["high"] - row["low"] > 1.2 * (alone["high"] - alone["low"])
 
@@ -161,24 +162,24 @@ def test_bins_and_chance_count_patients():
 def test_equal_mass_ece_equals_scikit_learns_quantile_bins():
     labels, logits, patients = films(sharpness=2)
     observed, mean = calibration_curve(labels, to_probability(logits), n_bins=15, strategy="quantile")
-    found = evaluate_calibration(labels, logits, 1.0, patients, resamples=5)["before"]["ece_mass"]["value"]
+    found = evaluate_calibration(labels, logits, 1.0, patients, resamples=5).before.ece_mass.value
     assert found == pytest.approx(np.abs(observed - mean).mean(), rel=0.02)  # 800 / 15 is not whole
 
 
 def test_ece_is_told_from_chance():
     for sharpness, calibrated in ((1, True), (3, False)):
         labels, logits, patients = films(seed=2, sharpness=sharpness)
-        found = evaluate_calibration(labels, logits, 1.0, patients, resamples=5)["before"]
+        found = evaluate_calibration(labels, logits, 1.0, patients, resamples=5).before
         for key in ("ece", "ece_mass"):
-            assert (found[key]["value"] < found[key]["chance_high"]) == calibrated
+            assert (getattr(found, key).value < getattr(found, key).chance_high) == calibrated
     labels, logits, patients = films(seed=2, sharpness=3)
     report = evaluate_calibration(labels, logits, fit_temperature(labels, logits).value, patients, resamples=5)
-    assert report["after"]["ece"]["value"] < report["after"]["ece"]["chance_high"]
-    assert report["after"]["log_loss"]["value"] < report["before"]["log_loss"]["value"]
+    assert report.after.ece.value < report.after.ece.chance_high
+    assert report.after.log_loss.value < report.before.log_loss.value
 
 
 def test_constant_and_extreme_scores_do_not_crash():
     for logits in (np.zeros(10), np.full(10, 800.0), np.array([-800.0, 800.0] * 5)):
         report = evaluate_calibration([0, 1] * 5, logits, 1.0, range(10), resamples=5)
-        assert sum(row["films"] for row in report["before"]["bins"]) == 10
-        assert np.isfinite(report["before"]["ece_mass"]["value"])
+        assert sum(row["films"] for row in report.before.bins) == 10
+        assert np.isfinite(report.before.ece_mass.value)

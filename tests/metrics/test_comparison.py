@@ -6,7 +6,14 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 
 from pulmo.base.errors import UserError
-from pulmo.metrics.comparison import compare_models, delong_test, mcnemar_test, pair_predictions, read_predictions
+from pulmo.metrics.comparison import (
+    McNemar,
+    compare_models,
+    delong_test,
+    mcnemar_test,
+    pair_predictions,
+    read_predictions,
+)
 from pulmo.metrics.discrimination import METRIC_NAMES, discriminate
 
 
@@ -22,11 +29,11 @@ def test_delong_by_hand():
     """Shares of NORMAL beaten: a 1, 1, 1/2; b 1/2, 1, 1/2. Shares above NORMAL: a 2/3, 1; b 1/3, 1.
     So the AUROCs are 5/6 and 4/6, and the variance of the difference is (1/12)/3 + (1/18)/2 = 1/18."""
     found = delong_test([1, 1, 1, 0, 0], [0.9, 0.8, 0.4, 0.5, 0.3], [0.6, 0.7, 0.2, 0.65, 0.1])
-    assert (found["auroc_a"], found["auroc_b"]) == pytest.approx((5 / 6, 4 / 6))
-    assert found["z"] == pytest.approx((-1 / 6) / np.sqrt(1 / 18))
-    assert found["p"] == pytest.approx(0.4795, abs=1e-4)
+    assert (found.auroc_a, found.auroc_b) == pytest.approx((5 / 6, 4 / 6))
+    assert found.z == pytest.approx((-1 / 6) / np.sqrt(1 / 18))
+    assert found.p == pytest.approx(0.4795, abs=1e-4)
     half = 1.959964 * np.sqrt(1 / 18)
-    assert (found["low"], found["high"]) == pytest.approx((-1 / 6 - half, -1 / 6 + half))
+    assert (found.low, found.high) == pytest.approx((-1 / 6 - half, -1 / 6 + half))
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -38,24 +45,24 @@ def test_delong_equals_its_definition_pair_by_pair(ties):
     covariance = positives / m + negatives / n
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     found = delong_test(labels, a, b)
-    assert found["auroc_a"] == pytest.approx(roc_auc_score(labels, a))
-    assert found["z"] == pytest.approx((wins[1].mean() - wins[0].mean()) / np.sqrt(variance))
-    assert found["p"] == pytest.approx(2 * stats.norm.sf(abs(found["z"])))
+    assert found.auroc_a == pytest.approx(roc_auc_score(labels, a))
+    assert found.z == pytest.approx((wins[1].mean() - wins[0].mean()) / np.sqrt(variance))
+    assert found.p == pytest.approx(2 * stats.norm.sf(abs(found.z)))
 
 
 def test_delong_agrees_with_the_bootstrap_where_films_are_independent():
     labels, _, a, b = two_models()
     delong = delong_test(labels, a, b)
-    bootstrap = compare_models(labels, np.arange(len(labels)), (a, b), (a > 1, b > 1))["metrics"]["auroc"]["difference"]
-    assert (bootstrap["low"], bootstrap["high"]) == pytest.approx((delong["low"], delong["high"]), abs=0.006)
+    bootstrap = compare_models(labels, np.arange(len(labels)), (a, b), (a > 1, b > 1)).metrics["auroc"].difference
+    assert (bootstrap.low, bootstrap.high) == pytest.approx((delong.low, delong.high), abs=0.006)
 
 
 def test_delong_of_equal_and_of_too_few():
     labels, _, a, _ = two_models()
     same = delong_test(labels, a, np.exp(a))
-    assert (same["difference"], same["z"], same["p"]) == (0, 0, 1)
+    assert (same.difference, same.z, same.p) == (0, 0, 1)
     certain = delong_test([1, 1, 0, 0], [0.1, 0.1, 0.9, 0.9], [0.9, 0.9, 0.1, 0.1])
-    assert (certain["difference"], certain["p"]) == (1, 0)
+    assert (certain.difference, certain.p) == (1, 0)
     with pytest.raises(ValueError, match="two films of each class"):
         delong_test([1, 0, 0], [1, 2, 3], [1, 2, 3])
 
@@ -66,12 +73,12 @@ def test_mcnemar_equals_statsmodels(seed):
     right_a, right_b = (a > 1) == labels, (b > 1) == labels
     table = [[sum(right_a & right_b), sum(right_a & ~right_b)], [sum(~right_a & right_b), sum(~right_a & ~right_b)]]
     found = mcnemar_test(labels, a > 1, b > 1)
-    assert found["p"] == pytest.approx(mcnemar(table, exact=True).pvalue)
-    assert (found["only_a_right"], found["only_b_right"]) == (table[0][1], table[1][0])
+    assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert (found.only_a_right, found.only_b_right) == (table[0][1], table[1][0])
 
 
 def test_mcnemar_of_equal_decisions_is_one():
-    assert mcnemar_test([1, 0], [1, 1], [1, 1]) == {"only_a_right": 0, "only_b_right": 0, "p": 1.0}
+    assert mcnemar_test([1, 0], [1, 1], [1, 1]) == McNemar(0, 0, 1.0)
 
 
 def test_differences_are_paired_over_the_same_patients():
@@ -79,23 +86,23 @@ def test_differences_are_paired_over_the_same_patients():
     found = compare_models(labels, patients, (a, b), (a > 1, b > 1), seed=4)
     alone = [discriminate(labels, s, s > 1, patients, seed=4) for s in (a, b)]
     for name in METRIC_NAMES:
-        row = found["metrics"][name]
-        assert (row["a"], row["b"]) == (alone[0][0][name]["value"], alone[1][0][name]["value"])
-        assert row["difference"]["value"] == pytest.approx(row["b"] - row["a"])
+        row = found.metrics[name]
+        assert (row.a, row.b) == (alone[0][0][name].value, alone[1][0][name].value)
+        assert row.difference.value == pytest.approx(row.b - row.a)
         gap = np.percentile(alone[1][1][name] - alone[0][1][name], [2.5, 97.5])
-        assert (row["difference"]["low"], row["difference"]["high"]) == pytest.approx(tuple(gap))
-    auroc = found["metrics"]["auroc"]["difference"]
+        assert (row.difference.low, row.difference.high) == pytest.approx(tuple(gap))
+    auroc = found.metrics["auroc"].difference
     separate = sum(np.ptp(np.percentile(s[1]["auroc"], [2.5, 97.5])) ** 2 for s in alone) ** 0.5
-    assert auroc["high"] - auroc["low"] < 0.9 * separate  # pairing pays
-    assert found["disagreements"] == [i for i in range(300) if (a[i] > 1) != (b[i] > 1)]
-    assert found["delong"]["difference"] == pytest.approx(auroc["value"])
+    assert auroc.high - auroc.low < 0.9 * separate  # pairing pays
+    assert found.disagreements == [i for i in range(300) if (a[i] > 1) != (b[i] > 1)]
+    assert found.delong.difference == pytest.approx(auroc.value)
 
 
 def test_comparison_of_one_class_has_no_delong():
     found = compare_models([1] * 6, range(6), (range(6), range(6)), ([1] * 6, [1, 1, 1, 1, 1, 0]), resamples=20)
-    assert found["delong"] is None
-    assert found["metrics"]["auroc"]["difference"]["value"] is None
-    assert found["metrics"]["sensitivity"]["difference"]["value"] == pytest.approx(-1 / 6)
+    assert found.delong is None
+    assert found.metrics["auroc"].difference.value is None
+    assert found.metrics["sensitivity"].difference.value == pytest.approx(-1 / 6)
 
 
 def test_tables_are_paired_by_path_and_refused_when_they_differ():

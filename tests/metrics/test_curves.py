@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -55,13 +57,13 @@ def test_curves_that_need_a_class_say_so():
 def test_predictive_values_follow_bayes_and_meet_the_films_own():
     labels, scores, patients = films()
     estimates, replicates = discriminate(labels, scores, scores > 0.5, patients, resamples=500)
-    sensitivity, specificity = estimates["sensitivity"]["value"], estimates["specificity"]["value"]
+    sensitivity, specificity = estimates["sensitivity"].value, estimates["specificity"].value
     curve = prevalence_curve(estimates, replicates, [0.01, labels.mean()])
     assert curve["ppv"][0] == pytest.approx(sensitivity * 0.01 / (sensitivity * 0.01 + (1 - specificity) * 0.99))
     for name in ("ppv", "npv"):
-        assert curve[name][1] == pytest.approx(estimates[name]["value"])
-        assert curve[f"{name}_low"][1] == pytest.approx(estimates[name]["low"], abs=0.02)
-        assert curve[f"{name}_high"][1] == pytest.approx(estimates[name]["high"], abs=0.02)
+        assert curve[name][1] == pytest.approx(estimates[name].value)
+        assert curve[f"{name}_low"][1] == pytest.approx(estimates[name].low, abs=0.02)
+        assert curve[f"{name}_high"][1] == pytest.approx(estimates[name].high, abs=0.02)
     whole = prevalence_curve(estimates, replicates)
     assert (len(whole["ppv"]), whole["prevalence"][0], whole["prevalence"][-1]) == (60, 0.01, 0.6)
     assert np.all(np.diff(whole["ppv"]) > 0)
@@ -79,9 +81,9 @@ def test_a_sensitivity_of_one_makes_no_predictive_value_certain():
     called = (labels == 1) | (np.arange(60) > 50)
     estimates, replicates = discriminate(labels, called, called, np.arange(60), resamples=300)
     curve, sensitivity = prevalence_curve(estimates, replicates, [0.3]), estimates["sensitivity"]
-    assert (sensitivity["value"], curve["npv"], curve["npv_high"]) == (1, [1], [1])
+    assert (sensitivity.value, curve["npv"], curve["npv_high"]) == (1, [1], [1])
     assert 0.9 < curve["npv_low"][0] < 0.97
-    certain = prevalence_curve(estimates | {"sensitivity": sensitivity | {"low": 1.0}}, replicates, [0.3])
+    certain = prevalence_curve(estimates | {"sensitivity": replace(sensitivity, low=1.0)}, replicates, [0.3])
     assert certain["npv_low"] == [1]
 
 
@@ -101,25 +103,25 @@ def test_net_benefit_by_its_definition():
 def test_risk_coverage_by_hand():
     """Surest first the answers are right, wrong, right, right: risks 0, 1/2, 1/3, 1/4."""
     found = risk_coverage([1, 0, 1, 0], [1, 1, 1, 0], [4, 3, 2, 1], range(4), resamples=50)
-    assert found["coverage"] == [0.25, 0.5, 0.75, 1]
-    assert found["risk"] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
-    assert found["aurc"]["value"] == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
-    assert found["aurc_random"] == 0.25
-    assert found["aurc_best"] == pytest.approx(1 / 16)
+    assert found.coverage == [0.25, 0.5, 0.75, 1]
+    assert found.risk == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
+    assert found.aurc.value == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert found.aurc_random == 0.25
+    assert found.aurc_best == pytest.approx(1 / 16)
 
 
 def test_risk_coverage_does_not_hang_on_the_order_of_ties():
     labels, called, sure = np.array([1, 0, 1, 0]), np.array([1, 1, 1, 0]), np.array([2, 1, 1, 1])
     orders = ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1])
-    risks = [risk_coverage(labels[o], called[o], sure[o], range(4), 5)["risk"] for o in map(list, orders)]
+    risks = [risk_coverage(labels[o], called[o], sure[o], range(4), 5).risk for o in map(list, orders)]
     assert risks[0] == pytest.approx([0, 1 / 6, 2 / 9, 1 / 4])
     assert risks[0] == risks[1] == risks[2]
     constant = risk_coverage(labels, called, np.ones(4), range(4), 5)
-    assert constant["aurc"]["value"] == constant["aurc_random"] == 0.25
+    assert constant.aurc.value == constant.aurc_random == 0.25
 
 
 def test_aurc_has_an_interval_over_patients():
     labels, scores, patients = films()
     found = risk_coverage(labels, scores > 0.5, np.abs(scores - 0.5), patients, resamples=300)
-    assert found["aurc_best"] < found["aurc"]["low"] < found["aurc"]["value"] < found["aurc"]["high"]
-    assert found["aurc"]["value"] < found["aurc_random"]
+    assert found.aurc_best < found.aurc.low < found.aurc.value < found.aurc.high
+    assert found.aurc.value < found.aurc_random

@@ -119,13 +119,13 @@ def test_what_the_answers_are_worth():
     labels, probabilities, patients = films()
     called, answered = probabilities >= 0.4, np.abs(probabilities - 0.4) > 0.2
     found = evaluate_abstention(labels, called, answered, patients, resamples=200)
-    assert found["coverage"]["value"] == pytest.approx(answered.mean())
-    assert found["error"]["value"] == pytest.approx((called != labels)[answered].mean())
-    assert found["sensitivity"]["value"] == pytest.approx(called[answered & (labels == 1)].mean())
-    assert found["specificity"]["value"] == pytest.approx(1 - called[answered & (labels == 0)].mean())
+    assert found["coverage"].value == pytest.approx(answered.mean())
+    assert found["error"].value == pytest.approx((called != labels)[answered].mean())
+    assert found["sensitivity"].value == pytest.approx(called[answered & (labels == 1)].mean())
+    assert found["specificity"].value == pytest.approx(1 - called[answered & (labels == 0)].mean())
     films_of = {"error": answered, "sensitivity": answered & (labels == 1), "specificity": answered & (labels == 0)}
-    assert {name: found[name]["films"] for name in films_of} == {name: rows.sum() for name, rows in films_of.items()}
-    assert all(row["low"] <= row["value"] <= row["high"] for row in found.values())
+    assert {name: found[name].films for name in films_of} == {name: rows.sum() for name, rows in films_of.items()}
+    assert all(row.low <= row.value <= row.high for row in found.values())
     nothing = evaluate_abstention(labels, called, np.zeros(400, dtype=bool), patients, resamples=20)
-    assert nothing["coverage"]["value"] == 0
-    assert nothing["error"]["value"] is None
+    assert nothing["coverage"].value == 0
+    assert nothing["error"].value is None

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 
 from pulmo.metrics.bootstrap import BLOCK, bootstrap, resample
 from pulmo.metrics.discrimination import METRIC_NAMES, discriminate, discrimination
-from pulmo.metrics.estimates import estimate_difference, estimate_text, probability_text
+from pulmo.metrics.estimates import Estimate, ValueInInterval, estimate_difference, estimate_text, probability_text
 from pulmo.metrics.subgroups import evaluate_subgroups
 
 
@@ -46,7 +47,7 @@ def test_every_metric_equals_scikit_learn_also_under_weights(ties):
     estimates, _ = discriminate(labels, scores, called, patients, resamples=10)
     assert tuple(estimates) == METRIC_NAMES
     for name, expected in by_sklearn(labels, scores, called).items():
-        assert estimates[name]["value"] == pytest.approx(expected, abs=1e-12), name
+        assert estimates[name].value == pytest.approx(expected, abs=1e-12), name
     statistic = discrimination(labels == 1, scores, called)
     for weights in next(resample(labels, patients, 5, seed=1)):
         found = statistic(weights[None])
@@ -80,7 +81,7 @@ def test_the_interval_is_that_of_a_plain_bootstrap_over_patients():
         plain.append(((sick[:, None] > well).mean(), (sick > 1).mean()))
     for name, column in (("auroc", 0), ("sensitivity", 1)):
         low, high = np.percentile(np.array(plain)[:, column], [2.5, 97.5])
-        assert (estimates[name]["low"], estimates[name]["high"]) == pytest.approx((low, high), abs=0.012)
+        assert (estimates[name].low, estimates[name].high) == pytest.approx((low, high), abs=0.012)
         assert np.std(replicates[name]) == pytest.approx(np.std(np.array(plain)[:, column]), rel=0.1)
 
 
@@ -90,7 +91,7 @@ def test_films_of_one_patient_count_less_than_films_of_many():
 
     def width(patients):
         auroc = discriminate(twice[0], twice[1], twice[1] > 1, patients, resamples=500)[0]["auroc"]
-        return auroc["high"] - auroc["low"]
+        return auroc.high - auroc.low
 
     assert width(twice[2]) > 1.7 * width(np.arange(len(twice[0])))
 
@@ -109,9 +110,9 @@ def test_n_counts_the_films_that_the_metric_is_about():
     called = scores > 1
     estimates, _ = discriminate(labels, scores, called, patients, resamples=10)
     for name, chosen in (("sensitivity", labels == 1), ("specificity", labels == 0), ("ppv", called), ("npv", ~called)):
-        assert estimates[name]["films"] == chosen.sum()
-        assert estimates[name]["patients"] == len(set(patients[chosen]))
-    assert (estimates["mcc"]["films"], estimates["mcc"]["patients"]) == (624, len(set(patients)))
+        assert estimates[name].films == chosen.sum()
+        assert estimates[name].patients == len(set(patients[chosen]))
+    assert (estimates["mcc"].films, estimates["mcc"].patients) == (624, len(set(patients)))
 
 
 def test_a_thousand_intervals_of_624_films_take_under_three_seconds():
@@ -125,38 +126,31 @@ def test_a_thousand_intervals_of_624_films_take_under_three_seconds():
 def test_one_class_only_leaves_the_rest_undefined_with_a_reason(side):
     labels, scores = np.full(20, side), np.linspace(-1, 1, 20)
     estimates, _ = discriminate(labels, scores, scores > 0, np.arange(20), resamples=50)
-    assert estimates["accuracy"]["value"] == 0.5
+    assert estimates["accuracy"].value == 0.5
     missing = {"auroc", "auprc", "balanced_accuracy", "mcc", "specificity" if side else "sensitivity"}
-    assert {name for name, e in estimates.items() if e["value"] is None} == missing
-    assert estimates["auroc"]["note"] == "needs films of both classes"
-    assert all(estimates[name]["low"] is None and estimates[name]["note"] for name in missing)
+    assert {name for name, e in estimates.items() if e.value is None} == missing
+    assert estimates["auroc"].note == "needs films of both classes"
+    assert all(estimates[name].low is None and estimates[name].note for name in missing)
 
 
 def test_constant_scores_are_chance_without_an_interval():
     labels, _, patients = films(100)
     estimates, _ = discriminate(labels, np.zeros(100), np.zeros(100, dtype=bool), patients, resamples=50)
-    assert estimates["auroc"]["value"] == 0.5
-    assert estimates["auroc"]["low"] is None
-    assert "every resample" in estimates["auroc"]["note"]
-    assert estimates["auprc"]["value"] == pytest.approx(labels.mean())
-    assert estimates["ppv"] | {"note": ""} == {
-        "value": None,
-        "low": None,
-        "high": None,
-        "films": 0,
-        "patients": 0,
-        "note": "",
-    }
-    assert estimates["mcc"]["note"] == "needs both classes and both answers"
+    assert estimates["auroc"].value == 0.5
+    assert estimates["auroc"].low is None
+    assert "every resample" in estimates["auroc"].note
+    assert estimates["auprc"].value == pytest.approx(labels.mean())
+    assert replace(estimates["ppv"], note="") == Estimate(None, None, None, 0, 0, "")
+    assert estimates["mcc"].note == "needs both classes and both answers"
 
 
 def test_a_proportion_of_one_gets_a_wilson_interval_over_patients():
     labels, patients = np.array([1] * 30 + [0] * 5), np.array([f"p{i // 3}" for i in range(30)] + list("abcde"))
     estimates, _ = discriminate(labels, labels.astype(float), labels == 1, patients, resamples=50)
     low, high = proportion_confint(10, 10, method="wilson")  # ten patients, not thirty films
-    assert (estimates["sensitivity"]["low"], estimates["sensitivity"]["high"]) == pytest.approx((low, high))
-    assert "Wilson" in estimates["sensitivity"]["note"]
-    assert estimates["mcc"]["low"] is None
+    assert (estimates["sensitivity"].low, estimates["sensitivity"].high) == pytest.approx((low, high))
+    assert "Wilson" in estimates["sensitivity"].note
+    assert estimates["mcc"].low is None
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -164,27 +158,27 @@ def test_an_auroc_of_one_or_zero_gets_the_interval_of_as_many_pairs_as_the_small
     labels, patients = np.array([1] * 30 + [0] * 5), np.array([f"p{i // 3}" for i in range(30)] + list("aabcc"))
     auroc = discriminate(labels, sign * labels.astype(float), labels == 1, patients, resamples=50)[0]["auroc"]
     expected = proportion_confint(3 if sign > 0 else 0, 3, method="wilson")
-    assert (auroc["low"], auroc["high"]) == pytest.approx(expected)
-    assert "Wilson interval over 3 patients" in auroc["note"]
+    assert (auroc.low, auroc.high) == pytest.approx(expected)
+    assert "Wilson interval over 3 patients" in auroc.note
 
 
 @pytest.mark.parametrize(("first", "second"), [((45, 50), (30, 40)), ((50, 50), (38, 40)), ((0, 20), (20, 20))])
 def test_a_difference_is_that_of_newcombe(first, second):
     def share(right, films):
         low, high = proportion_confint(right, films, method="wilson")
-        return {"value": right / films, "low": low, "high": high, "films": films, "patients": films - 1}
+        return Estimate(right / films, low, high, films, films - 1)
 
     found = estimate_difference(share(*first), share(*second))
     expected = confint_proportions_2indep(*second, *first, method="newcomb")
-    assert (found["low"], found["high"]) == pytest.approx(expected)
-    assert found["value"] == pytest.approx(second[0] / second[1] - first[0] / first[1])
-    assert (found["films"], found["patients"]) == (first[1] + second[1], first[1] + second[1] - 2)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.value == pytest.approx(second[0] / second[1] - first[0] / first[1])
+    assert (found.films, found.patients) == (first[1] + second[1], first[1] + second[1] - 2)
 
 
 def test_a_difference_with_nothing_is_undefined():
-    known, nothing = ({"value": v, "low": None, "high": None, "films": 2, "patients": 1} for v in (0.5, None))
-    assert estimate_difference(known, nothing)["value"] is estimate_difference(known, known)["low"] is None
-    assert estimate_difference(known, known)["value"] == 0
+    known, nothing = (Estimate(value, None, None, 2, 1) for value in (0.5, None))
+    assert estimate_difference(known, nothing).value is estimate_difference(known, known).low is None
+    assert estimate_difference(known, known).value == 0
 
 
 def test_resamples_without_a_value_are_dropped_and_counted():
@@ -193,15 +187,15 @@ def test_resamples_without_a_value_are_dropped_and_counted():
     estimates, replicates = discriminate(labels, called, called, np.arange(6), resamples=400)
     lost = int(np.isnan(replicates["ppv"]).sum())
     assert 0 < lost < 100  # (2/3)^6 = 9% of resamples call no film PNEUMONIA
-    assert estimates["ppv"]["note"] == f"undefined in {lost} of 400 resamples"
-    assert estimates["ppv"]["low"] == 0
+    assert estimates["ppv"].note == f"undefined in {lost} of 400 resamples"
+    assert estimates["ppv"].low == 0
 
 
 def test_one_patient_is_no_basis_for_an_interval():
     estimates, _ = discriminate([1, 1, 0, 0], [3, 1, 2, 0], [1, 0, 1, 0], ["a"] * 4, resamples=20)
-    assert estimates["auroc"]["value"] == 0.75
-    assert estimates["auroc"]["low"] is estimates["sensitivity"]["low"] is None
-    assert estimates["auroc"]["patients"] == 1
+    assert estimates["auroc"].value == 0.75
+    assert estimates["auroc"].low is estimates["sensitivity"].low is None
+    assert estimates["auroc"].patients == 1
 
 
 @pytest.mark.parametrize(
@@ -234,20 +228,20 @@ def test_subgroups_of_one_class_are_ranked_against_all_of_the_other():
     tiny = np.isin(np.arange(624), (3, 600, 601))
     rows = evaluate_subgroups(labels, scores, called, patients, {"viral": viral, "tiny": tiny}, resamples=100)
     against = viral | (labels == 0)
-    assert rows[0]["against"] == "all NORMAL"
-    assert rows[0]["auroc"]["value"] == pytest.approx(sk.roc_auc_score(labels[against], scores[against]))
-    assert rows[0]["auroc"]["films"] == against.sum()
-    assert rows[0]["sensitivity"]["value"] == pytest.approx(called[viral].mean())
-    assert rows[0]["specificity"]["value"] is None
-    assert (rows[1]["films"], rows[1]["pneumonia"], rows[1]["against"]) == (3, 2, "its own films")
-    assert rows[1]["auroc"]["value"] == pytest.approx(sk.roc_auc_score(labels[tiny], scores[tiny]))
-    gap, others = rows[0]["gap"]["sensitivity"], (labels == 1) & ~viral
-    assert gap["value"] == pytest.approx(called[viral].mean() - called[others].mean())
-    assert gap["low"] < gap["value"] < gap["high"]
-    assert gap["films"] == (labels == 1).sum()
-    assert rows[0]["gap"]["specificity"]["value"] is None
+    assert rows[0].against == "all NORMAL"
+    assert rows[0].auroc.value == pytest.approx(sk.roc_auc_score(labels[against], scores[against]))
+    assert rows[0].auroc.films == against.sum()
+    assert rows[0].sensitivity.value == pytest.approx(called[viral].mean())
+    assert rows[0].specificity.value is None
+    assert (rows[1].films, rows[1].pneumonia, rows[1].against) == (3, 2, "its own films")
+    assert rows[1].auroc.value == pytest.approx(sk.roc_auc_score(labels[tiny], scores[tiny]))
+    gap, others = rows[0].gap["sensitivity"], (labels == 1) & ~viral
+    assert gap.value == pytest.approx(called[viral].mean() - called[others].mean())
+    assert gap.low < gap.value < gap.high
+    assert gap.films == (labels == 1).sum()
+    assert rows[0].gap["specificity"].value is None
     (whole,) = evaluate_subgroups(labels, scores, called, patients, {"all": np.ones(624, dtype=bool)}, resamples=10)
-    assert whole["gap"]["sensitivity"]["value"] is None
+    assert whole.gap["sensitivity"].value is None
     with pytest.raises(ValueError, match="empty holds no film"):
         evaluate_subgroups(labels, scores, called, patients, {"empty": np.zeros(624, dtype=bool)})
 
@@ -261,9 +255,9 @@ def test_a_statistic_may_hold_several_values():
 
 
 def test_estimates_read_like_in_a_paper():
-    assert estimate_text({"value": 0.97689, "low": 0.0, "high": 0.9893}) == "0.977 (0.000–0.989)"
-    assert estimate_text({"value": 1.0, "low": None, "high": None}, digits=2) == "1.00"
-    assert estimate_text({"value": None, "low": None, "high": None}) == "–"
+    assert estimate_text(ValueInInterval(0.97689, 0.0, 0.9893)) == "0.977 (0.000–0.989)"
+    assert estimate_text(ValueInInterval(1.0, None, None), digits=2) == "1.00"
+    assert estimate_text(ValueInInterval(None, None, None)) == "–"
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from toy_report import CALLED, HASHES, HISTORY, INFO, LEAKAGE, change, write
 from pulmo.evaluation.probes.explanation import Explanation
 from pulmo.metrics.calibration import Temperature
 from pulmo.metrics.decisions import Abstention, OperatingPoint
-from pulmo.metrics.estimates import estimate_text
+from pulmo.metrics.estimates import Estimate, estimate_text
 from pulmo.metrics.locked import Locked
+from pulmo.metrics.reliability import Chance
 from pulmo.reporting.canvas import drawing
 from pulmo.reporting.card import SOURCES, Facts, write_card
 from pulmo.reporting.doubts import list_doubts
 from pulmo.reporting.markdown import to_html
-from pulmo.reporting.report import Section
+from pulmo.reporting.report import Finding, Section
 
 
 def every_number(content):
@@ -37,7 +38,7 @@ def test_every_decimal_comes_from_the_report(report, tmp_path):
 def test_the_headline_numbers_are_there(report, tmp_path):
     markdown = write(tmp_path, report)[0]
     auroc = report.test.metrics["auroc"]
-    assert f"an AUROC of **{auroc['value']:.3f} ({auroc['low']:.3f}–{auroc['high']:.3f})**" in markdown
+    assert f"an AUROC of **{auroc.value:.3f} ({auroc.low:.3f}–{auroc.high:.3f})**" in markdown
     for text in (
         "120 / 120",
         "took 71 seconds on cpu",
@@ -112,7 +113,7 @@ def test_the_sentences_fit_what_was_decided(report, tmp_path):
 
 
 def test_test_films_of_one_class_are_said_to_be_so(report, tmp_path):
-    nothing = {"value": None, "low": None, "high": None, "films": 0, "patients": 0}
+    nothing = Estimate(None, None, None, 0, 0)
     one = change(report, ["test", "curves", "roc"], None)
     for name in ("auroc", "specificity"):
         one = change(one, ["test", "metrics", name], nothing)
@@ -160,7 +161,7 @@ def blameless(report):
         ("locked", "abstention", "reached"): True,
         ("test", "selective", "error", "low"): 0.01,
         ("shortcuts", "explains"): "little",
-        ("test", "calibration", "after", "ece"): {"value": 0.01, "chance_high": 0.02},
+        ("test", "calibration", "after", "ece"): Chance(0.01, 0.02),
         ("explanation", "lungs", "shares", "all", "excess", "low"): 0.1,
         **{("explanation", "lungs", "shares", name, "excess", "high"): 0.2 for name in ("all", *CALLED)},
         ("test", "calibration", "after", "log_loss", "value"): 0.0,
@@ -209,8 +210,8 @@ def test_every_check_can_raise_its_doubt(report, tmp_path, keys, value, doubt):
 
 
 def test_a_loss_from_validation_to_test_is_a_doubt(report):
-    gap = report.gap["specificity"]["value"]
-    test, val = (part.metrics["specificity"]["value"] for part in (report.test, report.val))
+    gap = report.gap["specificity"].value
+    test, val = (part.metrics["specificity"].value for part in (report.test, report.val))
     assert gap == pytest.approx(test - val)
     assert any(f"Specificity changes by {gap:.3f}" in doubt for doubt in list_doubts(report, LEAKAGE))
 
@@ -227,7 +228,7 @@ def test_a_leak_is_a_doubt(report):
 
 
 @dataclass(frozen=True)
-class Weight:
+class Weight(Finding):
     """The finding of a probe that the card has never heard of."""
 
     grams: float
@@ -237,9 +238,6 @@ class Weight:
 
     def doubts(self):
         return ["It is heavy."]
-
-    def draw(self, folder):
-        pass
 
 
 def test_a_new_probe_brings_its_section_its_numbers_and_its_doubts(report, tmp_path):

@@ -10,6 +10,7 @@ from pulmo.metrics.calibration import Temperature
 from pulmo.metrics.curves import decision_curve, precision_recall_curve, prevalence_curve, risk_coverage, roc_curve
 from pulmo.metrics.decisions import Abstention, OperatingPoint
 from pulmo.metrics.discrimination import discriminate
+from pulmo.metrics.estimates import Estimate
 from pulmo.metrics.locked import Locked
 from pulmo.reporting import figures, galleries, plots
 from pulmo.reporting.canvas import drawing
@@ -17,14 +18,10 @@ from pulmo.reporting.galleries import Films, HeatMaps
 
 
 def estimate(value, half=0.02):
-    return {
-        "value": value,
-        "low": None if half is None else value - half,
-        "high": None if half is None else value + half,
-    }
+    return Estimate(value, *((None, None) if half is None else (value - half, value + half)), 80, 80)
 
 
-UNDEFINED = {"value": None, "low": None, "high": None}
+UNDEFINED = Estimate(None, None, None, 80, 80)
 
 
 @pytest.fixture(scope="module")

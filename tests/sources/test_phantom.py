@@ -120,8 +120,8 @@ def test_names_have_the_traps_of_the_real_ones(patients):
 def test_films_vary_in_size_and_quality(drawn):
     raw, listed = drawn
     tables = set()
-    for path, _, _ in listed:
-        with Image.open(raw / path) as image:
+    for film in listed:
+        with Image.open(raw / film.path) as image:
             assert image.format == "JPEG"
             assert image.mode == "L"
             assert 300 <= image.width <= 700

@@ -1,22 +1,13 @@
 """The model's answer for one film, and the decision behind it."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from pulmo.metrics.estimates import ValueInInterval
 from pulmo.metrics.locked import read_locked
 from pulmo.package.info import PackageInfo
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value measured on the test films, and its 95% interval; None where it is not known."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -36,8 +27,8 @@ class Answer:
     label: str | None  # NORMAL or PNEUMONIA
     prob_pneumonia: float | None  # calibrated
     threshold: float  # at or above it the film is called PNEUMONIA
-    sensitivity: Interval  # of that threshold, on test
-    specificity: Interval
+    sensitivity: ValueInInterval  # of that threshold, on test; None where the package does not tell
+    specificity: ValueInInterval
     unsure: bool  # within the abstention band, or refused: leave it to a person
     not_a_chest_film: str | None  # the reason, where header or colour say that it is none; None where it passed
     unlike_training: bool  # its features lie far from those of the train films: do not rely on the answer
@@ -67,7 +58,8 @@ class Decider:
         self.classes = info.classes
         estimates = info.metrics.get("estimates", {})
         self.sensitivity, self.specificity = (
-            _read_interval(estimates.get(name, {})) for name in ("sensitivity", "specificity")
+            ValueInInterval(*(estimates.get(name, {}).get(end) for end in ("value", "low", "high")))
+            for name in ("sensitivity", "specificity")
         )
 
     def answer(
@@ -95,7 +87,3 @@ class Decider:
             model=self.model,
             anyway=refused and anyway,
         )
-
-
-def _read_interval(estimate: Mapping[str, Any]) -> Interval:
-    return Interval(estimate.get("value"), estimate.get("low"), estimate.get("high"))

@@ -60,7 +60,7 @@ def to_csv(row: Row) -> str:
 def threshold_text(answer: Answer) -> str:
     """The threshold, and what it was worth on the test films."""
     rates = [
-        f"{name} {estimate_text({'value': rate.value, 'low': rate.low, 'high': rate.high})}"
+        f"{name} {estimate_text(rate)}"
         for name, rate in (("sensitivity", answer.sensitivity), ("specificity", answer.specificity))
     ]
     return f"threshold {probability_text(answer.threshold)}, on the test films: {', '.join(rates)}"

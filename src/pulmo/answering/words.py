@@ -1,7 +1,7 @@
 """An answer in words, and what the decision behind it is worth."""
 
-from pulmo.answering.answer import Answer, Interval
-from pulmo.metrics.estimates import probability_text
+from pulmo.answering.answer import Answer
+from pulmo.metrics.estimates import ValueInInterval, probability_text
 
 
 def decision_text(answer: Answer) -> str:
@@ -22,14 +22,14 @@ def worth_text(answer: Answer) -> str:
     finds, spares = answer.sensitivity, answer.specificity
     if finds.value is None or spares.value is None:
         return ""
-    calls = Interval(1 - spares.value, *(None if end is None else 1 - end for end in (spares.high, spares.low)))
+    calls = ValueInInterval(1 - spares.value, *(None if end is None else 1 - end for end in (spares.high, spares.low)))
     return (
         f"Measured on test films: of 100 with pneumonia it finds {_of_hundred(finds)}, "
         f"of 100 without it calls {_of_hundred(calls)} ill"
     )
 
 
-def _of_hundred(rate: Interval) -> str:
+def _of_hundred(rate: ValueInInterval) -> str:
     assert rate.value is not None
     between = "" if rate.low is None or rate.high is None else f" ({100 * rate.low:.0f} to {100 * rate.high:.0f})"
     return f"{100 * rate.value:.0f}{between}"

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,9 +24,7 @@ def summary() -> None:
     root = paths.project_root()
     if not (file := root / paths.EVALUATION).exists():
         raise UserError(f"{paths.EVALUATION} not found", "run `dvc repro` in the root of the project first")
-    report = read_json(file)
-    with _naming_damage(file):
-        print(_summarise(report))
+    print(_summarise(read_json(file)))
     print(f"\nReports:  {paths.CARD_HTML}  {paths.EVALUATION}  {paths.PLOTS}/  {paths.PREDICTIONS}")
     print("Next:     source .venv/bin/activate")
     print("          dvc exp run -S train.lr=0.0005   run a variant as an experiment")
@@ -42,26 +38,18 @@ def summary() -> None:
 
 def _summarise(report: Any) -> str:
     from pulmo.base.tables import align, render, terminal_width
-    from pulmo.metrics.estimates import estimate_text, probability_text
+    from pulmo.metrics.decisions import OperatingPoint
+    from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
+    from pulmo.reporting.saved import read_part
 
-    test, point = report["test"], report["locked"]["operating_point"]
+    point = read_part(report, OperatingPoint, "locked", "operating_point")
+    films, patients, ill = (read_part(report, int, "test", key) for key in ("films", "patients", "pneumonia"))
     names = ("auroc", "accuracy", "sensitivity", "specificity", "f1")
-    rows = [[name, estimate_text(test["metrics"][name])] for name in names]
-    locked = f"on prob_pneumonia, locked on validation ({point['policy']})"
-    rows.append(["threshold", f"{probability_text(point['threshold'])} {locked}"])
-    films = f"{test['films']} films of {test['patients']} patients, {test['pneumonia']} with PNEUMONIA"
-    return render(["", f"Test set: {films}, in parentheses 95% intervals", align(rows)], terminal_width())
-
-
-@contextmanager
-def _naming_damage(report: Path) -> Iterator[None]:
-    """Explain what a report that was edited, or is of another version, does to its reader."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{report} is damaged or of another version ({type(error).__name__}: {error})", "run `dvc repro` again"
-        ) from error
+    rows = [[name, estimate_text(read_part(report, Estimate, "test", "metrics", name))] for name in names]
+    locked = f"on prob_pneumonia, locked on validation ({point.policy})"
+    rows.append(["threshold", f"{probability_text(point.threshold)} {locked}"])
+    about = f"{films} films of {patients} patients, {ill} with PNEUMONIA"
+    return render(["", f"Test set: {about}, in parentheses 95% intervals", align(rows)], terminal_width())
 
 
 def compare(
@@ -76,18 +64,22 @@ def compare(
     from pulmo.experiments.revisions import read_output
     from pulmo.metrics.comparison import pair_predictions, read_predictions
     from pulmo.reporting.comparison import format_comparison, write_comparison
+    from pulmo.reporting.saved import read_part
 
     project = Project(paths.project_root())
     if any(project.dvc.find_commits(name) for name in (first, second)):
         _add_runs(project)
     a, b = (read_predictions(read_output(project, paths.PREDICTIONS, name)) for name in (first, second))
     pair = pair_predictions(a[a.split == "test"], b[b.split == "test"])
-    one, other = (json.loads(read_output(project, paths.EVALUATION, name)) for name in (first, second))
-    with _naming_damage(paths.EVALUATION):
-        thresholds = tuple(report["locked"]["operating_point"]["threshold"] for report in (one, other))
+    one, other = (
+        read_part(
+            json.loads(read_output(project, paths.EVALUATION, name)), float, "locked", "operating_point", "threshold"
+        )
+        for name in (first, second)
+    )
     params = _read_params(project, first, second)
     target, names = project.root / paths.COMPARISON, (first, second)
-    report = write_comparison(target, names, pair, thresholds, params, _read_images(project.root))
+    report = write_comparison(target, names, pair, (one, other), params, _read_images(project.root))
     print(format_comparison(report, terminal_width()))
     print(f"->  {paths.COMPARISON.with_suffix('.html')}, {paths.COMPARISON}")
 

@@ -22,7 +22,7 @@ from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
 from pulmo.images.manifest import describe_films
 from pulmo.metrics.bootstrap import Resampling
-from pulmo.metrics.estimates import estimate_difference
+from pulmo.metrics.estimates import Estimate, estimate_difference
 from pulmo.metrics.locked import Locked, read_locked
 from pulmo.model.classifier import Classifier
 from pulmo.package.info import PackageInfo
@@ -96,9 +96,10 @@ def report_external(
 ) -> ExternalReport:
     """The report on films that are scored, beside what the model's package says of its own test films."""
     split = report_split(table, locked, resampling)
-    own = classifier.info.metrics.get("estimates", {})  # earlier packages have none
+    estimates = classifier.info.metrics.get("estimates", {})  # earlier packages have none
+    own = {name: Estimate(**estimate) for name, estimate in estimates.items()}
     change = {name: estimate_difference(own[name], split.metrics[name]) for name in own}
-    return ExternalReport(split, recognise(table.pixel_sha256, classifier.films), change)
+    return ExternalReport(split, recognise(table.pixel_sha256, classifier.films), own, change)
 
 
 def _draw(

@@ -15,7 +15,7 @@ from pulmo.metrics.calibration import evaluate_calibration
 from pulmo.metrics.curves import decision_curve, precision_recall_curve, prevalence_curve, risk_coverage, roc_curve
 from pulmo.metrics.decisions import evaluate_abstention
 from pulmo.metrics.discrimination import discriminate
-from pulmo.metrics.estimates import estimate_difference
+from pulmo.metrics.estimates import estimate_difference, to_json
 from pulmo.metrics.locked import Locked, LockingRules, lock
 from pulmo.metrics.ranking import Flags
 from pulmo.metrics.subgroups import evaluate_subgroups
@@ -118,7 +118,7 @@ def known_films(films: pd.DataFrame, splits: pd.DataFrame) -> dict[str, str]:
 
 def describe_package(info: PackageInfo, report: Report) -> PackageInfo:
     """The content of model.json for an evaluated model: `info` with its decision and its numbers on val and test."""
-    measured = headline(report.to_json()) | {"estimates": report.test.metrics}
+    measured = headline(report.to_json()) | {"estimates": to_json(report.test.metrics)}
     return info.with_locked(report.locked.to_json()).model_copy(update={"metrics": measured})
 
 

@@ -20,7 +20,9 @@ from pulmo.experiments.revisions import read_output
 from pulmo.experiments.workspace import WORKSPACE, find_commit
 from pulmo.metrics.comparison import compare_models, pair_predictions, read_predictions
 from pulmo.metrics.estimates import Estimate, estimate_text
+from pulmo.metrics.reliability import Chance
 from pulmo.model.classifier import load_classifier
+from pulmo.reporting.saved import RenderedCalibration, ShortcutOnVal, read_part
 from pulmo.tracking import registry
 
 
@@ -70,7 +72,7 @@ class Verdict:
         against = [f"gate failed: {gate.name}" for gate in self.gates if not gate.passed]
         if self.obstacle:
             against.append(f"cannot be compared with the champion: {self.obstacle}")
-        if self.champion and self.difference and (self.difference["low"] or 0) <= 0:
+        if self.champion and self.difference and (self.difference.low or 0) <= 0:
             against.append(f"does not beat {self.champion.name} on validation, AUROC {estimate_text(self.difference)}")
         return against
 
@@ -89,35 +91,33 @@ def check_gates(
     The calibration error is that of re-rendered films, where there are any: the temperature is fitted on them. It may
     be as large as a perfectly calibrated model's would be by chance in so few films.
     """
-    val = report["val"]
-    auroc = val["metrics"]["auroc"]
-    shortcuts = [family["val"]["value"] for family in report["shortcuts"]["families"] if family["val"]]
+    auroc = read_part(report, Estimate, "val", "metrics", "auroc")
+    families = read_part(report, list[ShortcutOnVal], "shortcuts", "families")
+    shortcuts = [family.val.value for family in families if family.val]
     best = max((value for value in shortcuts if value is not None), default=0.5)
-    margin = None if auroc["value"] is None else auroc["value"] - best
+    margin = None if auroc.value is None else auroc.value - best
     keys = ("patients_across_splits", "exact_duplicates_across_splits")
     leaks = None if leakage is None else float(sum(len(leakage[key]) for key in keys))
     return [
-        Gate("AUROC, lower end of its 95% interval", auroc["low"], min_auroc, at_least=True),
+        Gate("AUROC, lower end of its 95% interval", auroc.low, min_auroc, at_least=True),
         Gate("AUROC beyond the best shortcut's", margin, min_shortcut_margin, at_least=True),
-        _calibration_gate(val, max_ece),
+        _calibration_gate(report, max_ece),
         Gate("patients or identical films in two splits", leaks, max_leaks, at_least=False),
     ]
 
 
-def _calibration_gate(val: Mapping[str, Any], max_ece: float) -> Gate:
-    if rendered := val.get("calibration_rendered"):
-        ece, films, name = rendered["ece"], rendered["films"], "calibration error (ECE), films re-rendered"
+def _calibration_gate(report: Mapping[str, Any], max_ece: float) -> Gate:
+    if "calibration_rendered" in report["val"]:
+        rendered = read_part(report, RenderedCalibration, "val", "calibration_rendered")
+        ece, films, name = rendered.ece, rendered.films, "calibration error (ECE), films re-rendered"
     else:
-        ece, films, name = (
-            val["calibration"]["after"]["ece"],
-            val["films"],
-            "calibration error (ECE), films as they are",
-        )
-    chance = ece["chance_high"]
+        ece, films = read_part(report, Chance, "val", "calibration", "after", "ece"), report["val"]["films"]
+        name = "calibration error (ECE), films as they are"
+    chance = ece.chance_high
     if chance <= max_ece:
-        return Gate(name, ece["value"], max_ece, at_least=False)
+        return Gate(name, ece.value, max_ece, at_least=False)
     note = f"at most {chance:.3f}, not {max_ece:.3f}: in {films} films a calibrated model has that by chance alone"
-    return Gate(name, ece["value"], chance, at_least=False, note=note)
+    return Gate(name, ece.value, chance, at_least=False, note=note)
 
 
 def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Estimate:
@@ -126,7 +126,7 @@ def compare_on_validation(champion: pd.DataFrame, candidate: pd.DataFrame) -> Es
     first, second = (table[table.split == "val"] for table in (champion, candidate))
     a, b = pair_predictions(first, second, "validation")
     report = compare_models(a.label, a.patient, (a.logit, b.logit), (a.called == 1, b.called == 1))
-    return report["metrics"]["auroc"]["difference"]
+    return report.metrics["auroc"].difference
 
 
 def find_candidate(project: Project, name: str) -> registry.Candidate:

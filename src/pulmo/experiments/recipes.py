@@ -28,7 +28,9 @@ from pulmo.experiments.leaderboard import HONEST, SHOWN, Metric, name_source, re
 from pulmo.experiments.listing import hash_films
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
+from pulmo.metrics.estimates import Estimate, ValueInInterval, number, to_json
 from pulmo.model.hubs.names import read_name
+from pulmo.reporting.saved import read_part
 
 PROTOCOLS = "protocols"
 FIRST_SEED = 42
@@ -210,8 +212,8 @@ def _read_results(project: Project, commits: Sequence[str]) -> dict[str, Any]:
     reports = [json.loads(read_output(project, paths.EVALUATION, commit)) for commit in commits]
     model = json.loads(read_output(project, paths.TRAINED / "model.json", commits[0]))
     return {
-        "test": {key: _summarize([_find(report["test"], key) for report in reports]) for key in SHOWN},
-        "val_auroc": _summarize([report["val"]["metrics"]["auroc"] for report in reports]),
+        "test": {key: _summarize([_find(report, "test", key) for report in reports]) for key in SHOWN},
+        "val_auroc": _summarize([_find(report, "val", "auroc") for report in reports]),
         "weights": model["training"]["weights"],
         "data_sha256": model["data_sha256"],
         "films_md5": hash_films(project.root, commits[0]),
@@ -240,15 +242,15 @@ def _run_experiment(project: Project, name: str, arguments: Sequence[str]) -> st
     return commits.pop()
 
 
-def _summarize(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The estimate of the one draw, or mean, lowest and highest of several."""
-    if len(estimates) == 1:
-        return dict(estimates[0])
-    values = [estimate["value"] for estimate in estimates]
-    return {"value": statistics.fmean(values), "low": min(values), "high": max(values)}
+def _summarize(estimates: Sequence[Estimate]) -> Any:
+    """The estimate of the one draw, or mean, lowest and highest of several, for JSON."""
+    values = [number(estimate.value) for estimate in estimates]
+    several = ValueInInterval(statistics.fmean(values), min(values), max(values))
+    return to_json(several if len(estimates) > 1 else estimates[0])
 
 
-def _find(part: Mapping[str, Any], key: str) -> dict[str, float | None]:
-    """An estimate out of the report of a split; the loss is the log loss of the network as it was trained."""
-    estimate = part["calibration"]["before"]["log_loss"] if key == "loss" else part["metrics"][key]
-    return dict(estimate)
+def _find(report: Any, split: str, key: str) -> Estimate:
+    """An estimate of a split out of a report; the loss is the log loss of the network as it was trained."""
+    return read_part(
+        report, Estimate, split, *(("calibration", "before", "log_loss") if key == "loss" else ("metrics", key))
+    )

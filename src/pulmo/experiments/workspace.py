@@ -39,7 +39,7 @@ def read_lock(root: Path, revision: str) -> str:
     return run_git(root, "show", f"{revision}:./{LOCK}")
 
 
-def list_lost_outputs(dvc: Dvc, revision: str = "HEAD") -> list[str]:
-    """The outputs of a commit that neither git nor DVC's cache holds."""
-    absent = dvc.list_uncached(read_lock(dvc.root, revision))
-    return [path for path in absent if not run_git(dvc.root, "cat-file", "-t", f"{revision}:./{path}")]
+def list_lost_outputs(dvc: Dvc) -> list[str]:
+    """The outputs of HEAD that neither git nor DVC's cache holds."""
+    absent = dvc.list_uncached(read_lock(dvc.root, "HEAD"))
+    return [path for path in absent if not run_git(dvc.root, "cat-file", "-t", f"HEAD:./{path}")]

@@ -1,7 +1,7 @@
 """The check that a probability of .8 means eight in ten, and the temperature that brings it nearer to that."""
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,8 @@ class Temperature:
     note: str = ""
 
 
-class CalibrationErrors(TypedDict):
+@dataclass(frozen=True)
+class CalibrationErrors:
     """Several measures of how far probabilities are from shares."""
 
     brier: Estimate
@@ -35,7 +36,8 @@ class CalibrationErrors(TypedDict):
     bins: list[Bin]
 
 
-class Calibration(TypedDict):
+@dataclass(frozen=True)
+class Calibration:
     """Calibration before and after the temperature."""
 
     before: CalibrationErrors
@@ -78,7 +80,7 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> Temperature:
 def evaluate_calibration(
     labels: ArrayLike, logits: ArrayLike, temperature: float, groups: ArrayLike, resamples: int = 2000, seed: int = 0
 ) -> Calibration:
-    """{"before": …, "after": …} the temperature, each with estimates of the Brier score, the negative log-likelihood,
+    """Before and after the temperature: estimates of the Brier score, of the negative log-likelihood, and of the
     slope and intercept of the logistic regression of the label on the log-odds (ideal: 1 and 0), both ECEs, and bins.
     Patients are resampled whatever their class: how many are ill is part of what calibration claims.
 
@@ -97,7 +99,7 @@ def evaluate_calibration(
 
     value, replicates = bootstrap(statistic, np.ones_like(label), patient, resamples, seed)
     before, after = (films.report(name, value, replicates, patient, seed) for name, films in scaled.items())
-    return {"before": before, "after": after}
+    return Calibration(before, after)
 
 
 def measure_calibration_error(
@@ -140,15 +142,15 @@ class _Scaled:
         edges = [self.bins.edges, quantiles]
         ece, ece_mass = errors_with_chance(self.label, self.probability, patient, edges, seed)
         observed = f"{name} observed"
-        return {
-            "brier": about(f"{name} brier"),
-            "log_loss": about(f"{name} log_loss"),
-            "slope": about("slope", self.temperature),
-            "intercept": about("intercept"),
-            "ece": ece,
-            "ece_mass": ece_mass,
-            "bins": self.bins.report(value[observed], replicates[observed], patient),
-        }
+        return CalibrationErrors(
+            brier=about(f"{name} brier"),
+            log_loss=about(f"{name} log_loss"),
+            slope=about("slope", self.temperature),
+            intercept=about("intercept"),
+            ece=ece,
+            ece_mass=ece_mass,
+            bins=self.bins.report(value[observed], replicates[observed], patient),
+        )
 
 
 def _regression(label: Flags, logit: Floats) -> Statistic:

@@ -1,7 +1,7 @@
 """Two models on the same films: what differs beyond chance, and on which films."""
 
 import io
-from typing import TypedDict
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,8 @@ from pulmo.metrics.estimates import Estimate, estimate
 from pulmo.metrics.ranking import Floats
 
 
-class MetricChange(TypedDict):
+@dataclass(frozen=True)
+class MetricChange:
     """A metric of two models, and what the second has more."""
 
     a: float
@@ -24,7 +25,8 @@ class MetricChange(TypedDict):
     difference: Estimate
 
 
-class DeLong(TypedDict):
+@dataclass(frozen=True)
+class DeLong:
     """Two correlated AUROCs, and the second less the first with its 95% interval and two-sided p."""
 
     auroc_a: float
@@ -36,7 +38,8 @@ class DeLong(TypedDict):
     p: float
 
 
-class McNemar(TypedDict):
+@dataclass(frozen=True)
+class McNemar:
     """Films that only one of two models decides rightly, and the two-sided p that this is chance."""
 
     only_a_right: int
@@ -44,7 +47,8 @@ class McNemar(TypedDict):
     p: float
 
 
-class Comparison(TypedDict):
+@dataclass(frozen=True)
+class Comparison:
     """Two models on the same films; `disagreements` are the rows of the films that get different decisions."""
 
     films: int
@@ -108,15 +112,15 @@ def compare_models(
     for name in METRIC_NAMES:
         a, b = float(values[f"a {name}"]), float(values[f"b {name}"])
         difference = estimate(b - a, replicates[f"b {name}"] - replicates[f"a {name}"], patient)
-        metrics[name] = {"a": a, "b": b, "difference": difference}
-    return {
-        "films": len(label),
-        "patients": len(np.unique(patient)),
-        "metrics": metrics,
-        "delong": delong_test(label, first, second) if 2 <= label.sum() <= len(label) - 2 else None,
-        "mcnemar": mcnemar_test(label, called_a, called_b),
-        "disagreements": np.flatnonzero(called_a != called_b).tolist(),
-    }
+        metrics[name] = MetricChange(a, b, difference)
+    return Comparison(
+        films=len(label),
+        patients=len(np.unique(patient)),
+        metrics=metrics,
+        delong=delong_test(label, first, second) if 2 <= label.sum() <= len(label) - 2 else None,
+        mcnemar=mcnemar_test(label, called_a, called_b),
+        disagreements=np.flatnonzero(called_a != called_b).tolist(),
+    )
 
 
 def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
@@ -143,15 +147,8 @@ def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLon
         z = difference / error
         p = float(2 * stats.norm.sf(abs(z)))
     half = stats.norm.ppf(0.975) * error
-    return {
-        "auroc_a": float(auroc[0]),
-        "auroc_b": float(auroc[1]),
-        "difference": difference,
-        "low": float(difference - half),
-        "high": float(difference + half),
-        "z": z,
-        "p": p,
-    }
+    low, high = float(difference - half), float(difference + half)
+    return DeLong(float(auroc[0]), float(auroc[1]), difference, low, high, z, p)
 
 
 def mcnemar_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> McNemar:
@@ -159,4 +156,4 @@ def mcnemar_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> McNe
     label, a, b = (np.asarray(values, dtype=bool) for values in (labels, first, second))
     only_a, only_b = int(((a == label) & (b != label)).sum()), int(((a != label) & (b == label)).sum())
     p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    return {"only_a_right": only_a, "only_b_right": only_b, "p": float(p)}
+    return McNemar(only_a, only_b, float(p))

@@ -5,7 +5,8 @@ patients.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +18,8 @@ from pulmo.metrics.ranking import Floats, ranks, sum_ties
 Curve = dict[str, list[float]]
 
 
-class RiskCoverage(TypedDict):
+@dataclass(frozen=True)
+class RiskCoverage:
     """The curve of `risk_coverage` and what it comes to."""
 
     coverage: list[float]
@@ -71,8 +73,8 @@ def prevalence_curve(
 
     def predict(end: Literal["value", "low", "high"]) -> tuple[Floats, Floats]:
         sens, spec = (
-            np.full((1, 1), number(estimates[name][end]))
-            if end == "value" or estimates[name]["value"] in (0, 1)
+            np.full((1, 1), number(getattr(estimates[name], end)))
+            if end == "value" or estimates[name].value in (0, 1)
             else replicates[name][:, None]
             for name in ("sensitivity", "specificity")
         )
@@ -139,14 +141,13 @@ def risk_coverage(
 
     value = statistic(np.ones((1, len(label))))
     _, replicates = bootstrap(lambda weights: {"aurc": statistic(weights)["aurc"]}, label, patient, resamples, seed)
-    aurc: Estimate = estimate(float(value["aurc"][0]), replicates["aurc"], patient)
-    return {
-        "coverage": (films / len(label)).tolist(),
-        "risk": value["risk"][0].tolist(),
-        "aurc": aurc,
-        "aurc_random": float(wrong.mean()),
-        "aurc_best": float((np.sort(wrong).cumsum() / films).mean()),
-    }
+    return RiskCoverage(
+        coverage=(films / len(label)).tolist(),
+        risk=value["risk"][0].tolist(),
+        aurc=estimate(float(value["aurc"][0]), replicates["aurc"], patient),
+        aurc_random=float(wrong.mean()),
+        aurc_best=float((np.sort(wrong).cumsum() / films).mean()),
+    )
 
 
 def _band(replicates: Floats) -> Floats:

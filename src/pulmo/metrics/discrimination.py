@@ -1,6 +1,7 @@
 """Measures of telling PNEUMONIA from NORMAL by scores: ranks, and everything that follows from the confusion matrix."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -72,7 +73,7 @@ def measure_auroc(
     label, score, patient = check_films(labels, scores, groups)
     value, replicates = bootstrap(ranking(label, score, with_auprc=False), label, patient, resamples, seed)
     result = estimate_auroc(float(value["auroc"]), replicates["auroc"], label, patient)
-    return result if math.isfinite(value["auroc"]) else {**result, "note": NEEDS["auroc"]}
+    return result if math.isfinite(value["auroc"]) else replace(result, note=NEEDS["auroc"])
 
 
 def discriminate(
@@ -98,5 +99,5 @@ def discriminate(
             measure = estimate_proportion if name in _PROPORTIONS else estimate
             estimates[name] = measure(float(values[name]), replicates[name], about_patients)
         if math.isnan(values[name]):
-            estimates[name]["note"] = NEEDS[name]
+            estimates[name] = replace(estimates[name], note=NEEDS[name])
     return estimates, replicates

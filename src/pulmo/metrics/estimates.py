@@ -1,7 +1,9 @@
 """Values with their 95% intervals, and how they are written."""
 
 import math
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 from pulmo.metrics.ranking import Flags, Floats
 
 
-class ValueInInterval(TypedDict):
+@dataclass(frozen=True)
+class ValueInInterval:
     """A value with the ends of its 95% interval; None where undefined."""
 
     value: float | None
@@ -17,12 +20,13 @@ class ValueInInterval(TypedDict):
     high: float | None
 
 
+@dataclass(frozen=True)
 class Estimate(ValueInInterval):
     """A value with its interval, and the n that it is about."""
 
     films: int
     patients: int
-    note: NotRequired[str]  # where something is unusual
+    note: str | None = None  # where something is unusual
 
 
 def estimate(value: float, replicates: Floats, patients: NDArray[Any]) -> Estimate:
@@ -30,23 +34,16 @@ def estimate(value: float, replicates: Floats, patients: NDArray[Any]) -> Estima
 
     Resamples without a value are dropped and counted; an interval of width 0 would claim certainty and is None.
     """
-    result: Estimate = {
-        "value": None if math.isnan(value) else float(value),
-        "low": None,
-        "high": None,
-        "films": len(patients),
-        "patients": len(np.unique(patients)),
-    }
-    defined = replicates[~np.isnan(replicates)]
+    size = len(patients), len(np.unique(patients))
     if math.isnan(value):
-        result["note"] = "undefined: 0/0"
-    elif not len(defined) or np.ptp(defined) < 1e-12:
-        result["note"] = "no interval: every resample gives the same value"
-    else:
-        result["low"], result["high"] = (float(bound) for bound in np.percentile(defined, [2.5, 97.5]))
-        if len(defined) < len(replicates):
-            result["note"] = f"undefined in {len(replicates) - len(defined)} of {len(replicates)} resamples"
-    return result
+        return Estimate(None, None, None, *size, "undefined: 0/0")
+    defined = replicates[~np.isnan(replicates)]
+    if not len(defined) or np.ptp(defined) < 1e-12:
+        return Estimate(float(value), None, None, *size, "no interval: every resample gives the same value")
+    low, high = (float(bound) for bound in np.percentile(defined, [2.5, 97.5]))
+    lost = len(replicates) - len(defined)
+    note = f"undefined in {lost} of {len(replicates)} resamples" if lost else None
+    return Estimate(float(value), low, high, *size, note)
 
 
 def estimate_proportion(
@@ -58,10 +55,10 @@ def estimate_proportion(
 
     result = estimate(value, replicates, patients)
     if value in (0, 1):
-        trials = result["patients"] if trials is None else trials
+        trials = result.patients if trials is None else trials
         share = binomtest(round(value * trials), trials).proportion_ci(method="wilson")
         note = f"every resample gives the same value: Wilson interval over {trials} patients"
-        result = {**result, "low": float(share.low), "high": float(share.high), "note": note}
+        result = replace(result, low=float(share.low), high=float(share.high), note=note)
     return result
 
 
@@ -78,16 +75,24 @@ def estimate_auroc(value: float, replicates: Floats, labels: Flags, patients: ND
 def estimate_difference(first: Estimate, second: Estimate) -> Estimate:
     """Second less first, of two sets without a patient in common, with a 95% interval from both of theirs (Newcombe's
     square-and-add, 1998), so that a value of exactly 0 or 1 does not count as certain."""
-    films, patients = first["films"] + second["films"], first["patients"] + second["patients"]
-    result: Estimate = {"value": None, "low": None, "high": None, "films": films, "patients": patients}
-    if first["value"] is None or second["value"] is None:
-        return {**result, "note": "one of the two is undefined"}
-    value = second["value"] - first["value"]
-    if first["low"] is None or first["high"] is None or second["low"] is None or second["high"] is None:
-        return {**result, "value": value, "note": "no interval: one of the two has none"}
-    down = math.hypot(second["value"] - second["low"], first["high"] - first["value"])
-    up = math.hypot(second["high"] - second["value"], first["value"] - first["low"])
-    return {**result, "value": value, "low": value - down, "high": value + up}
+    size = first.films + second.films, first.patients + second.patients
+    if first.value is None or second.value is None:
+        return Estimate(None, None, None, *size, "one of the two is undefined")
+    value = second.value - first.value
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value, None, None, *size, "no interval: one of the two has none")
+    down = math.hypot(second.value - second.low, first.high - first.value)
+    up = math.hypot(second.high - second.value, first.value - first.low)
+    return Estimate(value, value - down, value + up, *size)
+
+
+def to_json(part: Any) -> Any:
+    """A part of a report as JSON holds it: a map for each dataclass, without the note of an estimate that has none."""
+    if isinstance(part, Mapping):
+        return {key: to_json(value) for key, value in part.items() if value is not None or key != "note"}
+    if isinstance(part, list | tuple):
+        return [to_json(item) for item in part]
+    return to_json(vars(part)) if is_dataclass(part) else part
 
 
 def number(value: float | None) -> float:
@@ -100,13 +105,11 @@ def estimate_text(estimate: ValueInInterval, digits: int = 3) -> str:
 
     A dash alone where there is no value, no parenthesis where there is no interval.
     """
-    if estimate["value"] is None:
+    if estimate.value is None:
         return "–"
-    value, low, high = (
-        f"{number or 0:.{digits}f}" for number in (estimate["value"], estimate["low"], estimate["high"])
-    )
+    value, low, high = (f"{number or 0:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     between = " to " if "-" in f"{value}{low}{high}" else "–"
-    return value if estimate["low"] is None else f"{value} ({low}{between}{high})"
+    return value if estimate.low is None else f"{value} ({low}{between}{high})"
 
 
 def probability_text(value: float, digits: int = 3) -> str:

@@ -1,7 +1,8 @@
 """Observed shares of PNEUMONIA beside predicted probabilities, in bins, and the calibration error that they come to."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,27 +14,17 @@ from pulmo.metrics.ranking import Flags, Floats
 _CHANCES = 500  # sets of labels drawn
 
 
-class Chance(TypedDict):
+@dataclass(frozen=True)
+class Chance:
     """A calibration error, and what perfect calibration would stay below in 95% of such sets of films."""
 
     value: float
     chance_high: float
 
 
-# The films whose probability lies in one bin: their mean probability, and the observed share of PNEUMONIA.
-Bin = TypedDict(
-    "Bin",
-    {
-        "from": float,
-        "to": float,
-        "observed": float | None,
-        "low": float | None,
-        "high": float | None,
-        "films": int,
-        "patients": int,
-        "probability": float,
-    },
-)
+# The films whose probability lies in one bin (from, to]: how many `films` and `patients`, their mean `probability`, and
+# the `observed` share of PNEUMONIA with `low` and `high`.
+Bin = dict[str, float | None]
 
 
 class ReliabilityBins:
@@ -66,11 +57,11 @@ class ReliabilityBins:
                 {
                     "from": float(self.edges[index]),
                     "to": float(self.edges[index + 1]),
-                    "observed": share["value"],
-                    "low": share["low"],
-                    "high": share["high"],
-                    "films": share["films"],
-                    "patients": share["patients"],
+                    "observed": share.value,
+                    "low": share.low,
+                    "high": share.high,
+                    "films": share.films,
+                    "patients": share.patients,
                     "probability": float(self.probability[films].mean()),
                 }
             )
@@ -102,10 +93,7 @@ def errors_with_chance(
         for errors, membership in zip(by_chance, memberships, strict=True):
             errors.append(np.abs(gaps @ membership).sum(axis=1) / len(label))
     return [
-        {
-            "value": expected_calibration_error(label, probability, ends),
-            "chance_high": float(np.percentile(np.concatenate(errors), 95)),
-        }
+        Chance(expected_calibration_error(label, probability, ends), float(np.percentile(np.concatenate(errors), 95)))
         for ends, errors in zip(edges, by_chance, strict=True)
     ]
 

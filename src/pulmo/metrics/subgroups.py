@@ -1,7 +1,7 @@
 """The results of a model among some of the films, such as those of one subtype, beside all others."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +12,8 @@ from pulmo.metrics.estimates import Estimate, estimate_difference, estimate_prop
 from pulmo.metrics.ranking import Flags
 
 
-class Subgroup(TypedDict):
+@dataclass(frozen=True)
+class Subgroup:
     """The results of the model among some of the films."""
 
     name: str
@@ -44,13 +45,12 @@ def evaluate_subgroups(
     decided = np.asarray(decisions, dtype=bool)
 
     def decide(part: Flags) -> dict[str, Estimate]:
-        if not part.any():
-            nothing: Estimate = {"value": None, "low": None, "high": None, "films": 0, "patients": 0}
-            return {"sensitivity": nothing, "specificity": nothing}
-        values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
         about = {"sensitivity": part & label, "specificity": part & ~label}
+        if not part.any():
+            return dict.fromkeys(about, Estimate(None, None, None, 0, 0))
+        values, replicates = bootstrap(rates(label[part], decided[part]), label[part], patient[part], resamples, seed)
         shares = {key: estimate_proportion(float(values[key]), replicates[key], patient[about[key]]) for key in about}
-        return {key: share if about[key].any() else {**share, "note": NEEDS[key]} for key, share in shares.items()}
+        return {key: share if about[key].any() else replace(share, note=NEEDS[key]) for key, share in shares.items()}
 
     rows: list[Subgroup] = []
     for name, chosen in masks.items():
@@ -61,16 +61,15 @@ def evaluate_subgroups(
         own, others = decide(mask), decide(~mask)
         wide = mask if len(classes) == 2 else mask | (label != classes[0])
         rows.append(
-            {
-                "name": name,
-                "films": int(mask.sum()),
-                "patients": len(np.unique(patient[mask])),
-                "pneumonia": int(label[mask].sum()),
-                "sensitivity": own["sensitivity"],
-                "specificity": own["specificity"],
-                "auroc": measure_auroc(label[wide], score[wide], patient[wide], resamples, seed),
-                "gap": {name: estimate_difference(others[name], own[name]) for name in others},
-                "against": "its own films" if len(classes) == 2 else f"all {'NORMAL' if classes[0] else 'PNEUMONIA'}",
-            }
+            Subgroup(
+                name=name,
+                films=int(mask.sum()),
+                patients=len(np.unique(patient[mask])),
+                pneumonia=int(label[mask].sum()),
+                **own,
+                auroc=measure_auroc(label[wide], score[wide], patient[wide], resamples, seed),
+                gap={name: estimate_difference(others[name], own[name]) for name in others},
+                against="its own films" if len(classes) == 2 else f"all {'NORMAL' if classes[0] else 'PNEUMONIA'}",
+            )
         )
     return rows

@@ -16,14 +16,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pulmo.base.files import write_bytes
 from pulmo.films.rows.labels import LABELS
 from pulmo.metrics.discrimination import METRIC_NAMES
-from pulmo.metrics.estimates import estimate_text, probability_text
+from pulmo.metrics.estimates import ValueInInterval, estimate_text, probability_text
 from pulmo.reporting.doubts import list_doubts
 from pulmo.reporting.markdown import Markdown, finalize, to_block, to_code, to_html
+from pulmo.reporting.plots import pretty
 from pulmo.reporting.report import ExternalReport, Report
 
 TEMPLATES = Path(__file__).parent / "templates"
 PREVALENCES = (0.05, 0.2, 0.5)
-_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
 _KERMANY = (
     "Frontal films of children one to five years old, taken in routine care at one hospital (Guangzhou Women and "
     "Children's Medical Center), graded by two physicians, those of the published test set checked by a third "
@@ -157,8 +157,8 @@ def _open_templates(folder: Path) -> Environment:
         "count": lambda value: f"{value:,.0f}",
         "percent": lambda value: f"{100 * value:.3g}%",
         "share": lambda value: f"{value:.1%}",
-        "name": lambda metric: _NAMES.get(metric, metric.replace("_", " ")),
-        "n": lambda about: f"{about['films']:,} / {about['patients']:,}",
+        "name": pretty,
+        "n": lambda about: f"{about.films:,} / {about.patients:,}",
     }
     environment.globals |= {"metrics": METRIC_NAMES, "figure": figure}
     return environment
@@ -183,6 +183,6 @@ def _predictive_values(curve: Mapping[str, Sequence[float]]) -> list[dict[str, A
         at = min(range(len(curve["prevalence"])), key=lambda i: abs(curve["prevalence"][i] - wanted))
         row: dict[str, Any] = {"prevalence": curve["prevalence"][at]}
         for name in ("ppv", "npv"):
-            row[name] = {"value": curve[name][at], "low": curve[f"{name}_low"][at], "high": curve[f"{name}_high"][at]}
+            row[name] = ValueInInterval(curve[name][at], curve[f"{name}_low"][at], curve[f"{name}_high"][at])
         rows.append(row)
     return rows

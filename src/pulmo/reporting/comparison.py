@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,10 @@ from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes, write_json
 from pulmo.base.tables import align, render
 from pulmo.films.rows.labels import LABELS
-from pulmo.metrics.comparison import compare_models
+from pulmo.metrics.comparison import Comparison, compare_models
 from pulmo.metrics.curves import roc_curve
 from pulmo.metrics.discrimination import METRIC_NAMES, discriminate
-from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
+from pulmo.metrics.estimates import Estimate, estimate_text, probability_text, to_json
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, VERMILLION, drawing
 from pulmo.reporting.figures import draw_grid
 from pulmo.reporting.galleries import Films
@@ -27,6 +28,27 @@ _LISTED = 100  # films on the page; the JSON file has all
 _THUMBNAILS = 18
 
 
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Two experiments on the same films."""
+
+    names: tuple[str, str]
+    thresholds: tuple[float, float]  # on prob_pneumonia, that each model calls by
+    compared: Comparison
+    disagreements: list[dict[str, Any]]  # the films called differently: path, label, and by name what each calls it
+
+    @property
+    def films(self) -> str:
+        """The number of films and patients, in words."""
+        return f"{self.compared.films} test films of {self.compared.patients} patients"
+
+    def to_json(self) -> Any:
+        """The content of reports/comparison.json."""
+        first, second = self.names
+        about = {"first": first, "second": second, "thresholds": self.thresholds}
+        return to_json({**about, **vars(self.compared), "disagreements": self.disagreements})
+
+
 def write_comparison(
     file: Path,
     names: tuple[str, str],
@@ -34,10 +56,9 @@ def write_comparison(
     thresholds: tuple[float, float],
     params: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
     images: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, Any]:
+) -> ComparisonReport:
     """Compare two paired prediction tables (`comparison.pair_predictions`), write `file` (.json) and beside it a figure
-    (.png) and a page (.html), and return the report: that of `compare_models`, with the thresholds on prob_pneumonia
-    that each model calls by, and the films called differently as {path, label, name: called}.
+    (.png) and a page (.html), and return the report.
 
     With the `params` of both, the page names those that differ; of the films called differently it shows those that
     `images` holds by path (gray, uint8).
@@ -47,14 +68,13 @@ def write_comparison(
     a, b = tables
     label, logits, called = a.label.to_numpy(), (a.logit, b.logit), (a.called.to_numpy() == 1, b.called.to_numpy() == 1)
     compared = compare_models(label, a.patient, logits, called)
-    rows = compared["disagreements"]
+    rows = compared.disagreements
     listed = [{"path": a.path[row], "label": int(label[row])} | _answers(names, tables, row, "called") for row in rows]
-    about = {"first": names[0], "second": names[1], "thresholds": list(thresholds)}
-    report = {**about, **compared, "disagreements": listed}
+    report = ComparisonReport(names, thresholds, compared, listed)
     picture = file.with_suffix(".png")
     if 0 < label.sum() < len(label):
         models = [Model(name, *rest) for name, *rest in zip(_shorten(names), tables, called, thresholds, strict=True)]
-        draw_comparison(picture, models, {name: compared["metrics"][name]["difference"] for name in METRIC_NAMES})
+        draw_comparison(picture, models, {name: compared.metrics[name].difference for name in METRIC_NAMES})
     else:
         picture.unlink(missing_ok=True)
     gaps = sorted(rows, key=lambda row: -abs(a.prob_pneumonia[row] - b.prob_pneumonia[row]))[:_LISTED]
@@ -68,7 +88,7 @@ def write_comparison(
     differing = None if params is None else differing_params(*params)
     page = to_html(_page(report, films, differing, (picture, thumbnails)), file.parent, {picture.name, thumbnails.name})
     write_bytes(file.with_suffix(".html"), page.encode())
-    write_json(file, report)
+    write_json(file, report.to_json())
     return report
 
 
@@ -133,22 +153,23 @@ def plot_agreement(ax: Any, first: Model, second: Model) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, columnspacing=1, handlelength=1.4)
 
 
-def format_comparison(report: dict[str, Any], width: int = 100) -> str:
+def format_comparison(report: ComparisonReport, width: int = 100) -> str:
     """The report in `width` columns: both values of each metric, the paired difference, and two tests."""
-    head = ["", *_shorten((report["first"], report["second"])), "difference (95% interval)"]
-    compared = f"difference = {report['second']} less {report['first']}"
-    title = f"{report['films']} test films of {report['patients']} patients; {compared}"
-    return render([title, "", align([head, *_rows(report)], (1, 2)), "", *_tests(report)], width)
+    head = ["", *_shorten(report.names), "difference (95% interval)"]
+    difference = f"difference = {report.names[1]} less {report.names[0]}"
+    return render(
+        [f"{report.films}; {difference}", "", align([head, *_rows(report)], (1, 2)), "", *_tests(report)], width
+    )
 
 
-def _rows(report: dict[str, Any]) -> list[list[str]]:
+def _rows(report: ComparisonReport) -> list[list[str]]:
     """A row a metric, and one of the thresholds: its name, both values, and the difference."""
     return [
         *(
-            [pretty(name), _number(row["a"]), _number(row["b"]), estimate_text(row["difference"])]
-            for name, row in report["metrics"].items()
+            [pretty(name), _number(row.a), _number(row.b), estimate_text(row.difference)]
+            for name, row in report.compared.metrics.items()
         ),
-        ["threshold", *map(_number, report["thresholds"]), ""],
+        ["threshold", *map(_number, report.thresholds), ""],
     ]
 
 
@@ -173,35 +194,35 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _tests(report: dict[str, Any]) -> list[str]:
-    first, second, mcnemar = report["first"], report["second"], report["mcnemar"]
-    right = f"only {first} right {mcnemar['only_a_right']}, only {second} right {mcnemar['only_b_right']}"
+def _tests(report: ComparisonReport) -> list[str]:
+    (first, second), mcnemar = report.names, report.compared.mcnemar
+    right = f"only {first} right {mcnemar.only_a_right}, only {second} right {mcnemar.only_b_right}"
     lines = [
-        f"McNemar: {right}, p = {mcnemar['p']:.3g}",
-        f"{len(report['disagreements'])} films are called differently",
+        f"McNemar: {right}, p = {mcnemar.p:.3g}",
+        f"{len(report.disagreements)} films are called differently",
     ]
-    if delong := report["delong"]:
-        lines.insert(0, f"DeLong: AUROC {delong['difference']:+.4f}, p = {delong['p']:.3g}")
+    if delong := report.compared.delong:
+        lines.insert(0, f"DeLong: AUROC {delong.difference:+.4f}, p = {delong.p:.3g}")
     return [*lines, "the tests take every film as independent; the intervals count patients"]
 
 
 def _page(
-    report: dict[str, Any],
+    report: ComparisonReport,
     films: list[list[Any]],
     params: Mapping[str, tuple[str, str]] | None,
     pictures: tuple[Path, Path],
 ) -> str:
     """The page; `params` is None where they are not known, `pictures` are the figure and the thumbnails."""
     figure, thumbnails = pictures
-    first, second = report["first"], report["second"]
+    first, second = report.names
     listed = [
         [to_code(path), label, probability_text(one), probability_text(other)] for path, label, one, other in films
     ]
     text = [
         f"# {to_text(second)} against {to_text(first)}",
-        f"On the {report['films']} test films of {report['patients']} patients that both answered. In parentheses: 95% "
-        "intervals over resampled patients, the same patients for both. An interval that holds 0 leaves open which "
-        "of the two is better. Whoever chooses by this page has used the test films to choose.",
+        f"On the {report.films} that both answered. In parentheses: 95% intervals over resampled patients, the same "
+        "patients for both. An interval that holds 0 leaves open which of the two is better. Whoever chooses by this "
+        "page has used the test films to choose.",
         f"![ROC curves, differences, films]({figure.name})" if figure.exists() else "All films are of one class.",
         to_table(["metric", first, second, "difference"], _rows(report)),
         "\n".join(f"- {to_text(line)}" for line in _tests(report)),

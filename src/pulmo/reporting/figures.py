@@ -41,7 +41,7 @@ def draw_splits(splits: Splits, threshold: float, folder: Path) -> None:
     _draw_discrimination(splits, folder)
     with drawing(folder / "confusion.png", 4.5, 4.3) as (ax,):
         plots.plot_confusion(ax, first.confusion, f"{name}, threshold {probability_text(threshold)}")
-    bins = {"before": first.calibration["before"]["bins"], "after": first.calibration["after"]["bins"]}
+    bins = {"before": first.calibration.before.bins, "after": first.calibration.after.bins}
     with drawing(folder / "reliability.png", 4.6, 5.4, rows=2, sharex=True, height_ratios=[3, 1]) as axes:
         plots.plot_reliability(axes, bins, f"Reliability on {name}")
     with drawing(folder / "decision_curve.png", 4.6, 4.2) as (ax,):
@@ -51,8 +51,8 @@ def draw_splits(splits: Splits, threshold: float, folder: Path) -> None:
         plots.plot_risk_coverage(ax, curves, _points(splits, "selective", "coverage", "error"))
     with drawing(folder / "prevalence.png", 4.6, 4.2) as (ax,):
         plots.plot_prevalence(ax, first.curves.prevalence, first.prevalence)
-    if rows := [(f"{row['name']} (n = {row['films']})", row) for row in first.subgroups]:
-        overall = {key: first.metrics[key]["value"] for key in ("sensitivity", "specificity", "auroc")}
+    if rows := [(f"{row.name} (n = {row.films})", vars(row)) for row in first.subgroups]:
+        overall = {key: first.metrics[key].value for key in ("sensitivity", "specificity", "auroc")}
         known = {key: value for key, value in overall.items() if value is not None}
         draw_forest(folder / "subgroups.png", rows, known, f"Subgroups of {name} (dashed: all films)")
 
@@ -76,7 +76,7 @@ def _points(splits: Splits, group: str, x: str, y: str) -> dict[str, tuple[float
     points = {}
     for name, part in splits.items():
         estimates = getattr(part, group)
-        if (pair := (estimates[x]["value"], estimates[y]["value"])) and None not in pair:
+        if (pair := (estimates[x].value, estimates[y].value)) and None not in pair:
             points[name] = pair
     return points
 

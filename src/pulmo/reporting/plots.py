@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
-from pulmo.metrics.estimates import Estimate, estimate_text, probability_text
+from pulmo.metrics.curves import RiskCoverage
+from pulmo.metrics.estimates import Estimate, ValueInInterval, estimate_text, probability_text
 from pulmo.metrics.reliability import Bin
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, LINES, VERMILLION
 
@@ -123,13 +124,13 @@ def plot_decision_curve(ax: Any, curve: Mapping[str, Sequence[float]], threshold
     ax.legend(loc="lower left", bbox_to_anchor=(0, 0.1))
 
 
-def plot_risk_coverage(ax: Any, curves: Curves, points: Points) -> None:
+def plot_risk_coverage(ax: Any, curves: Mapping[str, RiskCoverage], points: Points) -> None:
     """Error rate by share of films answered, and where the locked abstention band lands as (coverage, error)."""
     for name, curve, colour, style in _styled(curves):
-        label = f"{name}: AURC {estimate_text(curve['aurc'])}"
-        ax.plot(curve["coverage"], curve["risk"], style, color=colour, label=label)
+        label = f"{name}: AURC {estimate_text(curve.aurc)}"
+        ax.plot(curve.coverage, curve.risk, style, color=colour, label=label)
     _mark(ax, curves, points, "locked abstention band")
-    settled = [max(curve["risk"][len(curve["risk"]) // 20 :]) for curve in curves.values()]  # the first few jump
+    settled = [max(curve.risk[len(curve.risk) // 20 :]) for curve in curves.values()]  # the first few jump
     ax.set(xlim=(0, 1.01), ylim=(0, max(0.02, 1.3 * max(settled))), title="Selective prediction")
     ax.set(xlabel="share of films answered, surest first", ylabel="error rate of the answers")
     ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -174,12 +175,13 @@ def plot_forest(
 def plot_robustness(axes: Sequence[Any], changes: Mapping[str, Sequence[Level]], clean: Estimate) -> None:
     """One of the axes per change of the image: AUROC and share of flipped decisions at each of its levels; `clean` is
     the AUROC on untouched films."""
-    none = {"value": 0, "low": 0, "high": 0}
+    none = ValueInInterval(0, 0, 0)
     for ax, (name, levels) in zip(axes, changes.items(), strict=False):
         x = range(len(levels) + 1)
         for key, first, colour, style in (("auroc", clean, BLUE, "-o"), ("flipped", none, VERMILLION, "--s")):
             estimates = [first, *(getattr(level, key) for level in levels)]
-            value, low, high = (np.array([e[end] for e in estimates], dtype=float) for end in none)
+            ends = [(at.value, at.low, at.high) for at in estimates]
+            value, low, high = np.array(ends, dtype=float).T
             ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             ax.plot(x, value, style, color=colour, markersize=3.5, linewidth=1.2 if key == "flipped" else 1.8)
         ax.set(title=name, ylim=(0, 1.03), xticks=x)
@@ -221,12 +223,12 @@ def _mark(ax: Any, curves: Mapping[str, Any], points: Points, label: str) -> Non
 
 def plot_interval(ax: Any, row: int, estimate: Estimate) -> None:
     """An estimate and its interval at height `row` of the axes, or a dash where there is none."""
-    if estimate["value"] is None:
+    if estimate.value is None:
         ax.text(0.5, row, "–", color=GRAY, ha="center", va="center", transform=ax.get_yaxis_transform())
         return
-    if estimate["low"] is not None:
-        ax.plot([estimate["low"], estimate["high"]], [row, row], color=BLUE, linewidth=1.6, solid_capstyle="butt")
-    ax.plot(estimate["value"], row, "o", color=BLUE, markersize=5.5)
+    if estimate.low is not None:
+        ax.plot([estimate.low, estimate.high], [row, row], color=BLUE, linewidth=1.6, solid_capstyle="butt")
+    ax.plot(estimate.value, row, "o", color=BLUE, markersize=5.5)
 
 
 def pretty(name: str) -> str:

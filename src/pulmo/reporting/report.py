@@ -1,13 +1,14 @@
-"""The report of an evaluation, typed. Its JSON is reports/evaluation.json, which promotion and comparison read too."""
+"""The report of an evaluation, typed. Its JSON is reports/evaluation.json, of which `saved` reads parts back."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pulmo.metrics.calibration import Calibration
 from pulmo.metrics.curves import Curve, RiskCoverage
-from pulmo.metrics.estimates import Estimate
+from pulmo.metrics.estimates import Estimate, to_json
 from pulmo.metrics.locked import Locked
 from pulmo.metrics.subgroups import Subgroup
 
@@ -38,21 +39,19 @@ class SplitReport:
     selective: dict[str, Estimate]  # coverage, error, sensitivity, specificity outside the abstention band
     subgroups: list[Subgroup]
 
-    def to_json(self) -> dict[str, Any]:
-        """The part of evaluation.json about this set."""
-        return asdict(self)
 
-
-class Finding(Protocol):
+class Finding(ABC):
     """The result of a probe: numbers for the report, doubts and a section for the model card, and pictures."""
 
+    @abstractmethod
     def add_to(self, content: dict[str, Any]) -> None:
         """Put the numbers where they belong in the content of evaluation.json."""
 
     def doubts(self) -> list[str]:
         """One sentence for each thing that speaks against the model."""
+        return []
 
-    def draw(self, folder: Path) -> None:
+    def draw(self, folder: Path) -> None:  # noqa: B027
         """Draw its pictures into `folder`, where it has any."""
 
 
@@ -81,11 +80,13 @@ class ExternalReport:
 
     split: SplitReport
     known: Known
-    change: dict[str, Estimate]  # each metric less that on the model's own test films; empty where it has none
+    own: dict[str, Estimate]  # each metric on the model's own test films; empty where it has none
+    change: dict[str, Estimate]  # each metric less that on the model's own test films
 
     def to_json(self) -> dict[str, Any]:
         """The part `external` of the evaluation.json about them."""
-        return self.split.to_json() | {"known": asdict(self.known), "change": self.change}
+        content: dict[str, Any] = to_json({**vars(self.split), "known": self.known, "change": self.change})
+        return content
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,9 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The content of evaluation.json."""
-        content: dict[str, Any] = {
-            "locked": self.locked.to_json(),
-            "val": self.val.to_json(),
-            "test": self.test.to_json(),
-            "gap": self.gap,
-        }
+        parts = {"locked": self.locked, "val": self.val, "test": self.test, "gap": self.gap}
+        content: dict[str, Any] = to_json(parts)
         for finding in self.findings.values():
             finding.add_to(content)
+        content = to_json(content)
         return content

@@ -53,14 +53,12 @@ class Run:
 
         self.write(write_once)
 
-    def log_metrics(
-        self, metrics: Mapping[str, float | None], step: int = 0, about: Mapping[str, str] | None = None
-    ) -> None:
+    def log_metrics(self, metrics: Mapping[str, float | None], about: Mapping[str, str] | None = None) -> None:
         """Numbers under the names given, in one call to the store; None (undefined) is left out.
 
         `about` may name what they tell of: model_id, dataset_name, dataset_digest; it is read when they are written.
         """
-        self.write(self._writes_metrics(metrics, step, about or {}))
+        self.write(self._writes_metrics(metrics, 0, about or {}))
 
     def _writes_metrics(
         self, metrics: Mapping[str, float | None], step: int, about: Mapping[str, str]
@@ -145,12 +143,12 @@ class Run:
         environment = {key: value for key, value in self.tags.items() if key.startswith("env.")}
         return {"run_id": self.run_id, "name": self.name, "environment": environment}
 
-    def log_path(self, path: Path, folder: str | None = None) -> None:
+    def log_path(self, path: Path) -> None:
         """A file, or a folder with all it holds, as artifact."""
         if path.is_dir():
-            self.write(lambda: self.client.log_artifacts(self.run_id, str(path), folder or path.name))
+            self.write(lambda: self.client.log_artifacts(self.run_id, str(path), path.name))
         else:
-            self.write(lambda: self.client.log_artifact(self.run_id, str(path), folder))
+            self.write(lambda: self.client.log_artifact(self.run_id, str(path)))
 
     def tag_hash(self, report: str, content: bytes) -> None:
         """Tag the SHA-256 of a report: by it `promote` sees what was changed since, and by evaluation_sha256 it

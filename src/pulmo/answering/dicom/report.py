@@ -9,12 +9,12 @@ import highdicom.sr as sr
 from highdicom.sr import RelationshipTypeValues
 from pydicom.sr.coding import Code
 
-from pulmo.answering.answer import Answer, Interval, ModelId
+from pulmo.answering.answer import Answer, ModelId
 from pulmo.answering.dicom import codes
 from pulmo.answering.dicom.header import MAKER, FilmHeader, make_uid, put_elements
 from pulmo.answering.output import threshold_text
 from pulmo.answering.words import decision_text
-from pulmo.metrics.estimates import probability_text
+from pulmo.metrics.estimates import ValueInInterval, probability_text
 
 SERIES = 9901  # far from the numbers that machines give
 _LONGEST = 300  # letters of a problem that are told
@@ -164,7 +164,7 @@ def _list_measurements(answer: Answer | None) -> list[Any]:
     ]
 
 
-def _bound(rate: Interval) -> Any:
+def _bound(rate: ValueInInterval) -> Any:
     """The 95% interval, as how far it reaches above and below the value."""
     properties, kind = sr.MeasurementProperties(), RelationshipTypeValues.HAS_PROPERTIES
     if rate.value is None or rate.low is None or rate.high is None:

@@ -16,10 +16,11 @@ from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
 from pulmo.evaluation.probes.renderings import measure_renderings
 from pulmo.metrics.estimates import Estimate
 from pulmo.model.classifier import Classifier
+from pulmo.reporting.report import Finding
 
 
 @dataclass(frozen=True)
-class Equipment:
+class Equipment(Finding):
     """AUROC on validation by the name of the change, and the mean of them all."""
 
     each: dict[str, Estimate]
@@ -29,13 +30,6 @@ class Equipment:
         """Stand with the other numbers of val."""
         content["val"]["metrics"]["auroc_equipment"] = self.mean
         content["val"]["equipment"] = self.each
-
-    def doubts(self) -> list[str]:
-        """None: no change is a test of its own."""
-        return []
-
-    def draw(self, folder: Path) -> None:
-        """There is no picture."""
 
 
 def score_equipment(

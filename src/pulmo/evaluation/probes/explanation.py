@@ -3,7 +3,7 @@
 A heat map speaks for the decision that was made: for PNEUMONIA where the film is called so, else for NORMAL.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from pulmo.model.classifier import Classifier
 from pulmo.model.feature_map import find_feature_map
 from pulmo.reporting.figures import draw_heat_maps
 from pulmo.reporting.galleries import HeatMaps
+from pulmo.reporting.report import Finding
 
 TITLE = "Grad-CAM: what speaks for the decision made"
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Finding):
     """Heat maps of some films and what can be measured of them; `note` says why there are none, else it is empty."""
 
     note: str
@@ -46,9 +47,9 @@ class Explanation:
             "note": self.note,
             "gallery": self.gallery,
             "layer": self.layer,
-            "grid": list(self.grid) if self.grid else None,
-            "lungs": {"how": self.lungs.how} | asdict(self.lungs)["shares"] if self.lungs else None,
-            "randomisation": asdict(self.randomisation) if self.randomisation else None,
+            "grid": self.grid,
+            "lungs": {"how": self.lungs.how, **self.lungs.shares} if self.lungs else None,
+            "randomisation": self.randomisation,
         }
 
     def doubts(self) -> list[str]:

@@ -88,18 +88,16 @@ def doubt_lungs(shares: dict[str, HeatShare]) -> list[str]:
 
     def describe(share: HeatShare) -> str:
         return (
-            f"{estimate_text(share.heat)} of the heat lies in them, and they are {share.area['value']:.3f} of the "
+            f"{estimate_text(share.heat)} of the heat lies in them, and they are {share.area.value:.3f} of the "
             f"film, a difference of {estimate_text(share.excess)}"
         )
 
-    off = {
-        name: share for name, share in shares.items() if share.excess["high"] is not None and share.excess["high"] < 0
-    }
+    off = {name: share for name, share in shares.items() if share.excess.high is not None and share.excess.high < 0}
     doubts = [
         f"Its heat lies off the lungs beyond chance (test films, {name}): {describe(share)}."
         for name, share in off.items()
     ]
-    low = shares["all"].excess["low"]
+    low = shares["all"].excess.low
     if "all" not in off and low is not None and low <= 0:
         text = describe(shares["all"])
         doubts.append(f"That over all test films it looks at the lungs more than chance would is not shown: {text}.")
@@ -119,7 +117,7 @@ def randomise(sample: Sample, heat_of: HeatOf, network: nn.Module, resampling: R
         forgetful = heat_of(shuffle_layers(network, share, resampling.seed), sample.rows[few])
         steps[name] = average(correlate(maps, forgetful))
     between = average(correlate(maps, np.roll(maps, 1, axis=0)))
-    left = steps["all layers"]["value"]
+    left = steps["all layers"].value
     return Randomisation(steps, between, ALIKE, passes=left is None or left < ALIKE)
 
 
@@ -155,7 +153,7 @@ def correlate(first: np.ndarray, second: np.ndarray) -> Floats:
 def _mean(values: Floats, labels: np.ndarray, patients: np.ndarray, resampling: Resampling) -> Estimate:
     known = ~np.isnan(values)
     if not known.any():
-        return {"value": None, "low": None, "high": None, "films": 0, "patients": 0, "note": "no film has such a map"}
+        return Estimate(None, None, None, 0, 0, "no film has such a map")
     values, labels, patients = values[known], labels[known], patients[known]
 
     def statistic(weights: Floats) -> dict[str, Floats]:

@@ -42,17 +42,17 @@ def _blur(image: np.ndarray, sigma: float, dice: np.random.Generator) -> np.ndar
 
 
 def _noise(image: np.ndarray, spread: float, dice: np.random.Generator) -> np.ndarray:
-    return _to_gray(image + spread * dice.standard_normal(image.shape, dtype=np.float32))
+    return to_gray(image + spread * dice.standard_normal(image.shape, dtype=np.float32))
 
 
 def _gamma(image: np.ndarray, ratio: float, dice: np.random.Generator) -> np.ndarray:
     table = 255 * (np.arange(256) / 255) ** _either(ratio, dice)
-    return cv2.LUT(image, _to_gray(table))
+    return cv2.LUT(image, to_gray(table))
 
 
 def _contrast(image: np.ndarray, factor: float, dice: np.random.Generator) -> np.ndarray:
     middle = float(image.mean())
-    return _to_gray(middle + factor * (image.astype(np.float32) - middle))
+    return to_gray(middle + factor * (image.astype(np.float32) - middle))
 
 
 def _rotate(image: np.ndarray, degrees: float, dice: np.random.Generator) -> np.ndarray:
@@ -92,7 +92,8 @@ def _either(ratio: float, dice: np.random.Generator) -> float:
     return ratio if dice.random() < 0.5 else 1 / ratio
 
 
-def _to_gray(values: np.ndarray) -> np.ndarray:
+def to_gray(values: np.ndarray) -> np.ndarray:
+    """Gray levels, uint8, of any values."""
     gray: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return gray
 

@@ -1,6 +1,6 @@
 """The shares of its own validation and test films that a model refuses as unlike those that it learnt from."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from pulmo.evaluation.probes.probe import Probe, Subject
 from pulmo.metrics.bootstrap import Resampling, bootstrap
 from pulmo.metrics.estimates import Estimate, estimate_proportion, number
 from pulmo.metrics.ranking import Floats
+from pulmo.reporting.report import Finding
 
 MANY = 0.05
 
 
 @dataclass(frozen=True)
-class Refusals:
+class Refusals(Finding):
     """The share of films that lie beyond the limit, which lets `passing` of the validation films through."""
 
     val: Estimate
@@ -25,15 +26,12 @@ class Refusals:
 
     def add_to(self, content: dict[str, Any]) -> None:
         """The key `refusals`."""
-        content["refusals"] = asdict(self)
+        content["refusals"] = self
 
     def doubts(self) -> list[str]:
         """Test films that are refused so often that they must be of another kind than the train films."""
-        share = number(self.test["value"])
+        share = number(self.test.value)
         return [f"{share:.0%} of the test films are unlike those that it learnt from."] if share > MANY else []
-
-    def draw(self, folder: Path) -> None:
-        """There is no picture."""
 
 
 def measure_refusals(films: pd.DataFrame, resampling: Resampling) -> Refusals:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pulmo.evaluation.probes.image_changes import to_gray
 from pulmo.evaluation.probes.probe import Probe, Subject, draw_rows
 from pulmo.metrics.bootstrap import Resampling, bootstrap
 from pulmo.metrics.calibration import measure_calibration_error
@@ -24,12 +25,13 @@ from pulmo.metrics.ranking import Floats, ranking
 from pulmo.metrics.reliability import Chance
 from pulmo.model.augmentation import log_spectra, take_spectra
 from pulmo.model.classifier import Classifier
+from pulmo.reporting.report import Finding
 
 PLAIN = "as it is"
 
 
 @dataclass(frozen=True)
-class Renderings:
+class Renderings(Finding):
     """AUROC of each rendering of validation by its name, the mean of them all, and the calibration error of all their
     films together, after the temperature."""
 
@@ -41,14 +43,7 @@ class Renderings:
         """Stand with the other numbers of val."""
         content["val"]["metrics"]["auroc_rendered"] = self.mean
         content["val"]["renderings"] = self.each
-        content["val"]["calibration_rendered"] = {"ece": self.ece, "films": self.mean["films"]}
-
-    def doubts(self) -> list[str]:
-        """None: no rendering is a test of its own."""
-        return []
-
-    def draw(self, folder: Path) -> None:
-        """There is no picture."""
+        content["val"]["calibration_rendered"] = {"ece": self.ece, "films": self.mean.films}
 
 
 def measure_renderings(rendered: pd.DataFrame, resampling: Resampling, temperature: float = 1.0) -> Renderings:
@@ -114,11 +109,11 @@ def swap_spectra(images: np.ndarray, labels: np.ndarray, dice: np.random.Generat
     spectra = torch.cat([log_spectra(torch.from_numpy(images[part]).float()) for part in parts])
     donors = spectra[torch.from_numpy(drawn)]
     swapped = [take_spectra(torch.from_numpy(images[part]).float(), donors[part]).numpy() for part in parts]
-    return _to_gray(np.concatenate(swapped))
+    return to_gray(np.concatenate(swapped))
 
 
 def _each(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return np.stack([_to_gray(change(film)) for film in images])
+    return np.stack([to_gray(change(film)) for film in images])
 
 
 def _blur(film: np.ndarray, sigma: float) -> np.ndarray:
@@ -131,11 +126,6 @@ def _crop(film: np.ndarray, wide: float, high: float) -> np.ndarray:
     left, top = (side - width) // 2, (side - height) // 2
     part = film[top : top + height, left : left + width]
     return cv2.resize(part, (side, side), interpolation=cv2.INTER_LINEAR)
-
-
-def _to_gray(values: np.ndarray) -> np.ndarray:
-    gray: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return gray
 
 
 def _measure(subject: Subject) -> Renderings | None:

@@ -1,7 +1,7 @@
 """The effect on the decision of image changes that leave the diagnosis alone: ten changes, five severities each."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from pulmo.metrics.estimates import Estimate, estimate_auroc, estimate_proportio
 from pulmo.metrics.ranking import Flags, Floats, ranking
 from pulmo.reporting.figures import draw_robustness
 from pulmo.reporting.plots import Level
+from pulmo.reporting.report import Finding
 
 MANY_FLIPS = 0.1
 
@@ -46,7 +47,7 @@ class ChangeReport:
 
 
 @dataclass(frozen=True)
-class Robustness:
+class Robustness(Finding):
     """Results under every change of CHANGES."""
 
     films: int
@@ -59,11 +60,11 @@ class Robustness:
 
     def add_to(self, content: dict[str, Any]) -> None:
         """The key `robustness`."""
-        content["robustness"] = asdict(self)
+        content["robustness"] = self
 
     def doubts(self) -> list[str]:
         """Decisions that a mild change flips."""
-        mild = {row.name: row.severities[self.shown[0] - 1].flipped["value"] for row in self.changes}
+        mild = {row.name: row.severities[self.shown[0] - 1].flipped.value for row in self.changes}
         shaken = [f"{name} ({share:.0%})" for name, share in mild.items() if number(share) > MANY_FLIPS]
         return [f"Mild changes of the image flip many decisions: {', '.join(shaken)}."] if shaken else []
 
@@ -102,7 +103,7 @@ def measure_robustness(
         scored = enumerate(_scores(change, subset, clean, predict, seed), start=1)
         severities = [measure(severity, level, scores) for severity, (level, scores) in scored]
         rows.append(ChangeReport(change.name, change.unit, severities))
-    middle = {row.name: row.severities[2].auroc["value"] for row in rows}
+    middle = {row.name: row.severities[2].auroc.value for row in rows}
     defined = {name: float(value) for name, value in middle.items() if value is not None}
     untouched = measure(0, 0, clean)
     return Robustness(

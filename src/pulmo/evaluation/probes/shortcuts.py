@@ -9,7 +9,7 @@ them, fitted on train, is scored on val and test beside the model. On test, a sh
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from pulmo.metrics.discrimination import measure_auroc
 from pulmo.metrics.estimates import Estimate, estimate, estimate_text, number
 from pulmo.metrics.ranking import Flags, Floats, ranking
 from pulmo.reporting.figures import draw_forest
+from pulmo.reporting.report import Finding
 
 MARGIN = 0.03
 FALL = 0.1
@@ -60,7 +61,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Shortcuts:
+class Shortcuts(Finding):
     """The ledger of shortcuts beside the model."""
 
     model: dict[str, float | None]  # its AUROC on val and test
@@ -74,7 +75,7 @@ class Shortcuts:
 
     def add_to(self, content: dict[str, Any]) -> None:
         """The key `shortcuts`."""
-        content["shortcuts"] = asdict(self)
+        content["shortcuts"] = self
 
     def doubts(self) -> list[str]:
         """The verdict, unless shortcuts explain little."""
@@ -108,7 +109,7 @@ def measure_shortcuts(
     if missing := table.path[(table["split"] != "train") & table.logit.isna()].tolist():
         raise UserError(f"the predictions lack {missing[0]}", "run `dvc repro evaluate` again")
     logit, train = table.logit.to_numpy(dtype=float), (table["split"] == "train").to_numpy()
-    model = {split: _auroc_of(split, table, logit, resampling)["value"] for split in ("val", "test")}
+    model = {split: _auroc_of(split, table, logit, resampling).value for split in ("val", "test")}
     features = {name: family(table, images) for name, (_, family) in FAMILIES.items()}
     varied = {name: columns for name, columns in features.items() if np.ptp(columns[train], axis=0).any()}
     rows = []
@@ -194,14 +195,14 @@ def _win(difference: Floats) -> Floats:
 
 def _judge(model: float | None, rows: list[Family]) -> tuple[str | None, str, str]:
     """The strongest family, how much shortcuts explain, and the verdict."""
-    judged = [row for row in rows if row.test and row.test["value"] is not None]
+    judged = [row for row in rows if row.test and row.test.value is not None]
     if not judged or model is None:
         return None, "little", "Nothing to compare: no feature without anatomy differs between the films."
     strongest = max(judged, key=_test_auroc)
-    falls = {row.name: row.matched.fall for row in judged if row.matched and row.matched.fall["value"] is not None}
+    falls = {row.name: row.matched.fall for row in judged if row.matched and row.matched.fall.value is not None}
     close = [row.name for row in judged if _test_auroc(row) >= model - MARGIN]
-    deep = [name for name, fall in falls.items() if number(fall["value"]) > FALL]
-    real = [name for name, fall in falls.items() if number(fall["low"]) > 0]
+    deep = [name for name, fall in falls.items() if number(fall.value) > FALL]
+    real = [name for name, fall in falls.items() if number(fall.low) > 0]
     reasons = [f"{', '.join(close)} within {MARGIN} of the model"] if close else []
     reasons += [f"the model falls by more than {FALL} among films matched on {', '.join(deep)}"] if deep else []
     if reasons:
@@ -214,14 +215,14 @@ def _judge(model: float | None, rows: list[Family]) -> tuple[str | None, str, st
     facts += f"and {model:.3f} by the model"
     matched = [(row.name, row.matched) for row in judged if row.matched and row.name in falls]
     if matched:
-        name, pairs = min(matched, key=lambda row: number(row[1].model["value"]))
+        name, pairs = min(matched, key=lambda row: number(row[1].model.value))
         facts += f"; among {pairs.pairs:,} pairs of films that {name} cannot tell apart, "
         facts += f"the model reaches {estimate_text(pairs.model)}"
     return strongest.name, explains, f"{start}: {facts}."
 
 
 def _test_auroc(row: Family) -> float:
-    return number(row.test["value"] if row.test else None)
+    return number(row.test.value if row.test else None)
 
 
 def _measure(subject: Subject) -> Shortcuts:
