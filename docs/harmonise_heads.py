@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import torch
+from equipment import SECOND
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -20,7 +21,7 @@ from torch import nn
 from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.dataset.harmonising import learn_harmony
-from pulmo.evaluation.probes.equipment_films import FIRST, SECOND, deliver_films
+from pulmo.evaluation.probes.equipment_films import FIRST, deliver_films
 from pulmo.evaluation.probes.probe import draw_rows
 from pulmo.evaluation.probes.renderings import render_films
 from pulmo.films.rows.processed import open_images, read_rows
