@@ -22,14 +22,14 @@ from pulmo.base import paths
 from pulmo.base.files import write_csv
 from pulmo.base.params import TrainParams
 from pulmo.base.yaml import read_yaml
-from pulmo.dataset.film_store import FilmStore
 from pulmo.dataset.harmonising import learn_harmony
 from pulmo.dataset.preprocessing import process_films
-from pulmo.dataset.rows import open_images, read_rows
 from pulmo.evaluation.probes.equipment_films import FIRST, deliver_films
 from pulmo.evaluation.probes.probe import draw_rows
 from pulmo.evaluation.probes.renderings import PLAIN, render_films
-from pulmo.films.table import read_films
+from pulmo.films.rows.processed import open_images, read_rows
+from pulmo.films.rows.table import read_films
+from pulmo.images.film_store import FilmStore
 from pulmo.metrics.calibration import fit_temperature
 from pulmo.model.scoring import predict_logits
 from pulmo.training import Films, fit

@@ -476,7 +476,9 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
     assert kept["git_revision"] == "g"
     assert kept["settings"] == ["train.weights=none"], "what the recipe says itself is no change"
     assert kept["published"] == {"accuracy": 0.95, "loss": 0.14}
-    assert kept["test"]["loss"] == {"value": 0.71, "low": 0.5, "high": 1.0}, "the second run, with its interval"
+    assert kept["test"]["loss"] == {"value": 0.71, "low": 0.5, "high": 1.0, "films": 120, "patients": 60}, (
+        "the second run, with its interval"
+    )
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
 
 
