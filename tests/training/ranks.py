@@ -1,4 +1,5 @@
-"""The program that torchrun starts in test_ranks.py: three trainings, two of which lose a process once."""
+"""The program that torchrun starts in test_ranks.py: three trainings, two of which lose a process once, or with the
+argument `turns` two whose epochs share the work in another way each."""
 
 import os
 import signal
@@ -36,12 +37,15 @@ SETTINGS = {
     "stored": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3"),
     "sharded": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3", ema=0.5),
 }
+# Networks of timm, a transformer and one whose layers of batch norm hold their activation.
+TURNING = {name: change(QUICK, **STEADY, arch=f"timm:test_{name}", ema=0.5, epochs=5) for name in ("vit", "byobnet")}
+TURNS = ("alone", "fsdp", "ddp", "fsdp", "alone")  # a way for each epoch
 KILLED = ("stored", "sharded")  # each in one of the lives that torchrun gives
 
 
 def train(name: str, folder: Path, **places: object) -> Fitted:
     """Train with the settings of this name; `folder` carries it over a restart and takes its history."""
-    settings = change(SETTINGS[name], **places)
+    settings = change((SETTINGS | TURNING)[name], **places)
     with mock.patch("torch.nn.Dropout.forward", lambda self, inputs: inputs):
         return fit(TRAIN, VAL, settings, resume=folder, history=folder / "history.csv")
 
@@ -62,9 +66,20 @@ def count_held(folder: Path) -> None:
     (folder / f"held-{distributed.get_rank()}").write_text(f"{held} of {whole}")
 
 
+def take_turns(name: str, folder: Path) -> None:
+    """Train the epochs that two processes share, each from the checkpoint of the one before."""
+    for epoch, way in enumerate(TURNS, 1):
+        if way != "alone":
+            train(name, folder, devices="auto", strategy=way, epochs=epoch)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
+    if "turns" in sys.argv:
+        for name in TURNING:
+            take_turns(name, root / name)
+        return
     for name in SETTINGS:
         life = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
         if KILLED[life : life + 1] == (name,) and not is_first_process():

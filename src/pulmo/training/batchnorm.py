@@ -6,17 +6,29 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
+from pulmo.base.errors import UserError
+
 
 def share_batch_norm(net: nn.Module, device: torch.device) -> None:
     """Have batch norm take mean and variance over the batches of all processes.
 
     The layers themselves change, for the whole network and its trainable part refer to the same ones.
     """
-    kind = nn.SyncBatchNorm if device.type == "cuda" else CpuSyncBatchNorm
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             changed: Any = layer
-            changed.__class__, changed.process_group = kind, None  # the default group
+            changed.__class__, changed.process_group = _shared_kind(layer, device), None  # the default group
+
+
+def _shared_kind(layer: nn.Module, device: torch.device) -> type[nn.Module]:
+    """The class that a layer of batch norm gets."""
+    on_gpu = device.type == "cuda"
+    if type(layer).forward is nn.BatchNorm2d.forward:
+        return nn.SyncBatchNorm if on_gpu else CpuSyncBatchNorm
+    if hasattr(layer, "drop") and hasattr(layer, "act"):  # a layer of timm
+        return _SyncBatchNormAct if on_gpu else _CpuSyncBatchNormAct
+    reason = f"several devices cannot share the batch norm of this network ({type(layer).__name__})"
+    raise UserError(reason, "set train.devices: 1, or choose another network")
 
 
 class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -47,6 +59,26 @@ class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance, momentum)
+
+
+class _ThenAct(nn.Module):
+    """Dropout and activation after the normalisation, which timm has in the same layer."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The inputs normalised and activated."""
+        outputs: Tensor = self.act(self.drop(super().forward(input)))
+        return outputs
+
+
+class _SyncBatchNormAct(_ThenAct, nn.SyncBatchNorm):
+    pass
+
+
+class _CpuSyncBatchNormAct(_ThenAct, CpuSyncBatchNorm):
+    pass
 
 
 class _AllSum(Function):

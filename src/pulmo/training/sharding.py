@@ -9,12 +9,18 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from pulmo.base.errors import UserError
+
 
 def shard(net: nn.Module) -> None:
     """Leave each process a share of every weight. The weights of one block at a time come together for its layers.
 
-    The network changes in place: its parameters are new ones, and it can no longer be copied.
+    The network changes in place: its parameters are new ones, and it can no longer be copied. UserError where some of
+    its weights cannot be cut.
     """
+    if numbers := [name for name, value in net.named_parameters() if not value.ndim]:
+        reason = f"train.strategy fsdp cannot cut this network's {numbers[0]}, which is a single number"
+        raise UserError(reason, "set train.strategy: ddp")
     mesh = init_device_mesh(next(net.parameters()).device.type, (distributed.get_world_size(),))
     for block in list(_blocks(net)):
         fully_shard(block, mesh=mesh)
