@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import numpy as np
@@ -27,11 +28,12 @@ from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
 from pulmo.answering.replicas import CORES, serving
+from pulmo.answering.service import Upload, Wishes
 from pulmo.base import cluster
 from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.files import sha256_file
-from pulmo.cli.replicas import Replicas, make_application
+from pulmo.cli.replicas import Replicas, make_application, make_replica
 from pulmo.dataset.preprocessing import process_films
 from pulmo.evaluation.spread import score_on_cluster
 from pulmo.films.rows.processed import open_images
@@ -225,6 +227,20 @@ def test_a_champion_that_moves_and_a_replica_that_dies_cost_no_answer(nodes: Any
             lambda: {post_film(address, client)["model"]["version"] for _ in range(30)} == moved, "each replica moves"
         )
         assert client.post(f"{address}/v1/predict", files={"films": film}).status_code == 401
+
+
+def test_a_replica_scores_on_the_cores_that_ray_gives_it(nodes: Any, root: Path) -> None:
+    films = [Upload("film", encode(GRAY, "PNG"))] * 40
+
+    def count() -> int:
+        with mock.patch("pulmo.answering.service.usable_cores", return_value=8), ThreadPoolExecutor(8) as clients:
+            service = make_replica(Replicas(), "", str(root)).state.service
+            answered = list(clients.map(lambda _: service.answer(films, Wishes()), range(8)))
+        assert all(answer["answer"]["label"] for answers in answered for answer in answers)
+        return sum(thread.name.startswith("score") for thread in threading.enumerate())
+
+    with join_cluster() as cluster:  # whose tasks take a core each, as replicas do
+        assert cluster.submit(count)() == 1
 
 
 def test_the_file_for_kubernetes_says_what_the_code_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ NAME = "pulmo"
 TARGET = BATCH  # requests under way at a replica: with more of them another one starts
 MOST = 2 * BATCH  # likewise: with so many a replica gets no other
 WAITING = Limits().requests  # that find no replica free; any more are told to come again
-CORES = 1  # a replica; its network computes with so many threads
+CORES = 1  # a replica, where Ray's own files name no other `num_cpus` for it
 
 
 def make_replicas(make: Callable[[], "FastAPI"], fewest: int, most: int) -> Any:
@@ -41,6 +41,13 @@ def make_replicas(make: Callable[[], "FastAPI"], fewest: int, most: int) -> Any:
         ray_actor_options={"num_cpus": CORES},
     )
     return deployment.bind()
+
+
+def assigned_cores() -> int:
+    """The cores that Ray has set aside for this process, but at least one."""
+    from ray import get_runtime_context
+
+    return max(1, int(get_runtime_context().get_assigned_resources().get("CPU", 0)))
 
 
 @contextmanager

@@ -93,11 +93,12 @@ def make_app(
     limits: Limits | None = None,
     names: frozenset[str] = frozenset(),
     log: AnswerLog | None = None,
+    cores: int = 0,
 ) -> FastAPI:
     """The page and the REST interface.
 
     `token`, where it is not empty, must come with each request about films. `names`: host names that the server goes
-    by, beside localhost and addresses. `log` gets a line an answer.
+    by, beside localhost and addresses. `log` gets a line an answer. `cores`: how many it uses, 0 = all.
     """
     limits = limits or Limits()
 
@@ -108,7 +109,7 @@ def make_app(
         source.stop()
 
     app = FastAPI(title="Pulmo", description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.service, app.state.limits = Service(source, log), limits
+    app.state.service, app.state.limits = Service(source, log, cores), limits
     page = PAGE.read_text(encoding="utf-8")
     app.add_middleware(Admission, token=token, names=names, limits=limits, headers=_security_headers(page))
     app.get("/", include_in_schema=False)(lambda: HTMLResponse(page))

@@ -48,13 +48,13 @@ class Wishes:
 
 
 class Service:
-    """Answers the requests of a server; to be asked from many threads."""
+    """Answers the requests of a server; to be asked from many threads. It uses so many `cores` (0 = all)."""
 
-    def __init__(self, source: PredictorSource, log: AnswerLog | None = None) -> None:
+    def __init__(self, source: PredictorSource, log: AnswerLog | None = None, cores: int = 0) -> None:
         self.source = source
         self.metrics = Metrics(source)
         self._log = log
-        cores = usable_cores()
+        cores = cores or usable_cores()
         self._scorer = Scorer(cores)
         self._turns = Semaphore(cores)  # more decoders at once get in each other's way, and take memory
 

@@ -35,14 +35,14 @@ def make_application(settings: Replicas, token: str, folder: str) -> Any:
     """The application for Ray Serve; its replicas work in `folder`, where it is not empty."""
     from pulmo.answering.replicas import make_replicas
 
-    return make_replicas(partial(_make_app, settings, token, folder), settings.fewest, settings.most)
+    return make_replicas(partial(make_replica, settings, token, folder), settings.fewest, settings.most)
 
 
-def _make_app(settings: Replicas, token: str, folder: str) -> "FastAPI":
+def make_replica(settings: Replicas, token: str, folder: str) -> "FastAPI":
     """The app of one replica."""
     from pulmo.answering.follow import Follower
     from pulmo.answering.log import AnswerLog
-    from pulmo.answering.replicas import CORES
+    from pulmo.answering.replicas import assigned_cores
     from pulmo.answering.server import make_app
     from pulmo.cli.serve import find_package
 
@@ -50,5 +50,5 @@ def _make_app(settings: Replicas, token: str, folder: str) -> "FastAPI":
         os.chdir(folder)
     package = Path(settings.package) if settings.package else None
     log = AnswerLog(Path(settings.log)) if settings.log else None
-    follower = Follower(lambda: find_package(package), threads=CORES)
-    return make_app(follower, token, names=frozenset(settings.names), log=log)
+    follower = Follower(lambda: find_package(package))  # each of the cores takes a batch of its own
+    return make_app(follower, token, names=frozenset(settings.names), log=log, cores=assigned_cores())
