@@ -28,6 +28,7 @@ from pulmo.training.optimization import (
     learning_rate,
 )
 from pulmo.training.rows import Films, Rows, cut_batches, draw_order
+from pulmo.training.sharding import shard
 from pulmo.training.speedup import speed_up
 from pulmo.training.state import State
 
@@ -290,6 +291,14 @@ def test_layers_that_the_faster_copy_does_not_know_are_left_alone(arch, capfd):
     assert speed_up(frozen, CPU, True) is frozen
     assert speed_up(Pool(), torch.device("cuda"), True).__class__ is Pool
     assert capfd.readouterr().err == ""
+
+
+def test_a_weight_that_is_a_single_number_cannot_be_cut_into_shares():
+    net = torch.nn.Linear(2, 2)
+    net.gain = torch.nn.Parameter(torch.tensor(1.0))
+    with pytest.raises(UserError, match=r"cannot cut this network's gain") as caught:
+        shard(net)
+    assert caught.value.hint == "set train.strategy: ddp"
 
 
 def test_a_compiled_network_computes_the_same(monkeypatch):
