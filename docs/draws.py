@@ -18,7 +18,7 @@ from pulmo.films.rows.labels import LABELS
 from pulmo.images.decode import read_image
 from pulmo.model.networks import build_model
 from pulmo.model.scoring import to_input
-from pulmo.sources import fetch_source
+from pulmo.sources import folder as own_folder
 
 DRAWS = 20
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
@@ -27,7 +27,7 @@ RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 def main(films: Path, weights: str) -> None:
     """Print mean and spread over draws of the accuracy on 100 test films, by learning rate."""
     with tempfile.TemporaryDirectory() as folder:
-        listed, _ = fetch_source("folder", {"path": films, "labels": None}, Path(folder))
+        listed, _ = own_folder.fetch(Path(folder), films)
         images = np.stack([read_image(Path(folder) / film.path, 224, "crop") for film in listed])
     features = torch.stack([embed(images, weights, mirrored) for mirrored in (False, True)], dim=1)
     positive = torch.tensor([float(film.label == LABELS[1]) for film in listed])

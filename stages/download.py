@@ -7,7 +7,7 @@ from pulmo.base.process import run_stage
 from pulmo.films.remote import source_folder
 from pulmo.films.rows.table import KNOWN_PATIENT
 from pulmo.images.description import Keeping, describe_and_keep
-from pulmo.sources import fetch_source
+from pulmo.sources import SOURCES
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     paths.FILMS.unlink(missing_ok=True)
     keeping = Keeping(paths.film_store(), store_gb, size, fit, decoded=bool(settings.get("in_place")))
     with whole_folder(paths.RAW) as raw:
-        listed, provenance = fetch_source(data.source, settings, raw)
+        listed, provenance = SOURCES[data.source](raw, **settings)
         films = describe_and_keep(raw, listed, keeping, params.preprocess.engine)
     write_json(paths.SOURCE, provenance)
     write_csv(paths.FILMS, films)

@@ -254,7 +254,7 @@ time.sleep = lambda seconds: wait(min(seconds, 0.01))
 from pathlib import Path
 from pulmo.base.errors import UserError
 from pulmo.base.files import whole_folder
-from pulmo.sources import fetch_source
+from pulmo.sources import SOURCES
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 for line in sys.stdin:
@@ -262,7 +262,7 @@ for line in sys.stdin:
     os.environ.update(asked["environment"])
     try:
         with whole_folder(Path(asked["raw"])) as folder:
-            listed, origin = fetch_source(asked["source"], asked["settings"], folder)
+            listed, origin = SOURCES[asked["source"]](folder, **asked["settings"])
         answer = {"listed": [[film.path, film.label, film.source_split] for film in listed], "origin": origin}
     except UserError as error:
         answer = {"error": f"{error.message}; {error.hint}", "kind": "UserError"}

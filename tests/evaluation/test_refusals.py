@@ -34,6 +34,6 @@ def test_the_limit_lets_validation_pass_and_keeps_noise_out(tmp_path):
     network = Network((make_package(tmp_path / "package") / ONNX).read_bytes())
     known = fit_familiarity(network, images, range(100), range(100, 140))
     assert known is not None
-    unlike = known.is_unlike(read_features(network, np.concatenate([images, noise]), range(146)))
+    unlike = known.is_beyond(known.measure(read_features(network, np.concatenate([images, noise]), range(146))))
     assert not unlike[100:140].any(), "99% of 40 films are all of them"
     assert unlike[140:].all()

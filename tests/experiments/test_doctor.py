@@ -24,7 +24,7 @@ from pulmo.experiments.checks.finding import Finding
 from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
 from pulmo.images.manifest import describe_films
-from pulmo.sources import fetch_source
+from pulmo.sources.folder import fetch
 from pulmo.tracking.runs import train_run
 
 
@@ -317,7 +317,7 @@ def test_films_read_in_place_are_looked_at(tmp_path):
     own.parent.mkdir(parents=True)
     Image.new("L", (9, 9)).save(own)
     (tmp_path / "data/raw").mkdir(parents=True)
-    listed, _ = fetch_source("folder", {"path": tmp_path / "own", "in_place": True}, tmp_path / "data/raw")
+    listed, _ = fetch(tmp_path / "data/raw", tmp_path / "own", in_place=True)
     write_csv(tmp_path / "data/films.csv", describe_films(tmp_path / "data/raw", listed))
     project = SimpleNamespace(root=tmp_path, dvc=SimpleNamespace(run=lambda *_: "{}"))
     assert doctor.check_data(project).text == "every output is there and in the cache; 1 films are read in place"

@@ -27,9 +27,9 @@ def test_the_distance_is_the_sum_of_logarithms_of_mahalanobis():
 
 def test_the_middle_of_training_is_familiar_and_what_has_no_distance_is_not():
     known = some()
-    assert not known.is_unlike([mean[None] for mean in known.means])[0]
-    assert known.is_unlike([mean[None] + 1e6 for mean in known.means])[0]
-    assert known.is_unlike([mean[None] * np.nan for mean in known.means])[0]
+    assert not known.is_beyond(known.measure([mean[None] for mean in known.means]))[0]
+    assert known.is_beyond(known.measure([mean[None] + 1e6 for mean in known.means]))[0]
+    assert known.is_beyond(known.measure([mean[None] * np.nan for mean in known.means]))[0]
 
 
 def test_it_comes_back_from_its_bytes_the_same():

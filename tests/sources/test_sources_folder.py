@@ -16,7 +16,7 @@ from small_project import run_stage, write_params
 from pulmo.base.errors import UserError
 from pulmo.base.files import whole_folder
 from pulmo.images.manifest import describe_films
-from pulmo.sources import SOURCES, fetch_source, folder, phantom
+from pulmo.sources import SOURCES, folder, phantom
 from pulmo.sources.common import layout
 from pulmo.sources.folder import fetch
 
@@ -461,13 +461,13 @@ def test_really_full_disk(tmp_path):
 def test_sources_by_name(tmp_path):
     assert set(SOURCES) == {"phantom", "kaggle", "huggingface", "folder"}
     path = build(tmp_path / "films", "NORMAL/a.jpeg")
-    films, origin = fetch_source("folder", {"path": path, "labels": None}, tmp_path)
+    films, origin = SOURCES["folder"](tmp_path, path=path, labels=None)
     assert listed(films) == {("NORMAL/a.jpeg", "NORMAL", "")}
     assert origin["source"] == "folder"
 
 
 def test_phantom_by_name(tmp_path, monkeypatch):
-    films, origin = fetch_source("phantom", {"films": 60, "seed": 3}, tmp_path / "drawn")
+    films, origin = SOURCES["phantom"](tmp_path / "drawn", films=60, seed=3)
     assert {film.path for film in films} == {path for patient in phantom.plan(60, 3) for path in patient.films}
     assert origin == {"source": "phantom", "films": "60", "seed": "3"}
 
@@ -491,7 +491,7 @@ def test_described_films(tmp_path):
 
 @pytest.mark.real
 def test_the_real_films(shared, tmp_path):
-    films, origin = fetch_source("folder", {"path": shared / "xrays" / "originals.zip"}, tmp_path)
+    films, origin = fetch(tmp_path, shared / "xrays" / "originals.zip")
     assert origin == {
         "source": "folder",
         "name": "originals.zip",

@@ -36,6 +36,11 @@ def run_stage(main: Callable[[], None]) -> None:
         raise
 
 
+def tell(text: str) -> None:
+    """Write a line at once for whoever runs this program, beside what it answers."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def keep_memory() -> None:
     """Have this process keep freed memory for itself, where its C library is glibc. Else arrays above 32 MB, as a batch
     of 224 px makes them, come anew from the system at each step, and clearing their pages costs a fifth of it."""

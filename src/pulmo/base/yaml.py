@@ -30,7 +30,11 @@ class _Refused(Exception):
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The one mapping that the file holds; UserError that names file and line for everything else."""
-    text = _read_text(path)
+    return parse_yaml(_read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """The one mapping that the text of a file holds, likewise."""
     try:
         _check_bounds(text)
         yaml = _make_parser()

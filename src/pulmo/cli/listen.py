@@ -1,8 +1,6 @@
 """The command that answers films as they arrive from modalities and archives."""
 
 import os
-import signal
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pulmo.base.errors import UserError
-from pulmo.base.process import compute_alone
+from pulmo.base.process import compute_alone, tell
 from pulmo.cli.answers import Package, require_library
-from pulmo.cli.serve import bind, find_package, is_loopback
+from pulmo.cli.serve import bind, find_package, is_loopback, wait_for_end
 
 if TYPE_CHECKING:
     from pulmo.answering.dicom.receive import Receiver
@@ -71,7 +69,8 @@ def listen(
         addresses = _open(Receiver(waiting), side, callers or [], http_port, stack)
         model = follower.current().model
         print(f"answers: {model.name}, version {model.version}\n{addresses}\nCtrl-C ends it", flush=True)
-        _wait()
+        wait_for_end()
+        tell("ends; what waits is sent at the next start")
 
 
 def _require_libraries(web: bool) -> None:
@@ -116,12 +115,3 @@ def _start_stow(receiver: "Receiver", host: str, port: int) -> str:
     server = make_server(make_stow_app(receiver, os.environ.get("PULMO_TOKEN", "")))
     threading.Thread(target=server.run, args=([socket],), daemon=True).start()
     return f"http://{host}:{socket.getsockname()[1]}/studies"
-
-
-def _wait() -> None:
-    """Until this process is told to end."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    ended.wait()
-    print("ends; what waits is sent at the next start", file=sys.stderr, flush=True)

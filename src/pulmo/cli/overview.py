@@ -86,11 +86,11 @@ def compare(
 
 def _read_params(project: "Project", first: str, second: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The params of both; None where one of them is a run of MLflow alone."""
+    from pulmo.base.yaml import parse_yaml
     from pulmo.experiments.revisions import read_output
-    from pulmo.reporting.origin import parse_params
 
     try:
-        one, other = (parse_params(read_output(project, paths.PARAMS, name)) for name in (first, second))
+        one, other = (parse_yaml(read_output(project, paths.PARAMS, name), paths.PARAMS) for name in (first, second))
     except UserError:
         return None
     return one, other

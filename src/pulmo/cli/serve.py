@@ -102,10 +102,15 @@ def _serve_replicas(settings: "Replicas", token: str, host: str, port: int) -> N
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", _PATIENCE)
     with join_cluster(settings.most, CORES), serving(application, host, port):
         _announce(model, host, port)
-        ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
-        ended.wait()
+        wait_for_end()
+
+
+def wait_for_end() -> None:
+    """Wait until this process is told to end."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
 
 
 def _announce(model: "ModelId", host: str, port: int) -> None:

@@ -29,7 +29,7 @@ from pulmo.package.info import PackageInfo
 from pulmo.reporting import figures
 from pulmo.reporting.card import Facts, write_external_report
 from pulmo.reporting.report import ExternalReport, Known
-from pulmo.sources import fetch_source
+from pulmo.sources import folder as own_folder
 
 
 def evaluate_folder(
@@ -50,7 +50,7 @@ def evaluate_folder(
     with tempfile.TemporaryDirectory() as temporary, whole_folder(folder) as out:
         raw = Path(temporary)
         source = {**source, "in_place": films.is_dir()}
-        listed, provenance = fetch_source("folder", source, raw)
+        listed, provenance = own_folder.fetch(raw, **source)
         table, images = _read_films(raw, listed, classifier.info, films)
         table = decide_films(table.assign(logit=classifier.score(images, precision="fp32").astype(float)), locked)
         report = report_external(table, classifier, locked, resampling)

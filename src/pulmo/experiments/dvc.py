@@ -78,6 +78,13 @@ class Dvc:
                 hide_secrets(" ".join(str(error).split()))[:150], "`dvc pull` brings what is in no cache"
             ) from None
 
+    def read_cached(self, path: Path, revision: str | None) -> str | None:
+        """`read`, but None where the output is in no cache at hand."""
+        try:
+            return self.read(str(path), revision)
+        except UserError:
+            return None
+
     def cache_folder(self) -> Path:
         """The folder of the cache, as it is configured."""
         from dvc.exceptions import DvcException

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from pulmo.base import paths
 from pulmo.base.files import read_json, write_bytes, write_json
 from pulmo.base.tables import render
+from pulmo.metrics.estimates import ValueInInterval, estimate_text
 
 ENTRIES, LEADERBOARD = paths.REPORTS / "recipes.json", paths.REPORTS / "recipes.md"
 HONEST = "honest"
@@ -148,7 +149,4 @@ def _markdown(cells: Sequence[str]) -> str:
 
 
 def _interval(estimate: Mapping[str, float | None]) -> str:
-    if estimate["value"] is None:
-        return "–"
-    low, high = estimate["low"], estimate["high"]
-    return f"{estimate['value']:.3f}" + (f" ({low:.3f}–{high:.3f})" if low is not None else "")
+    return estimate_text(ValueInInterval(estimate["value"], estimate["low"], estimate["high"]))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pulmo.base import paths
-from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.params import flatten
 from pulmo.base.yaml import read_yaml
@@ -79,7 +78,7 @@ def read_results(project: Project) -> Experiment | None:
     if not lock:
         return None
     evaluation, metrics, package = (
-        _read_workspace_text(project, path) for path in (paths.EVALUATION, paths.METRICS, paths.PACKAGE / "model.json")
+        project.dvc.read_cached(path, None) for path in (paths.EVALUATION, paths.METRICS, paths.PACKAGE / "model.json")
     )
     if not (evaluation and metrics):
         return None
@@ -99,13 +98,6 @@ def read_results(project: Project) -> Experiment | None:
         error=None,
         data=_hash_data(lock),
     )
-
-
-def _read_workspace_text(project: Project, path: Path) -> str | None:
-    try:
-        return project.dvc.read(str(path), None)
-    except UserError:  # in no cache at hand
-        return None
 
 
 def _changed(root: Path) -> str:

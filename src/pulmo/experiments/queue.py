@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pulmo.base.errors import UserError
 from pulmo.base.process import process_lives
@@ -71,19 +71,25 @@ def _queue_dead_again(project: Project, tasks: Tasks, report: Callable[[str], No
     """Queue tasks once more that died with their worker, as when the machine is started anew, and return them as
     queued."""
     running = [task for task, (_, state) in tasks.items() if state == "Running"]
-    dead = [task for task in running if not _lives(project, task) and project.dvc.queue_again(task)]
-    for task in dead:
-        report(f"{tasks[task][0]} died with its worker; it is queued once more")
-    return {task: (tasks[task][0], "Queued") for task in dead}
+    dead = [task for task in running if not _lives(project, task)]
+    return _queue_again(project, tasks, dead, "died with its worker", report)
 
 
 def _queue_lost_again(project: Project, tasks: Tasks, ended: set[str], report: Callable[[str], None]) -> Tasks:
     """Queue tasks once more that failed without a log, and return them as queued. `ended` were looked at before."""
     failed = [task for task, (_, state) in tasks.items() if state == "Failed" and task not in ended]
     ended.update(failed)
-    again = [task for task in failed if not _read_log(project, task) and project.dvc.queue_again(task)]
+    return _queue_again(
+        project, tasks, [task for task in failed if not _read_log(project, task)], "failed before it began", report
+    )
+
+
+def _queue_again(
+    project: Project, tasks: Tasks, chosen: Sequence[str], what: str, report: Callable[[str], None]
+) -> Tasks:
+    again = [task for task in chosen if project.dvc.queue_again(task)]
     for task in again:
-        report(f"{tasks[task][0]} failed before it began; it is queued once more")
+        report(f"{tasks[task][0]} {what}; it is queued once more")
     return {task: (tasks[task][0], "Queued") for task in again}
 
 

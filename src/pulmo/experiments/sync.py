@@ -15,7 +15,6 @@ from typing import Any
 from filelock import FileLock
 
 from pulmo.base import paths
-from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.experiments.listing import Experiment, read_experiments, read_results
 from pulmo.experiments.project import Project
@@ -175,7 +174,8 @@ def _add(project: Project, experiment: Experiment, evaluated: bool) -> str:
 def _read_record(project: Project, experiment: Experiment, evaluated: bool, package: Path | None) -> Record:
     """All that DVC holds of an experiment; of one that was not evaluated its params and its error."""
     files = {*_TEXTS, paths.HISTORY, paths.PACKAGE / "model.json", paths.MLFLOW_RUN}
-    read = {path: _read(project, path, experiment.revision) if evaluated else None for path in files}
+    revision = None if experiment.revision == WORKSPACE else experiment.revision
+    read = {path: project.dvc.read_cached(path, revision) if evaluated else None for path in files}
     history = csv.DictReader(io.StringIO(read[paths.HISTORY] or ""))
     info = json.loads(read[paths.PACKAGE / "model.json"] or "{}")
     tags = {
@@ -209,13 +209,6 @@ def _author(root: Path, revision: str) -> str:
     if revision == WORKSPACE:
         return run_git(root, "config", "user.name")
     return run_git(root, "log", "-1", "--format=%an", revision)
-
-
-def _read(project: Project, path: Path, revision: str) -> str | None:
-    try:
-        return project.dvc.read(str(path), None if revision == WORKSPACE else revision)
-    except UserError:  # in no cache at hand
-        return None
 
 
 def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:

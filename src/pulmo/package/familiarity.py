@@ -36,12 +36,8 @@ class Familiarity:
         logs = [np.log(np.maximum(_LEAST, _square(*depth))) for depth in depths]
         return np.asarray(np.sum(logs, axis=0))
 
-    def is_unlike(self, stages: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
-        """True for each film that is farther than the limit; also where no distance can be told."""
-        return self.is_beyond(self.measure(stages))
-
     def is_beyond(self, distances: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """`is_unlike` for distances that `measure` gave."""
+        """True for each film that is farther than the limit, by its distance; also where no distance can be told."""
         return np.asarray(~(distances <= self.limit))
 
     def to_bytes(self) -> bytes:

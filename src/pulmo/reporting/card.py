@@ -88,7 +88,8 @@ def write_card(
         "labels": LABELS,
         "doubts": list_doubts(report, leakage),
         "predictive_values": _predictive_values(report.test.curves.prevalence),
-        **_as_values(facts),
+        "version": version("pulmo"),
+        **vars(facts),
     }
     environment = _open_templates(folder)
     sections = []
@@ -115,20 +116,10 @@ def write_external_report(
         source=source,
         films=films,
         roc=report.split.curves.roc,
-        **_as_values(facts),
+        version=version("pulmo"),
+        **vars(facts),
     )
     _write(text, folder / "report.md")
-
-
-def _as_values(facts: Facts) -> dict[str, Any]:
-    return {
-        "info": facts.info,
-        "resamples": facts.resamples,
-        "command": facts.command,
-        "experiment": facts.experiment,
-        "date": facts.date,
-        "version": version("pulmo"),
-    }
 
 
 def _open_templates(folder: Path) -> Environment:

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from pulmo.base.git import run_git
 from pulmo.base.params import flatten
-from pulmo.base.yaml import read_yaml
+from pulmo.base.paths import PARAMS
+from pulmo.base.yaml import parse_yaml
 from pulmo.package.info import PackageInfo
 from pulmo.reporting.card import Facts
 
@@ -49,12 +49,4 @@ def differing_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dic
 def _committed_params(checkout: Path, revision: str) -> dict[str, Any]:
     """params.yaml of the commit; nothing where git does not have it."""
     text = run_git(checkout, "show", f"{revision}:params.yaml")
-    return parse_params(text) if text else {}
-
-
-def parse_params(text: str) -> dict[str, Any]:
-    """The content of a params.yaml."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "params.yaml"
-        path.write_text(text, encoding="utf-8")
-        return read_yaml(path)
+    return parse_yaml(text, PARAMS) if text else {}

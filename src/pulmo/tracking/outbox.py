@@ -1,12 +1,12 @@
 """What a stage writes to the store: in order, and kept until it is taken, so that no store holds up a training."""
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 
 from pulmo.base.errors import UserError
+from pulmo.base.process import tell
 from pulmo.tracking.store import checked, is_file, reach
 
 _PATIENCE = 10  # times as long as a vain attempt took, until the next: a store that hangs costs a tenth of the time
@@ -35,7 +35,9 @@ class Outbox:
         if again and self._waiting:
             self._send()
         if self._waiting:
-            _warn(f"the MLflow run {name} is not complete; `pulmo sync` completes it once the store can be used")
+            tell(
+                f"warning: the MLflow run {name} is not complete; `pulmo sync` completes it once the store can be used"
+            )
 
     def _send(self) -> None:
         began = time.monotonic()
@@ -48,14 +50,10 @@ class Outbox:
                     self._waiting.popleft()
         except UserError as error:
             if not self._failed:
-                _warn(f"{error.message}; this stage goes on without it")
+                tell(f"warning: {error.message}; this stage goes on without it")
             self._failed = True
             self._next_attempt = time.monotonic() + _PATIENCE * (time.monotonic() - began)
             return
         if self._failed:
-            _warn("the MLflow store can be used again, and has all that it missed")
+            tell("warning: the MLflow store can be used again, and has all that it missed")
         self._failed = False
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -1,6 +1,5 @@
 """A listener at work: one thread answers films in the order of their arrival, one a destination sends the replies."""
 
-import sys
 import threading
 import time
 import traceback
@@ -13,6 +12,7 @@ from pulmo.answering.dicom.send import Destination, TurnedDown, Unreachable
 from pulmo.answering.dicom.spool import Spool
 from pulmo.answering.follow import PredictorSource
 from pulmo.base.errors import UserError
+from pulmo.base.process import tell
 from pulmo.images.limits import MemoryShortage
 
 LONGEST_WAIT = 60.0  # seconds between two tries of a destination that is down
@@ -68,7 +68,7 @@ class Listener:
             reply, said = self._reply(film.read_bytes())
             self._spool.put_replies(film, [content for content in (reply.report, reply.picture) if content])
         except OSError as error:  # a full disk, which somebody may clear
-            _tell(f"warning: film {number} waits: {error.strerror or error}")
+            tell(f"warning: film {number} waits: {error.strerror or error}")
             self._stopped.wait(_PAUSE)
             return
         except UserError as error:
@@ -78,7 +78,7 @@ class Listener:
             traceback.print_exc()
             self._fail(film, "the program failed")
             return
-        _tell(f"film {number}: {said}, {time.perf_counter() - began:.2f} s")
+        tell(f"film {number}: {said}, {time.perf_counter() - began:.2f} s")
 
     def _reply(self, content: bytes) -> tuple[Reply, str]:
         predictor = self._source.current()
@@ -98,7 +98,7 @@ class Listener:
         return make_reply(predictor, content, fitted, answer), said
 
     def _fail(self, film: Path, reason: str) -> None:
-        _tell(f"error: film {int(film.stem)}: {reason}; it is kept as {self._spool.set_aside(film)}")
+        tell(f"error: film {int(film.stem)}: {reason}; it is kept as {self._spool.set_aside(film)}")
 
     def _send_all(self, destination: Destination) -> None:
         failures, complaint = 0, ""
@@ -110,21 +110,17 @@ class Listener:
             try:
                 destination.send(path.read_bytes())
             except TurnedDown as error:
-                _tell(f"error: {destination.name} turned {path.name} down ({error}): {self._spool.set_aside(path)}")
+                tell(f"error: {destination.name} turned {path.name} down ({error}): {self._spool.set_aside(path)}")
             except Exception as error:  # whatever it is, the reply is kept and tried again
                 failures += 1
                 reason = str(error) if isinstance(error, Unreachable) else f"{type(error).__name__}: {error}"
                 if reason != complaint:
-                    _tell(f"warning: {destination.name} takes nothing ({reason}); replies wait for it")
+                    tell(f"warning: {destination.name} takes nothing ({reason}); replies wait for it")
                 complaint = reason
                 continue
             else:
                 self._spool.remove(path)
             if complaint:
-                _tell(f"{destination.name} takes replies again")
+                tell(f"{destination.name} takes replies again")
             failures, complaint = 0, ""
         destination.rest()
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

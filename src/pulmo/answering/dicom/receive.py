@@ -1,10 +1,10 @@
 """The decision about each object that arrives: a film to answer, nothing of ours, or too much."""
 
-import sys
 from enum import IntEnum
 
 from pulmo.answering.dicom.header import MAKER, NotDicom, read_film_header
 from pulmo.answering.dicom.spool import Spool
+from pulmo.base.process import tell
 from pulmo.images.subject import is_plain_film
 
 MOST_BYTES = 160 * 2**20  # of one film: 64 million pixels of 16 bits, and a header
@@ -35,27 +35,23 @@ class Receiver:
         try:
             header = read_film_header(content)
         except NotDicom as error:
-            _tell(f"not taken: {error.message}")
+            tell(f"not taken: {error.message}")
             return Outcome.NO_FILM
         if header.sop_class not in FILM_CLASSES:
             return Outcome.UNKNOWN_CLASS
         if header.maker == MAKER:
-            _tell("passed over: a picture of our own")
+            tell("passed over: a picture of our own")
             return Outcome.TAKEN
         if not is_plain_film(header.modality):
-            _tell("passed over: no plain X-ray film by its modality")
+            tell("passed over: no plain X-ray film by its modality")
             return Outcome.TAKEN
         try:
             number = self._spool.add_film(content)
         except OSError as error:
-            _tell(f"not taken: {error.strerror or error}")
+            tell(f"not taken: {error.strerror or error}")
             return Outcome.NO_ROOM
         if number is None:
-            _tell("not taken: the spool is full, the sender has to try again")
+            tell("not taken: the spool is full, the sender has to try again")
             return Outcome.NO_ROOM
-        _tell(f"film {number}: taken")
+        tell(f"film {number}: taken")
         return Outcome.TAKEN
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

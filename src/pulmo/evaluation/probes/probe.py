@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pulmo.base.files import unquote
 from pulmo.base.params import EvaluateParams
-from pulmo.films.rows.table import read_films
+from pulmo.films.rows.processed import read_index
+from pulmo.films.rows.table import read_films, read_splits
 from pulmo.metrics.bootstrap import Resampling
 from pulmo.metrics.locked import Locked
 from pulmo.model.classifier import Classifier
@@ -27,13 +27,8 @@ class Data:
 
 
 def read_data(films: Path, splits: Path, index: Path, images: np.ndarray) -> Data:
-    """The tables as text, beside the images."""
-    return Data(
-        read_films(films),
-        unquote(pd.read_csv(splits, dtype=str, keep_default_na=False)),
-        unquote(pd.read_csv(index, dtype={"path": str}, keep_default_na=False)),
-        images,
-    )
+    """The tables of these files, beside the images."""
+    return Data(read_films(films), read_splits(splits), read_index(index), images)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pulmo.base.errors import UserError
-from pulmo.base.files import sha256_file
 from pulmo.model.hubs.loading import load_all_but_head
 from pulmo.model.hubs.names import HubName
 from pulmo.model.hubs.pretrained import Pretrained, Scale
-from pulmo.model.hubs.repositories import WEIGHT_FILES, commit_of, fetch_file, read_licence
+from pulmo.model.hubs.repositories import WEIGHT_FILES, commit_of, describe_origin, fetch_file
 from pulmo.model.weight_files import read_state
 
 KINDS = ("vit", "dinov2")
@@ -57,14 +56,7 @@ def find(weights: HubName) -> Pretrained:
             "name another repository or revision",
         ) from error
     file = fetch_file(pinned, repository, WEIGHT_FILES)
-    origin = {
-        "source": f"huggingface.co/{repository}",
-        "revision": pinned.revision,
-        "file": file.name,
-        "sha256": sha256_file(file),
-        "licence": read_licence(pinned, repository),
-    }
-    return Pretrained(pinned, file, origin, config)
+    return Pretrained(pinned, file, describe_origin(pinned, repository, file), config)
 
 
 def build(name: str, outputs: int, size: int, config: Mapping[str, Any], file: Path | None = None) -> nn.Module:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pulmo.base.errors import UserError
+from pulmo.base.files import sha256_file
 from pulmo.model.hubs.names import HubName
 from pulmo.model.hubs.pretrained import WeightsNotAtHand
 
@@ -42,7 +43,18 @@ def commit_of(file: Path) -> str:
     return file.parent.name
 
 
-def read_licence(weights: HubName, repository: str) -> str:
+def describe_origin(pinned: HubName, repository: str, file: Path, licence: str = "") -> dict[str, str]:
+    """The origin of weights in a file that `fetch_file` returned; `licence` where the repository states none."""
+    return {
+        "source": f"huggingface.co/{repository}",
+        "revision": pinned.revision,
+        "file": file.name,
+        "sha256": sha256_file(file),
+        "licence": _read_licence(pinned, repository) or licence,
+    }
+
+
+def _read_licence(weights: HubName, repository: str) -> str:
     """The licence that the repository's README states in its head; empty where it states none or is out of reach."""
     try:
         text = fetch_file(weights, repository, ("README.md",)).read_text(encoding="utf-8")

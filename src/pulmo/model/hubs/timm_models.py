@@ -8,10 +8,9 @@ from typing import Any
 from torch import nn
 
 from pulmo.base.errors import UserError
-from pulmo.base.files import sha256_file
 from pulmo.model.hubs.names import HubName
 from pulmo.model.hubs.pretrained import Pretrained, Scale
-from pulmo.model.hubs.repositories import WEIGHT_FILES, commit_of, fetch_file, read_licence
+from pulmo.model.hubs.repositories import WEIGHT_FILES, commit_of, describe_origin, fetch_file
 
 
 def find(weights: HubName) -> Pretrained:
@@ -23,13 +22,7 @@ def find(weights: HubName) -> Pretrained:
     files = (settings.hf_hub_filename,) if settings.hf_hub_filename else WEIGHT_FILES
     file = fetch_file(weights, settings.hf_hub_id, files)
     pinned = HubName(weights.hub, name, commit_of(file))
-    origin = {
-        "source": f"huggingface.co/{settings.hf_hub_id}",
-        "revision": pinned.revision,
-        "file": file.name,
-        "sha256": sha256_file(file),
-        "licence": read_licence(pinned, settings.hf_hub_id) or settings.license or "",
-    }
+    origin = describe_origin(pinned, settings.hf_hub_id, file, settings.license or "")
     return Pretrained(pinned, file, origin)
 
 
