@@ -15,7 +15,7 @@ from pulmo.base.tables import align, render
 from pulmo.films.rows.labels import LABELS
 from pulmo.metrics.comparison import Comparison, compare_models
 from pulmo.metrics.curves import roc_curve
-from pulmo.metrics.discrimination import METRIC_NAMES, discriminate
+from pulmo.metrics.discrimination import METRIC_NAMES, measure_auroc
 from pulmo.metrics.estimates import Estimate, estimate_text, probability_text, to_json
 from pulmo.reporting.canvas import BLUE, DOTTED, GRAY, VERMILLION, drawing
 from pulmo.reporting.figures import draw_grid
@@ -114,9 +114,9 @@ class Model(NamedTuple):
 def draw_comparison(path: Path, models: Sequence[Model], differences: Mapping[str, Estimate]) -> None:
     """Two models on the same films: ROC curves, differences of metrics (second less first), and the films."""
     curves, aurocs = {}, {}
-    for name, films, called, _ in models:
+    for name, films, *_ in models:
         curves[name] = roc_curve(films.label, films.logit, films.patient)
-        aurocs[name] = discriminate(films.label, films.logit, called, films.patient)[0]["auroc"]
+        aurocs[name] = measure_auroc(films.label, films.logit, films.patient)
     with drawing(path, 9.3, 9.2, rows=2, columns=2) as (roc, scatter, forest, empty):
         empty.set_axis_off()
         plot_roc(roc, curves, aurocs, {})
