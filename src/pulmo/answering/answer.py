@@ -67,8 +67,8 @@ class Decider:
     ) -> Answer:
         """The answer that follows from a log-odds; `note`, `not_chest` and `unlike` are about the film.
 
-        Here alone is decided which films are refused: those that are no chest films, or unlike those that the model
-        learnt from, unless they are to be answered `anyway`.
+        Here alone a film that can be decoded is refused its label: where it is no chest film, or unlike those that the
+        model learnt from, unless it is to be answered `anyway`.
         """
         probability, called = self.locked.decide(np.array([logit], dtype=np.float64))
         refused = bool(not_chest or unlike)

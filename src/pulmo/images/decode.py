@@ -52,16 +52,18 @@ def read_image(content: bytes | Path, size: int, fit: str) -> Gray:
 
 
 def read_film(content: bytes | Path, size: int, fit: str) -> FittedFilm:
-    """As `read_image`, with a note where the film is not shown as its display attributes say."""
+    """Decode a film and fit it to size x size pixels, with what the file says of it: a note where it is not shown as
+    its display attributes say, why it is no chest film, and its own width and height. Raises ImageError."""
     film = decode_film(content, size)
     check_picture(film.image)
     return FittedFilm(fit_picture(film.image, size, fit), film.note, film.not_chest, film.width, film.height)
 
 
 def decode_film(content: bytes | Path, size_hint: int | None) -> DecodedFilm:
-    """As `decode_gray`, with what the file says of the film, which may carry no picture.
+    """Decode a film to an upright gray picture (`decode_gray` says how), with what the file says of it. The picture may
+    be blank.
 
-    A lack of memory is no fault of the film: MemoryShortage, which names the film where it is a path.
+    Raises ImageError, and MemoryShortage, which is no fault of the film, and names it where it is a path.
     """
     try:
         data = read_file(content) if isinstance(content, Path) else content
@@ -76,7 +78,7 @@ def decode_film(content: bytes | Path, size_hint: int | None) -> DecodedFilm:
 
 
 def decode_here(content: bytes, size_hint: int | None) -> DecodedFilm:
-    """As `decode_film`, in this process, whatever it may do to it."""
+    """Decode a film as `decode_film` does, in this process, which a hostile one may end or freeze."""
     if not content:
         raise ImageError("the file is empty", "copy the film again")
     try:

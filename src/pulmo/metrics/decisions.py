@@ -47,7 +47,7 @@ def choose_operating_point(
 ) -> OperatingPoint:
     """The highest threshold with at least `min_sensitivity`, or the best Youden index or F1, or `threshold` as given.
 
-    `youden_rendered` is `youden` of films that come in several renderings (`renders.render_films`), each of them a row:
+    `youden_rendered` is `youden` of films that come in several renderings (`evaluation.probes.renderings`), each of them a row:
     with every rendering of every film, that index is the mean of the index over the renderings.
 
     Candidates lie midway between neighbouring distinct scores, so that rounding in another runtime flips no film; of

@@ -1,4 +1,4 @@
-"""The state of a training between two epochs."""
+"""The state of a training between two epochs: network, optimiser, learning rate, history."""
 
 import copy
 from typing import Any
