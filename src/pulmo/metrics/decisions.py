@@ -47,8 +47,8 @@ def choose_operating_point(
 ) -> OperatingPoint:
     """The highest threshold with at least `min_sensitivity`, or the best Youden index or F1, or `threshold` as given.
 
-    `youden_rendered` is `youden` of films that come in several renderings (`evaluation.probes.renderings`), each of them a row:
-    with every rendering of every film, that index is the mean of the index over the renderings.
+    `youden_rendered` is `youden` of films that come in several renderings (`evaluation.probes.renderings`), each of
+    them a row: with every rendering of every film, that index is the mean of the index over the renderings.
 
     Candidates lie midway between neighbouring distinct scores, so that rounding in another runtime flips no film; of
     equally good ones the highest is taken. The lowest candidate lies a thousandth below the lowest score: everything is
