@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import ipaddress
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PROBLEM = "application/problem+json"
 OPEN = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")  # need no token: they say nothing of films
+_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}  # of refusals, by their status
 _MB = 2**20
 
 
@@ -33,6 +34,21 @@ class Limits:
 def to_problem(status: int, detail: str) -> dict[str, Any]:
     """A problem as RFC 9457 writes it."""
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+
+
+def problem_response(status: int, detail: str) -> JSONResponse:
+    """The response that tells a client of a problem."""
+    return JSONResponse(to_problem(status, detail), status, media_type=PROBLEM)
+
+
+def refuse(_: object, refusal: Any) -> JSONResponse:
+    """The response to a request that an HTTPException ended."""
+    return problem_response(refusal.status_code, refusal.detail)
+
+
+def broken_off(*_: Any) -> JSONResponse:
+    """The response, which nobody waits for, to a request that did not arrive whole."""
+    return problem_response(400, "the request broke off")
 
 
 class Admission:
@@ -62,7 +78,10 @@ class Admission:
             self._check_sender(scope, headers)
             size = self._check_size(headers) if scope["method"] == "POST" else 0
         except HTTPException as refusal:
-            await _refuse(refusal, answer)
+            response = refuse(None, refusal)
+            response.headers["connection"] = "close"
+            response.headers.update(_HEADERS.get(refusal.status_code, {}))
+            await response(scope, receive, answer)
             return
         self.requests, self.bytes = self.requests + 1, self.bytes + size
         try:
@@ -127,12 +146,3 @@ class Admission:
 
 def _too_large(limits: Limits) -> str:
     return f"a request may have {limits.request_bytes / _MB:g} MB; send fewer films at a time"
-
-
-async def _refuse(refusal: HTTPException, send: Send) -> None:
-    content = json.dumps(to_problem(refusal.status_code, refusal.detail)).encode()
-    headers = {"content-type": PROBLEM, "content-length": str(len(content)), "connection": "close"}
-    headers |= {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}.get(refusal.status_code, {})
-    pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status_code, "headers": pairs})
-    await send({"type": "http.response.body", "body": content})

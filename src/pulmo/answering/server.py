@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pulmo.answering import open_inference
-from pulmo.answering.admission import PROBLEM, Admission, Limits, to_problem
+from pulmo.answering.admission import Admission, Limits, broken_off, problem_response, refuse
 from pulmo.answering.follow import PredictorSource
 from pulmo.answering.log import AnswerLog
 from pulmo.answering.openapi import PREDICT
@@ -119,10 +119,10 @@ def make_app(
     app.get("/v1/model")(_model)
     app.post("/v1/predict", openapi_extra=PREDICT)(_predict)
     app.include_router(open_inference.router)
-    app.add_exception_handler(HTTPException, _tell_refusal)
+    app.add_exception_handler(HTTPException, refuse)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
-    app.add_exception_handler(ClientDisconnect, lambda *_: _problem(400, "the request broke off"))
-    app.add_exception_handler(Exception, lambda *_: _problem(500, "the server failed; its operator sees why"))
+    app.add_exception_handler(ClientDisconnect, broken_off)
+    app.add_exception_handler(Exception, lambda *_: problem_response(500, "the server failed; its operator sees why"))
     return app
 
 
@@ -154,14 +154,6 @@ def _security_headers(page: str) -> dict[str, str]:
     }
 
 
-def _problem(status: int, detail: str) -> JSONResponse:
-    return JSONResponse(to_problem(status, detail), status, media_type=PROBLEM)
-
-
-def _tell_refusal(_: Request, refusal: Any) -> JSONResponse:
-    return _problem(refusal.status_code, refusal.detail)
-
-
 def _tell_invalid(_: Request, error: Any) -> JSONResponse:
     reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-    return _problem(422, "; ".join(reasons))
+    return problem_response(422, "; ".join(reasons))

@@ -54,7 +54,10 @@ def evaluate_folder(
         table, images = _read_films(raw, listed, classifier.info, films)
         table = decide_films(table.assign(logit=classifier.score(images, precision="fp32").astype(float)), locked)
         report = report_external(table, classifier, locked, resampling)
-        _draw(report, table, images, locked, out / "plots", resampling.seed)
+        plots = out / "plots"
+        plots.mkdir()
+        figures.draw_splits({"external": report.split}, locked.threshold, plots)
+        figures.draw_predictions(table, images, locked, plots, resampling.seed)
         others = [name for name in table.columns if name.startswith(CSV_PREFIX)]
         write_csv(out / "predictions.csv", table[[*PREDICTED, *others]])
         content = {"locked": locked.to_json(), "source": provenance, "external": report.to_json()}
@@ -100,14 +103,6 @@ def report_external(
     own = {name: Estimate(**estimate) for name, estimate in estimates.items()}
     change = {name: estimate_difference(own[name], split.metrics[name]) for name in own}
     return ExternalReport(split, recognise(table.pixel_sha256, classifier.films), own, change)
-
-
-def _draw(
-    report: ExternalReport, table: pd.DataFrame, images: np.ndarray, locked: Locked, folder: Path, seed: int
-) -> None:
-    folder.mkdir()
-    figures.draw_splits({"external": report.split}, locked.threshold, folder)
-    figures.draw_predictions(table, images, locked, folder, seed)
 
 
 def recognise(pixels: pd.Series, known: Mapping[str, str]) -> Known:

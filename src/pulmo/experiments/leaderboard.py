@@ -86,17 +86,12 @@ def _ended(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {name: entry for name, entry in sorted(entries.items()) if "test" in entry}
 
 
-def _not_run(entries: Mapping[str, Entry]) -> list[Entry]:
-    """The entries without result of which it is known why."""
-    return [entry for _, entry in sorted(entries.items()) if "not_run" in entry and "test" not in entry]
-
-
 def _tables(entries: Mapping[str, Entry]) -> list[tuple[str, list[list[str]]]]:
     """The rows for each source of films, and for each content that it had, with a title where there are several."""
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in _ended(entries).values():
         groups.setdefault((recorded_source(entry), entry.get("films_md5", "")), []).append(entry)
-    for entry in _not_run(entries):
+    for entry in (entry for _, entry in sorted(entries.items()) if "not_run" in entry and "test" not in entry):
         source = recorded_source(entry)
         place = next((group for group in sorted(groups) if group[0] == source), (source, ""))
         groups.setdefault(place, []).append(entry)

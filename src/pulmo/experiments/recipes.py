@@ -135,7 +135,8 @@ def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str
     experiment = _name_experiment(project, name, honest, source)
     about = _describe(recipe, settings)
     _check_weights(project.root, experiment, about | {"source": source}, str(params["train.weights"]))
-    start, changed = time.monotonic(), _has_changes(project.root)
+    start = time.monotonic()
+    changed = run_git(project.root, "status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!reports")
     commits = []
     for draw in range(recipe.draws):
         draw_name = f"{experiment}-draw-{draw + 1}" if draw else experiment
@@ -180,10 +181,6 @@ def _name_experiment(project: Project, name: str, honest: bool, source: str) -> 
     if (other := read_entries(project.root).get(experiment)) and recorded_source(other) != source:
         experiment += "-" + re.sub(r"[^\w.]+", "-", source).strip("-.")
     return experiment
-
-
-def _has_changes(root: Path) -> bool:
-    return bool(run_git(root, "status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!reports"))
 
 
 def _arguments(recipe: Recipe, settings: Sequence[str], draw: int) -> list[str]:

@@ -175,6 +175,7 @@ def _read_record(project: Project, experiment: Experiment, evaluated: bool, pack
     """All that DVC holds of an experiment; of one that was not evaluated its params and its error."""
     files = {*_TEXTS, paths.HISTORY, paths.PACKAGE / "model.json", paths.MLFLOW_RUN}
     revision = None if experiment.revision == WORKSPACE else experiment.revision
+    author = ("log", "-1", "--format=%an", revision) if revision else ("config", "user.name")
     read = {path: project.dvc.read_cached(path, revision) if evaluated else None for path in files}
     history = csv.DictReader(io.StringIO(read[paths.HISTORY] or ""))
     info = json.loads(read[paths.PACKAGE / "model.json"] or "{}")
@@ -183,7 +184,7 @@ def _read_record(project: Project, experiment: Experiment, evaluated: bool, pack
         "dvc.baseline": experiment.baseline,
         "git.revision": experiment.baseline,
         "mlflow.source.git.commit": experiment.baseline,
-        "mlflow.user": _author(project.root, experiment.revision) or "unknown",
+        "mlflow.user": run_git(project.root, *author) or "unknown",
         "pulmo.backfilled": date.today().isoformat(),
         "pulmo.error": experiment.error,
         "data_sha256": info.get("data_sha256"),
@@ -203,12 +204,6 @@ def _read_record(project: Project, experiment: Experiment, evaluated: bool, pack
         summary=in_short(read[paths.CARD] or "") or experiment.error or "",
         package=package,
     )
-
-
-def _author(root: Path, revision: str) -> str:
-    if revision == WORKSPACE:
-        return run_git(root, "config", "user.name")
-    return run_git(root, "log", "-1", "--format=%an", revision)
 
 
 def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:

@@ -18,7 +18,8 @@ from pulmo.reporting.card import Facts
 def reproduce_command(checkout: Path, revision: str, params: Mapping[str, Any]) -> str:
     """The commands that bring back the commit and run the pipeline, with the params that differ from it, as far as its
     params.yaml knows them."""
-    committed = flatten(_committed_params(checkout, revision))
+    text = run_git(checkout, "show", f"{revision}:{PARAMS}")
+    committed = flatten(parse_yaml(text, PARAMS)) if text else {}
     known = {name: value for name, value in flatten(params).items() if name in committed}
     changed = differing_params({name: committed[name] for name in known}, known)
     settings = "".join(f" -S {shlex.quote(f'{name}={value}')}" for name, (_, value) in changed.items())
@@ -44,9 +45,3 @@ def differing_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dic
         return value if isinstance(value, str) else json.dumps(value)
 
     return {name: (show(a, name), show(b, name)) for name in {**a, **b} if a.get(name) != b.get(name)}
-
-
-def _committed_params(checkout: Path, revision: str) -> dict[str, Any]:
-    """params.yaml of the commit; nothing where git does not have it."""
-    text = run_git(checkout, "show", f"{revision}:params.yaml")
-    return parse_yaml(text, PARAMS) if text else {}

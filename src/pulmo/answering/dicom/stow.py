@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pulmo.answering.admission import PROBLEM, Admission, Limits, to_problem
+from pulmo.answering.admission import Admission, Limits, broken_off, refuse
 from pulmo.answering.dicom.header import NotDicom, read_film_header
 from pulmo.answering.dicom.receive import MOST_BYTES, Outcome, Receiver
 
@@ -28,7 +28,7 @@ def make_stow_app(receiver: Receiver, token: str = "", names: frozenset[str] = f
         return await run_in_threadpool(_store, receiver, parts)
 
     routes = [Route(path, store, methods=["POST"]) for path in ("/studies", "/studies/{study}")]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, ClientDisconnect: _break_off})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refuse, ClientDisconnect: broken_off})
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     app.add_middleware(Admission, token=token, names=names, limits=LIMITS, headers=headers)
     return app
@@ -76,11 +76,3 @@ def _name(content: bytes) -> dict[str, Any]:
         return {}
     uids = ((_CLASS, header.sop_class), (_INSTANCE, header.sop_instance))
     return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids}
-
-
-def _refuse(_: Request, refusal: Any) -> Response:
-    return JSONResponse(to_problem(refusal.status_code, refusal.detail), refusal.status_code, media_type=PROBLEM)
-
-
-def _break_off(_: Request, error: Any) -> Response:
-    return JSONResponse(to_problem(400, "the request broke off"), 400, media_type=PROBLEM)
