@@ -9,7 +9,7 @@ alone is scored: no test film, and nothing of the second set of other equipment.
 import argparse
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ VARIANTS = {
     "resnet50": Variant({"arch": "resnet50"}),
 }
 AVERAGES = {"base and resnet50, averaged": ("base", "resnet50")}
+SETS = [
+    f"{title}, {cell}" for title in ("ten renderings", "other equipment") for cell in ("mean", "less base", "lowest")
+]
+COLUMNS = ("variant", "seeds", "as it is", *SETS)
 
 
 def main(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
@@ -117,7 +121,7 @@ def deliver(films: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, str, n
 
 
 def print_table(folder: Path) -> None:
-    """Print a Markdown row for each variant and average: mean of the seeds, lowest to highest."""
+    """Print a Markdown row for each variant and average: means over the seeds, lowest to highest."""
     trials: dict[str, dict[int, pd.DataFrame]] = {}
     for name in VARIANTS:
         files = {int(file.suffixes[-2][1:]): file for file in folder.glob(f"{name}.*.csv")}
@@ -125,11 +129,10 @@ def print_table(folder: Path) -> None:
     for name, parts in AVERAGES.items():
         common = set.intersection(*(set(trials[part]) for part in parts))
         trials[name] = {seed: average([trials[part][seed] for part in parts]) for seed in sorted(common)}
-    print("| variant | seeds | as it is | mean of ten renderings | lowest of them | other equipment, mean | lowest |")
-    print("|---|---|---|---|---|---|---|")
-    for name, tables in trials.items():
-        if tables:
-            print(f"| {name} | {len(tables)} | {' | '.join(summarise(list(tables.values())))} |")
+    aurocs = {name: read_aurocs(tables) for name, tables in trials.items() if tables}
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    for name, own in aurocs.items():
+        print(f"| {name} | {len(own)} | {' | '.join(summarise(own, aurocs['base']))} |")
 
 
 def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -141,26 +144,30 @@ def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return tables[0].assign(logit=total / len(tables))
 
 
-def summarise(tables: Sequence[pd.DataFrame]) -> list[str]:
-    """The cells of a variant's row from the answers of its seeds."""
-    aurocs = pd.DataFrame([read_aurocs(table) for table in tables])
+def read_aurocs(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """AUROC, a row for each seed and a column for each set and name."""
+    rows = {}
+    for seed, table in tables.items():
+        groups = table.groupby(["set", "name"], sort=False)[["label", "logit"]]
+        rows[seed] = groups.apply(lambda films: roc_auc_score(films.label, films.logit))
+    return pd.DataFrame(rows).T
+
+
+def summarise(aurocs: pd.DataFrame, base: pd.DataFrame) -> list[str]:
+    """The cells of a variant's row; it is compared with base by the seeds that both have."""
     cells = [describe(aurocs["rendering", PLAIN])]
     for group in ("rendering", "equipment"):
-        each = aurocs[group]
+        each, mean = aurocs[group], aurocs[group].mean(axis=1)
         lowest = str(each.mean().idxmin())
-        cells += [describe(each.mean(axis=1)), f"{lowest}, {describe(each[lowest])}"]
+        gain = (mean - base[group].mean(axis=1)).dropna()
+        cells += [describe(mean), describe(gain, "+.4f"), f"{lowest}, {describe(each[lowest])}"]
     return cells
 
 
-def read_aurocs(table: pd.DataFrame) -> pd.Series:
-    """AUROC by set and name."""
-    groups = table.groupby(["set", "name"], sort=False)[["label", "logit"]]
-    return groups.apply(lambda films: roc_auc_score(films.label, films.logit))
-
-
-def describe(values: pd.Series) -> str:
+def describe(values: pd.Series, form: str = ".4f") -> str:
     """Mean of the seeds, lowest to highest."""
-    return f"{values.mean():.4f} ({values.min():.4f} to {values.max():.4f})"
+    mean, low, high = (format(value, form) for value in (values.mean(), values.min(), values.max()))
+    return f"{mean} ({low} to {high})"
 
 
 if __name__ == "__main__":
