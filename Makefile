@@ -53,8 +53,8 @@ ui: $(VENV)/installed  ## Browse the runs in MLflow; prints the address of their
 recipes: $(VENV)/installed  ## Run every recipe and print the leaderboard; for real films: make recipes SET=data.source=kaggle
 	pulmo recipe run $(addprefix -S ,$(SET))
 
-bench: $(VENV)/installed  ## Run the benchmarks, but for fuzzing, scale and probes; each prints ratios measured in one run
-	@for file in $(filter-out bench/fuzz%.py bench/scale.py bench/probes.py,$(wildcard bench/[a-z]*.py)); do echo "== $$file"; python $$file || exit 1; done
+bench: $(VENV)/installed  ## Run the benchmarks, but for fuzzing, scale, probes and quality; each prints ratios measured in one run
+	@for file in $(filter-out bench/fuzz%.py bench/scale.py bench/probes.py bench/quality.py,$(wildcard bench/[a-z]*.py)); do echo "== $$file"; python $$file || exit 1; done
 
 FILMS ?= 100000
 

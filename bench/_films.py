@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 CLASSES = ("NORMAL", "PNEUMONIA")
 AUGMENTATION = AugmentParams(flip=0.5, rotation=7, zoom=0.1, translation=0.05, brightness=0.1, contrast=0.1)
 WARM_UP = 10  # steps in which a GPU tries its algorithms
-_REAL = Path(__file__).resolve().parents[1].parent / "shared" / "xrays" / "kermany224.zip"
+REAL = Path(__file__).resolve().parents[1].parent / "shared" / "xrays" / "kermany224.zip"
 
 
 def write_films(folder: Path, films: int) -> tuple[np.ndarray, np.ndarray, str]:
@@ -32,13 +32,13 @@ def write_films(folder: Path, films: int) -> tuple[np.ndarray, np.ndarray, str]:
     """
     random = np.random.default_rng(0)
     contents: list[tuple[int, bytes]] = []
-    if _REAL.exists():
-        with zipfile.ZipFile(_REAL) as archive:
+    if REAL.exists():
+        with zipfile.ZipFile(REAL) as archive:
             names = [name for name in archive.namelist() if name.endswith(".jpeg") and "/test/" not in name]
             chosen = [names[row] for row in random.permutation(len(names))[:films]]
             contents = [(int(CLASSES[1] in name), archive.read(name)) for name in chosen]
     what = f"{films} images of blurred noise" if not contents else f"{len(contents)} real films"
-    while not _REAL.exists() and len(contents) < films:
+    while not REAL.exists() and len(contents) < films:
         noise = cv2.GaussianBlur(random.integers(0, 256, (SIZE, SIZE), dtype=np.uint8), (0, 0), 4)
         jpeg = cv2.imencode(".jpeg", cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX))[1].tobytes()
         contents.append((len(contents) % 2, jpeg))
