@@ -1,19 +1,22 @@
-"""Seconds and memory of download (in place), split and preprocess for ever more films.
+"""Seconds and memory of all stages for ever more films: download (in place), split, preprocess, train and evaluate.
 
 Run from the project's root: `python bench/scale.py`, or `make bench-scale FILMS=100000` for 1,000, 10,000 and 100,000.
-The films are cut out of sixty drawn ones, each with pixels of its own. About a minute for 1,000 on two cores. With
-`--plot FILE.svg` the figures are drawn too.
+The films are cut out of sixty drawn ones, each with pixels of its own. SqueezeNet sees them in 32 pixels, for an epoch:
+with a larger network or film a step takes longer, and memory that does not depend on the number of films. About two
+minutes for 1,000 on two cores. With `--plot FILE.svg` the figures are drawn too, anew after each line of the table.
 """
 
 import argparse
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,10 +28,11 @@ from pulmo.base.yaml import read_yaml
 from pulmo.sources import phantom
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZE = 224
+SIZE, SMALL = 224, 32  # pixels, the second for train and evaluate
+STAGES = ("download", "split", "preprocess", "train", "evaluate")
 CUT = 40  # pixels: the range of the corner from which a film is cut
 LIMIT = 2000  # MB that no stage may exceed
-PAUSE = 0.05  # s between two looks at the memory
+PAUSE = 0.1  # s between two looks at the memory
 
 
 class Measured(NamedTuple):
@@ -46,31 +50,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", type=Path, help="file for the picture")
     most, plot = int(os.environ.get("FILMS") or 1000), parser.parse_args().plot
-    measured = []
+    measured: list[Measured] = []
     print("| films | stage | seconds | CPU seconds | CPU ms a film | peak memory, MB |\n|---|---|---|---|---|---|")
     for films in [count for count in (1000, 10_000, 100_000) if count < most] + [most]:
         with tempfile.TemporaryDirectory() as scratch:
-            measured += measure(Path(scratch), films)
+            for done in measure(Path(scratch), films):
+                measured.append(done)
+                if plot:
+                    draw(measured, plot)
     print(f"highest peak: {max(each.peak for each in measured):,.0f} MB (allowed: {LIMIT:,})")
-    if plot:
-        draw(measured, plot)
 
 
-def measure(scratch: Path, films: int) -> list[Measured]:
+def measure(scratch: Path, films: int) -> Iterator[Measured]:
     """All stages on new films. Preprocess runs again with nothing decoded before, after a kill, and after download has
     seen one more film in a hundred."""
     began = time.perf_counter()
     cut_films(scratch / "films", range(films))
     print(f"{films:,} films were drawn in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    write_params(scratch)
-    done = [run_stage(scratch, films, stage) for stage in ("download", "split", "preprocess")]
+    write_params(scratch, SIZE)
+    for stage in STAGES:
+        if stage == "train":
+            shrink_films(scratch / "data/processed/images.npy")
+            write_params(scratch, SMALL)
+        yield run_stage(scratch, films, stage)
+    write_params(scratch, SIZE)
     remove_store(scratch)
-    done.append(run_stage(scratch, films, "preprocess", "nothing decoded before"))
+    anew = run_stage(scratch, films, "preprocess", "nothing decoded before")
+    yield anew
     remove_store(scratch)
-    run_stage(scratch, films, "preprocess", kill_after=done[-1].seconds / 2)
-    done.append(run_stage(scratch, films, "preprocess", "the rest after a kill half-way"))
+    run_stage(scratch, films, "preprocess", kill_after=anew.seconds / 2)
+    yield run_stage(scratch, films, "preprocess", "the rest after a kill half-way")
     cut_films(scratch / "films", range(films, films + films // 100))
-    return done + [run_stage(scratch, films, stage, "1% more films") for stage in ("download", "preprocess")]
+    for stage in ("download", "preprocess"):
+        yield run_stage(scratch, films, stage, "1% more films")
 
 
 def cut_films(folder: Path, numbers: range) -> None:
@@ -86,6 +98,8 @@ def cut_films(folder: Path, numbers: range) -> None:
         place = int(random.integers(len(bases)))
         top, left = random.integers(CUT, size=2)
         film = cv2.convertScaleAbs(bases[place][top : top - CUT, left : left - CUT], alpha=random.uniform(0.8, 1))
+        for digit in range(20):  # the number in its corner, so that no two films are the same
+            film[:4, 4 * digit : 4 * digit + 4] = 255 * (number >> digit & 1)
         label = "PNEUMONIA" if "PNEUMONIA" in paths[place] else "NORMAL"
         patient = number // 2
         name = f"person{patient}_virus_{number}" if label == "PNEUMONIA" else f"IM-{patient:04}-{number:04}"
@@ -93,16 +107,25 @@ def cut_films(folder: Path, numbers: range) -> None:
         cv2.imwrite(str(folder / split / label / f"{name}.jpeg"), film)
 
 
-def write_params(scratch: Path) -> None:
-    """params.yaml of the project for the films in `scratch`."""
+def write_params(scratch: Path, size: int) -> None:
+    """params.yaml of the project for the films in `scratch`, of so many pixels."""
     from ruamel.yaml import YAML
 
     params = read_yaml(ROOT / "params.yaml")
     params["data"] |= {"source": "folder"}
     params["data"]["folder"] |= {"path": str(scratch / "films"), "in_place": True}
-    params["preprocess"] |= {"size": SIZE, "store_gb": 50}
+    params["preprocess"] |= {"size": size, "store_gb": 50, "workers": 2}
+    params["train"] |= {"arch": "squeezenet1_1", "epochs": 1, "batch_size": 256}
     with (scratch / "params.yaml").open("w") as file:
         YAML().dump(params, file)
+
+
+def shrink_films(file: Path) -> None:
+    """Replace the films of images.npy by the same ones in fewer pixels."""
+    large = np.load(file, mmap_mode="r")
+    small = [cv2.resize(film, (SMALL, SMALL), interpolation=cv2.INTER_AREA) for film in large]
+    file.unlink()
+    np.save(file, np.stack(small))
 
 
 def remove_store(scratch: Path) -> None:
@@ -113,6 +136,8 @@ def remove_store(scratch: Path) -> None:
 
 def run_stage(scratch: Path, films: int, stage: str, what: str = "", kill_after: float = 0) -> Measured:
     """Run a stage in a process of its own, to its end or so many seconds."""
+    if stage == "preprocess":  # as DVC does
+        shutil.rmtree(scratch / "data/processed", ignore_errors=True)
     environment = os.environ | {"DVC_ROOT": str(scratch), "PYTHONPATH": str(ROOT / "src")}
     began, before, peak = time.perf_counter(), cpu_seconds(), 0.0
     command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
@@ -141,20 +166,22 @@ def cpu_seconds() -> float:
 
 
 def memory(process: psutil.Process) -> float:
-    """MB of a process and those that it started; what they share counts for each."""
+    """MB of a process and those that it started; the libraries that they share count for each."""
     used = 0
     with contextlib.suppress(psutil.NoSuchProcess):
-        for one in (process, *process.children(recursive=True)):
-            used += one.memory_info().rss
+        used, own = process.memory_info().rss, process.cmdline()
+        for child in process.children(recursive=True):
+            if child.cmdline() != own:  # else it is about to become another program, and has no memory of its own yet
+                used += child.memory_info().rss
     return used / 1e6
 
 
 def draw(measured: list[Measured], file: Path) -> None:
     """CPU seconds and memory by the number of films, a line a stage."""
-    from pulmo.reporting.canvas import LINES, drawing
+    from pulmo.reporting.canvas import DOTTED, LINES, ORANGE, drawing
 
     with drawing(file, 9, 3.6, columns=2) as (seconds, peaks):
-        for (colour, style), stage in zip(LINES, ("download", "split", "preprocess"), strict=False):
+        for (colour, style), stage in zip((*LINES, (ORANGE, DOTTED)), STAGES, strict=True):
             of_stage = [each for each in measured if each.stage == stage]
             films = [each.films for each in of_stage]
             for ax, values in (

@@ -52,6 +52,12 @@ def test_what_writes_dicom_says_what_to_install(tmp_path, command):
     assert done.stderr == "error: highdicom is not installed\n\nhint: pip install 'pulmo[dicom]'\n"
 
 
+def test_replicas_of_a_server_need_no_pipeline(tmp_path):
+    pytest.importorskip("ray", reason="pulmo[ray] is not installed")
+    done = run_light(tmp_path, "serve", "--ray", "1:1", "--package", "none")
+    assert "none is no model package" in done.stderr
+
+
 @pytest.mark.slow
 def test_films_are_answered_without_the_pipeline(project, tmp_path):
     film = next((project / "data/raw").rglob("*.jpeg"))

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from pulmo.base.errors import UserError
 from pulmo.base.paths import project_root
-from pulmo.base.yaml import read_yaml
 
 Kind = TypeVar("Kind", bound=BaseModel)
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -261,6 +260,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 def read_section(path: Path, model: type[Kind], cure: str = "add it") -> Kind:
     """A YAML file as `model` tells it; UserError that names file and keys, with the `cure` for a missing one."""
+    from pulmo.base.yaml import read_yaml  # whose library a server, which has settings of this kind, does without
+
     content = read_yaml(path)
     try:
         return model.model_validate(content)
