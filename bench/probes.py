@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from estimates import make_predictions
 
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.evaluation.novelty import mark_unlike
 from pulmo.evaluation.probes.probe import Data, Subject
 from pulmo.evaluation.probes.renderings import score_renderings

@@ -28,7 +28,8 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from pulmo.base import paths
-from pulmo.base.params import Params, TrainParams, load_params
+from pulmo.base.params import Params, TrainParams
+from pulmo.base.params_file import load_params
 from pulmo.base.process import keep_memory, usable_cores
 from pulmo.base.yaml import read_yaml
 from pulmo.evaluation.probes.renderings import render_films
@@ -50,6 +51,21 @@ FASTER: dict[str, dict[str, dict[str, Any]]] = {  # settings that differ from to
     },
     "real": {
         "6 of 9 epochs at 128 px": {"epochs": 9, "early_epochs": 6, "early_size": 128},
+        "4 of 6 at 112 px, layer1 frozen, lr 0.0006": {
+            "epochs": 6,
+            "early_epochs": 4,
+            "early_size": 112,
+            "freeze": "layer1",
+            "cache_variants": -1,
+            "lr": 0.0006,
+        },
+        "6 of 7 at 112 px, batches of 64, lr 0.001": {
+            "epochs": 7,
+            "early_epochs": 6,
+            "early_size": 112,
+            "batch_size": 64,
+            "lr": 0.001,
+        },
     },
 }
 

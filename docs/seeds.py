@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pulmo.base import paths
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.model.classifier import Classifier

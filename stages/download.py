@@ -2,7 +2,7 @@
 
 from pulmo.base import paths
 from pulmo.base.files import whole_folder, write_csv, write_json
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.base.process import run_stage
 from pulmo.films.remote import source_folder
 from pulmo.films.rows.table import KNOWN_PATIENT

@@ -7,7 +7,7 @@ import pandas as pd
 
 from pulmo.base import paths
 from pulmo.base.files import read_json, write_csv, write_json
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.base.process import run_stage
 from pulmo.evaluation.novelty import mark_unlike
 from pulmo.evaluation.pictures import draw_pictures

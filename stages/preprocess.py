@@ -1,7 +1,7 @@
 """Stage preprocess: data/raw -> data/processed (images.npy, index.csv, rejected.csv, harmony.json)."""
 
 from pulmo.base import paths
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.harmonising import harmonise_films
 from pulmo.dataset.preprocessing import process_films

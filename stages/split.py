@@ -2,7 +2,7 @@
 
 from pulmo.base import paths
 from pulmo.base.files import write_csv, write_json
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.base.process import run_stage
 from pulmo.dataset.splits import describe_leakage, leakage_text, split_films
 from pulmo.films.rows.table import read_films

@@ -5,7 +5,7 @@ from pathlib import Path
 from pulmo.base import paths
 from pulmo.base.files import read_json, write_json
 from pulmo.base.git import git_state
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.base.process import run_stage
 from pulmo.films.rows.processed import hash_data, open_images, read_rows, summarise_splits
 from pulmo.model.start import pin_weights

@@ -109,7 +109,8 @@ def ask(address: str, body: dict) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not shutil.which("curl"), reason="curl is not installed, and the README's curl lines are what is typed here"
+    not shutil.which("curl"),
+    reason="curl is not installed, and the README's curl lines are typed here; .ci/run installs it where it may",
 )
 def test_curl_asks_pulmo_serve_as_the_readme_says(project, films, expected):
     with serving(project / "models/package") as (host, port):

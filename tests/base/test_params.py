@@ -5,7 +5,8 @@ import pytest
 import yaml_text
 
 from pulmo.base.errors import UserError
-from pulmo.base.params import Params, load_params
+from pulmo.base.params import Params
+from pulmo.base.params_file import load_params
 from pulmo.package.info import TTA_VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]

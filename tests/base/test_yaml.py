@@ -107,7 +107,7 @@ def test_what_is_refused_is_one_message_at_once(text, message, tmp_path):
 @pytest.mark.parametrize("name", ["a billion laughs", "5,000 brackets", "10,000 values"])
 def test_what_is_refused_takes_no_memory(name, tmp_path):
     (tmp_path / "params.yaml").write_text(BAD[name][0], encoding="utf-8")
-    code = "from pathlib import Path; from pulmo.base.params import load_params; load_params(Path('params.yaml'))"
+    code = "from pathlib import Path; from pulmo.base.params_file import load_params; load_params(Path('params.yaml'))"
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))

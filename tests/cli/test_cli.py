@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json, write_csv
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.experiments import leaderboard, recipes
 from pulmo.experiments.dvc import Dvc, to_arguments
 from pulmo.experiments.project import Project

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv, write_json
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.cli.answers import find_place
 from pulmo.experiments import doctor
 from pulmo.experiments.project import Project

@@ -21,7 +21,7 @@ from toy_project import make_toy
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.experiments import trials
 from pulmo.experiments.project import Project
 from pulmo.experiments.study import open_study

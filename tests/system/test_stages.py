@@ -15,7 +15,7 @@ from small_project import copy_project, permissions_bind, run_stage, write_param
 
 from pulmo.answering.predictor import Predictor
 from pulmo.base.files import read_json
-from pulmo.base.params import flatten
+from pulmo.base.params_file import flatten
 from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.films.rows.processed import open_images
 from pulmo.model.classifier import load_classifier

@@ -12,7 +12,7 @@ import pytest
 import yaml_text
 from small_project import TINY, assert_cache_is_whole, commit, make_checkout, run
 
-from pulmo.base.params import flatten
+from pulmo.base.params_file import flatten
 from pulmo.tracking.store import EXPERIMENT
 
 pytestmark = pytest.mark.slow

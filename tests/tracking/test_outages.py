@@ -152,7 +152,7 @@ def test_a_training_goes_on_while_the_disk_of_the_store_is_full(root, capsys):
 TRAIN = """
 import csv, os, pathlib, signal, time
 from pulmo.base.files import write_json
-from pulmo.base.params import flatten
+from pulmo.base.params_file import flatten
 from pulmo.base.paths import MLFLOW_RUN, project_root
 from pulmo.base.yaml import read_yaml
 from pulmo.tracking.runs import train_run

@@ -13,7 +13,7 @@ from small_project import copy_project, run_stage
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
 from pulmo.base.git import git_state
-from pulmo.base.params import flatten
+from pulmo.base.params_file import flatten
 from pulmo.tracking.runs import evaluate_run, train_run
 from pulmo.tracking.store import EXPERIMENT, open_store, store_uri, unusable
 

@@ -541,7 +541,8 @@ def test_stale_folders_are_removed(tmp_path):
 
 
 def test_a_rise_as_long_as_the_training_is_refused():
-    from pulmo.base.params import TrainParams, load_params
+    from pulmo.base.params import TrainParams
+    from pulmo.base.params_file import load_params
 
     given = load_params().train.model_dump() | {"schedule": "cosine", "epochs": 3}
     assert TrainParams.model_validate(given | {"warmup_epochs": 2}).warmup_epochs == 2

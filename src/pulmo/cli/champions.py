@@ -15,7 +15,7 @@ def promote(
 ) -> None:
     """Make an experiment's model the champion, which `pulmo predict` asks, if it passes the gates and beats the old."""
     from pulmo.base.names import check_reference
-    from pulmo.base.params import load_params
+    from pulmo.base.params_file import load_params
     from pulmo.base.tables import terminal_width
     from pulmo.experiments import promotion
     from pulmo.experiments.project import Project

@@ -11,7 +11,7 @@ from typing import Any
 
 from pulmo.base import paths
 from pulmo.base.git import run_git
-from pulmo.base.params import flatten
+from pulmo.base.params_file import flatten
 from pulmo.base.yaml import read_yaml
 from pulmo.experiments.dvc import failure_reason
 from pulmo.experiments.project import Project

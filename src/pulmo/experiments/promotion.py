@@ -111,7 +111,8 @@ def _calibration_gate(report: Mapping[str, Any], max_ece: float) -> Gate:
         rendered = read_part(report, RenderedCalibration, "val", "calibration_rendered")
         ece, films, name = rendered.ece, rendered.films, "calibration error (ECE), films re-rendered"
     else:
-        ece, films = read_part(report, Chance, "val", "calibration", "after", "ece"), report["val"]["films"]
+        ece = read_part(report, Chance, "val", "calibration", "after", "ece")
+        films = read_part(report, int, "val", "films")
         name = "calibration error (ECE), films as they are"
     chance = ece.chance_high
     if chance <= max_ece:

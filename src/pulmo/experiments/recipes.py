@@ -20,7 +20,8 @@ from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.names import check_name
-from pulmo.base.params import Positive, Section, flatten, read_section
+from pulmo.base.params import Positive, Section
+from pulmo.base.params_file import flatten, read_section
 from pulmo.base.yaml import read_yaml
 from pulmo.experiments.aside import prepare_aside
 from pulmo.experiments.dvc import to_arguments

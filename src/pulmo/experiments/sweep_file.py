@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from pulmo.base.errors import UserError
 from pulmo.base.names import NAME
-from pulmo.base.params import Count, Positive, Section, flatten, read_section
+from pulmo.base.params import Count, Positive, Section
+from pulmo.base.params_file import flatten, read_section
 from pulmo.base.yaml import read_yaml
 
 KINDS = {  # of dimensions, and the values that each needs

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pulmo.base.git import run_git
-from pulmo.base.params import flatten
+from pulmo.base.params_file import flatten
 from pulmo.base.paths import PARAMS
 from pulmo.base.yaml import parse_yaml
 from pulmo.package.info import PackageInfo

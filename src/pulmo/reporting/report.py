@@ -51,6 +51,7 @@ class Finding(ABC):
         """One sentence for each thing that speaks against the model."""
         return []
 
+    # Empty and yet not abstract, for most probes have no picture.
     def draw(self, folder: Path) -> None:  # noqa: B027
         """Draw its pictures into `folder`, where it has any."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from pulmo.base.git import git_state, run_git
-from pulmo.base.params import flatten
+from pulmo.base.params_file import flatten
 from pulmo.tracking.contents import Run
 from pulmo.tracking.machine import describe_machine, watch_machine
 from pulmo.tracking.outbox import Outbox

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pulmo.base.git import run_git
-from pulmo.base.params import load_params
+from pulmo.base.params_file import load_params
 from pulmo.experiments.aside import find_obstacle
 from pulmo.experiments.checks.finding import Finding, name_few
 from pulmo.experiments.project import Project
