@@ -1,7 +1,7 @@
 """The cost of an answer: `pulmo predict` from process start beside importing torch, one film beside eager PyTorch, and
-`pulmo serve` beside PyTorch in a FastAPI handler.
+`pulmo serve`, in fp32 and in bf16, beside PyTorch in a FastAPI handler. It needs a processor with bf16.
 
-Run from the project's root after `dvc repro`: `python bench/answers.py`. About three minutes. `--long 10000` asks the
+Run from the project's root after `dvc repro`: `python bench/answers.py`. About five minutes. `--long 10000` asks the
 server about so many films more, and shows how its memory grows.
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 
@@ -25,6 +26,7 @@ FILMS = 202
 CALLS = 100
 CLIENTS = {1: 200, 8: 400, 32: 600}  # at once: films of a round
 LOADS = 3  # rounds of them
+SERVERS: dict[str, list[str]] = {"pulmo serve": [], "pulmo serve --bf16": ["--bf16"]}  # with their options
 PREDICT = [sys.executable, "-c", "from pulmo.cli import main; main()", "predict", "--csv", "--anyway", "--package"]
 
 
@@ -61,18 +63,19 @@ def compare_commands(package: Path, films: list[str]) -> None:
 
 def compare_servers(package: Path, films: list[bytes], long: int) -> None:
     """Print the answers of `pulmo serve` and of the plain way to clients at once, medians of rounds in turns."""
-    port, plain = find_port(), find_port()
-    ours = [sys.executable, "-c", "from pulmo.cli import main; main()", "serve", "--port", str(port)]
+    plain = find_port()
     theirs = [sys.executable, str(Path(__file__).with_name("_plain.py")), str(package), str(plain)]
-    ways = {"pulmo serve": (port, "/v1/predict", "films"), "plain": (plain, "/predict", "film")}
-    with (
-        running([*ours, "--package", str(package)], port) as server,
-        running(theirs, plain) as other,
-    ):
+    ours = [sys.executable, "-c", "from pulmo.cli import main; main()", "serve", "--package", str(package)]
+    ways, processes = {"plain": (plain, "/predict", "film")}, {}
+    with ExitStack() as stack:
+        processes["plain"] = stack.enter_context(running(theirs, plain))
+        for name, options in SERVERS.items():
+            port = find_port()
+            processes[name] = stack.enter_context(running([*ours, "--port", str(port), *options], port))
+            ways[name] = port, "/v1/predict", "films"
         for way in ways.values():
             ask(*way, films, 8, 100)  # warms up
         for clients, count in CLIENTS.items():
-            processes = {"pulmo serve": server, "plain": other}
             turns, spent = [], {name: -sum(process.cpu_times()[:2]) for name, process in processes.items()}
             for _ in range(LOADS):
                 turns.append({name: ask(*way, films, clients, count) for name, way in ways.items()})
@@ -83,14 +86,17 @@ def compare_servers(package: Path, films: list[bytes], long: int) -> None:
                 memory = process.memory_info().rss / 2**20
                 times = f"p50 {1e3 * p50:.0f} ms, p95 {1e3 * p95:.0f} ms"
                 times += f", {1e3 * spent[name] / count / LOADS:.1f} ms of a core a film"
-                print(f"{clients:2} clients, {name:11} {rate:5.0f} films/s, {times}, {memory:.0f} MB")
-            low, middle, high = sorted(turn["pulmo serve"].rate / turn["plain"].rate for turn in turns)
-            print(f"{clients:2} clients, films/s over plain: {middle:.1f} ({low:.1f} to {high:.1f})")
-        drawn = ask(port, "/v1/predict?heatmap=1", "films", films, 1, 50)
-        print(f"heat map: p50 {1e3 * drawn.p50:.0f} ms, p95 {1e3 * drawn.p95:.0f} ms")
-        for done in range(0, long, long // 10 or 1):
-            ask(port, "/v1/predict", "films", films, 32, long // 10 or 1)
-            print(f"after {done + (long // 10 or 1):5} films more: {server.memory_info().rss / 2**20:.0f} MB")
+                print(f"{clients:2} clients, {name:18} {rate:5.0f} films/s, {times}, {memory:.0f} MB")
+            for name in SERVERS:
+                low, middle, high = sorted(turn[name].rate / turn["plain"].rate for turn in turns)
+                print(f"{clients:2} clients, {name}, films/s over plain: {middle:.1f} ({low:.1f} to {high:.1f})")
+        for name in SERVERS:
+            drawn = ask(ways[name][0], "/v1/predict?heatmap=1", "films", films, 1, 50)
+            print(f"{name}, heat map: p50 {1e3 * drawn.p50:.0f} ms, p95 {1e3 * drawn.p95:.0f} ms")
+            for done in range(0, long, long // 10 or 1):
+                ask(*ways[name], films, 32, long // 10 or 1)
+                memory = processes[name].memory_info().rss / 2**20
+                print(f"{name}, after {done + (long // 10 or 1):5} films more: {memory:.0f} MB")
 
 
 def run(command: list[str]) -> tuple[float, float]:
@@ -111,7 +117,7 @@ def compare_runtimes(package: Path, film: str) -> None:
     from pulmo.model.classifier import load_classifier
     from pulmo.model.scoring import logit_pneumonia, to_input
 
-    predictor, classifier = Predictor.load(package), load_classifier(package)
+    predictor, quick, classifier = Predictor.load(package), Predictor.load(package, bf16=True), load_classifier(package)
     decoded = predictor.read(film)
     info, gray = classifier.info, torch.from_numpy(decoded.pixels[None])
     network = classifier.network.to(memory_format=torch.channels_last)
@@ -122,7 +128,8 @@ def compare_runtimes(package: Path, film: str) -> None:
                 logit_pneumonia(network(to_input(gray, info.mean, info.std))).item()
 
     ways: dict[str, Callable[[], object]] = {
-        "ONNX": lambda: predictor.answer([decoded]),
+        "fp32": lambda: predictor.answer([decoded]),
+        "bf16": lambda: quick.answer([decoded]),
         "eager PyTorch": answer_eagerly,
         "decode too": lambda: predictor.predict(film),
     }
@@ -135,7 +142,8 @@ def compare_runtimes(package: Path, film: str) -> None:
                 times[name].append(time.perf_counter() - began)
     middle = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     print(*(f"{name} {value:.1f} ms" for name, value in middle.items()), sep=", ")
-    print(f"ONNX / eager PyTorch: {middle['ONNX'] / middle['eager PyTorch']:.2f}")
+    for name in ("fp32", "bf16"):
+        print(f"{name} / eager PyTorch: {middle[name] / middle['eager PyTorch']:.2f}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ ONE_DOOR = {
     "s3fs": ("films/remote.py",),
     "onnx": ("model/export.py",),
     "ray": ("base/cluster.py", "answering/replicas.py"),
-    "onnxruntime": ("package/inference.py",),
+    "onnxruntime": ("package/sessions.py",),
+    "openvino": ("package/sessions.py",),
     "rich": ("base/tables.py", "experiments/leaderboard.py"),
 }
 WITHOUT_TORCH = ("base", "films", "metrics", "package", "images", "sources", "dataset", "answering")

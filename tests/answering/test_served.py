@@ -148,7 +148,8 @@ def test_the_requirements_name_all_that_the_model_imports():
     served = PACKAGE / "answering" / "served.py"
     names = {name.split(".")[0] for file in {served} | reached_modules(served) for name in imported_names(file)}
     owners = packages_distributions()
-    optional = {"s3fs"}  # of the extra s3, for addresses, and a served model gets contents
+    # of extras, for addresses and for bf16: a served model gets contents, and answers in fp32
+    optional = {"s3fs", "openvino"}
     distributions = {owners[name][0].lower() for name in names - set(sys.stdlib_module_names) - {"pulmo"} - optional}
     assert distributions <= set(REQUIREMENTS)
     assert not {"torch", "torchvision", "lightning"} & {*distributions, *REQUIREMENTS}

@@ -10,6 +10,7 @@ import numpy as np
 from pulmo.answering.champion import Place
 from pulmo.answering.predictor import Predictor
 from pulmo.base.errors import UserError
+from pulmo.images.film import FittedFilm
 from pulmo.package.info import CARD
 from pulmo.package.storage import ONNX
 
@@ -36,16 +37,19 @@ class PredictorSource(Protocol):
 class Follower:
     """The model that `find` names, looked for again every two seconds in a thread of its own."""
 
-    def __init__(self, find: Callable[[], Place], seconds: float = SECONDS, threads: int = 1) -> None:
+    def __init__(
+        self, find: Callable[[], Place], seconds: float = SECONDS, threads: int = 1, bf16: bool = False
+    ) -> None:
         """`threads` compute one call of the model: with more than one each batch is answered sooner, but as they wait
-        for one another fewer films a second are. UserError where there is no model to begin with."""
+        for one another fewer films a second are. `bf16` is that of `Predictor.load`. UserError where there is no model
+        to begin with."""
         self._find = find
         self._seconds = seconds
-        self._threads = threads
+        self._threads, self._bf16 = threads, bf16
         self._stopped = threading.Event()
         self._place = find()
         self._seen = _mark(self._place)
-        self._predictor = _load(self._place, threads)
+        self._predictor = _load(self._place, threads, bf16)
         self.warning = ""
 
     def current(self) -> Predictor:
@@ -62,7 +66,7 @@ class Follower:
                 self.warning = ""
                 return
             name = f"{place.name} {place.version}".strip()
-            predictor = _load(place, self._threads)
+            predictor = _load(place, self._threads, self._bf16)
         except Exception as error:  # whatever is wrong with a new model, the old one goes on
             self._warn(name, error)
             return
@@ -97,7 +101,8 @@ def _mark(place: Place) -> object:
     return place, [(state.st_mtime_ns, state.st_ino, state.st_size) for state in states]
 
 
-def _load(place: Place, threads: int) -> Predictor:
-    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads)
-    predictor.network.score(np.zeros((1, predictor.info.size, predictor.info.size), np.uint8))  # fails here, if at all
+def _load(place: Place, threads: int, bf16: bool) -> Predictor:
+    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads, bf16)
+    blank = np.zeros((predictor.info.size, predictor.info.size), np.uint8)
+    predictor.score([FittedFilm(blank)])  # fails here, if at all
     return predictor

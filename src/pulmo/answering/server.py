@@ -60,6 +60,7 @@ def _model(request: Request) -> dict[str, Any]:
         "model": {"name": predictor.model.name, "version": predictor.model.version, "sha256": predictor.model.sha256},
         "arch": info.arch,
         "size": info.size,
+        "bf16": predictor.bf16,
         "threshold": info.threshold,
         "heatmap": predictor.network.has_heat,
         "unsure": [info.locked["abstention"][end] for end in ("low", "high")],

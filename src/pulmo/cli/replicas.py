@@ -21,6 +21,7 @@ class Replicas(Section):
     most: Positive = 1
     package: str = ""  # folder of the model, on every node; without it the champion of MLflow's store
     names: list[str] = Field(default_factory=list)  # host names that the server goes by, beside localhost and addresses
+    bf16: bool = False  # as `pulmo serve --bf16`
     log: str = ""  # file for a line of JSON for each answer, on each node
 
 
@@ -50,5 +51,5 @@ def make_replica(settings: Replicas, token: str, folder: str) -> "FastAPI":
         os.chdir(folder)
     package = Path(settings.package) if settings.package else None
     log = AnswerLog(Path(settings.log)) if settings.log else None
-    follower = Follower(lambda: find_package(package))  # each of the cores takes a batch of its own
+    follower = Follower(lambda: find_package(package), bf16=settings.bf16)  # each core takes a batch of its own
     return make_app(follower, token, names=frozenset(settings.names), log=log, cores=assigned_cores())

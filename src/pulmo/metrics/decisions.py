@@ -106,7 +106,7 @@ def is_called(probabilities: ArrayLike, threshold: float) -> Flags:
 
 def confidence(probabilities: ArrayLike, threshold: float) -> Floats:
     """The distance of a probability from the threshold, on the log-odds scale: 0 at the threshold, more is surer."""
-    return np.abs(_log_odds(np.asarray(probabilities, dtype=float)) - _log_odds(np.asarray(threshold)))
+    return np.abs(to_log_odds(np.asarray(probabilities, dtype=float)) - to_log_odds(np.asarray(threshold)))
 
 
 def choose_abstention(labels: ArrayLike, probabilities: ArrayLike, threshold: float, target_error: float) -> Abstention:
@@ -122,7 +122,7 @@ def choose_abstention(labels: ArrayLike, probabilities: ArrayLike, threshold: fl
     if good[-1] == len(starts) - 1:
         return Abstention(target_error, threshold, threshold, reached=True)
     inner, outer = (sure[order][starts[good[-1] + step]] for step in (1, 0))
-    width, middle = (inner + outer) / 2, _log_odds(np.asarray(threshold))
+    width, middle = (inner + outer) / 2, to_log_odds(np.asarray(threshold))
     low, high = 1 / (1 + np.exp(-(middle - width))), 1 / (1 + np.exp(-(middle + width)))
     return Abstention(target_error, float(low), float(high), reached=True)
 
@@ -163,6 +163,7 @@ def evaluate_abstention(
     }
 
 
-def _log_odds(probability: Floats) -> Floats:
+def to_log_odds(probability: Floats) -> Floats:
+    """Log-odds of probabilities, which are finite for 0 and 1 too."""
     clipped = np.clip(probability, 1e-12, 1 - 1e-12)
     return np.log(clipped / (1 - clipped))

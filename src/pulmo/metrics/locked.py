@@ -23,6 +23,7 @@ from pulmo.metrics.decisions import (
     confidence,
     is_answered,
     is_called,
+    to_log_odds,
 )
 from pulmo.metrics.ranking import Flags, Floats
 
@@ -42,6 +43,12 @@ class Locked:
     def threshold(self) -> float:
         """The calibrated probability from which on a film is called PNEUMONIA."""
         return self.operating_point.threshold
+
+    @property
+    def edges(self) -> Floats:
+        """Log-odds before calibration at which the answer changes, lowest first: the threshold and the band's ends."""
+        probabilities = np.array([self.threshold, self.abstention.low, self.abstention.high])
+        return np.asarray(np.sort(to_log_odds(probabilities) * self.temperature.value))
 
     def calibrate(self, logits: ArrayLike) -> Floats:
         """Calibrated probabilities of PNEUMONIA from log-odds, which must be finite: NaN would be called NORMAL."""

@@ -1,4 +1,4 @@
-"""The network of a package on ONNX Runtime: log-odds of films, and the map that speaks for them, without PyTorch."""
+"""The network of a package: log-odds of films, and the map that speaks for them, without PyTorch."""
 
 import re
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pulmo.base.errors import UserError
 from pulmo.package.info import TTA_VIEWS
+from pulmo.package.sessions import Bf16Session, Fp32Session, Session
 from pulmo.package.views import move_films
 
 # Names in model.onnx. Its input is gray values 0..255, float32 (N, S, S). The outputs are log-odds of PNEUMONIA (N,);
@@ -23,25 +24,18 @@ BATCH = 8  # films at a time, and halves of it for the rest; ONNX Runtime's memo
 
 
 class Network:
-    """An ONNX Runtime session of a package's network; safe to use from many threads."""
+    """A package's network, ready to compute; safe to use from many threads."""
 
-    def __init__(self, file: Path | bytes, tta_views: int = 1, threads: int = 0) -> None:
-        """`file`: model.onnx or its content. `threads` compute one call (0 = one per core).
+    def __init__(self, file: Path | bytes, tta_views: int = 1, threads: int = 0, bf16: bool = False) -> None:
+        """`file`: model.onnx or its content. `threads` compute one call (0 = one per core), in fp32 unless in `bf16`.
 
         UserError where it is no network that takes films and answers with log-odds.
         """
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Threads that spin while they wait take half of each core, which decoding and other processes can use
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        content = str(file) if isinstance(file, Path) else file
+        engine = Bf16Session if bf16 else Fp32Session
         with _naming_network():
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.outputs = [output.name for output in self._session.get_outputs()]
-        if [entry.name for entry in self._session.get_inputs()] != [FILMS] or LOGIT not in self.outputs:
+            self._session: Session = engine(file, threads)
+        self.outputs = self._session.outputs
+        if self._session.inputs != [FILMS] or LOGIT not in self.outputs:
             raise _unusable(f"it does not answer {FILMS} with {LOGIT}")
         self._stages = [name for name in self.outputs if name.startswith(STAGE)]
         self.tta_views = tta_views
@@ -93,7 +87,7 @@ class Network:
     def _run(self, names: list[str], films: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         batches = _cut(films)
         with _naming_network():
-            parts: list[Any] = [self._session.run(names, {FILMS: batch}) for batch in batches]
+            parts: list[Any] = [self._session.run(names, batch) for batch in batches]
         for batch, outputs in zip(batches, parts, strict=True):
             for name, output in zip(names, outputs, strict=True):
                 if np.ndim(output) != _DIMENSIONS.get(name, 2) or len(output) != len(batch):
@@ -114,10 +108,10 @@ def _cut(films: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 @contextmanager
 def _naming_network() -> Iterator[None]:
-    """Explain an error of ONNX Runtime, whose classes have no common name."""
+    """Explain an error of the engine, whose classes have no common name."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, UserError):
         raise
     except Exception as error:
         raise _unusable(_shorten(str(error))) from error
