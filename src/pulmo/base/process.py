@@ -49,6 +49,12 @@ def keep_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
+def release_memory() -> None:
+    """Give the system what was freed and `keep_memory` holds back, for what follows takes its memory elsewhere."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def compute_alone() -> None:
     """Have NumPy, which is not to be imported yet, multiply matrices in the thread that asks: the threads of its
     library spin while they wait, and take a core from whoever has many small ones to multiply."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pulmo.base.process import release_memory
 from pulmo.package.familiarity import Familiarity
 from pulmo.package.inference import Network
 from pulmo.package.storage import OnnxFile
@@ -59,6 +60,7 @@ def mark_unlike(
 
     The tables have the column row (of the images). Without feature maps `films` are returned as they are.
     """
+    release_memory()
     session = Network(network.content)
     val = films[films.split == "val"]
     familiarity = fit_familiarity(session, images, train.row, val.row)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pulmo.base.process import release_memory
 from pulmo.evaluation.probes import equipment, explanation, refusals, renderings, robustness, shortcuts
 from pulmo.evaluation.probes.probe import Data, Probe, Subject
 from pulmo.evaluation.spread import score_on_cluster
@@ -12,7 +13,7 @@ from pulmo.films.rows.stack import FilmStack
 from pulmo.films.rows.table import CSV_PREFIX
 from pulmo.model.classifier import Classifier
 from pulmo.model.device import choose_device
-from pulmo.reporting.report import Section
+from pulmo.reporting.report import Finding, Section
 
 PROBES: tuple[Probe, ...] = (
     renderings.PROBE,
@@ -26,7 +27,12 @@ PROBES: tuple[Probe, ...] = (
 
 def run_probes(subject: Subject) -> list[Section]:
     """Measure with every probe; the order is that of the model card."""
-    return [Section(probe.name, probe.title, probe.template, probe.measure(subject)) for probe in PROBES]
+    return [Section(probe.name, probe.title, probe.template, _measure(probe, subject)) for probe in PROBES]
+
+
+def _measure(probe: Probe, subject: Subject) -> Finding:
+    release_memory()
+    return probe.measure(subject)
 
 
 def score_films(
