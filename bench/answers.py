@@ -23,7 +23,7 @@ from pulmo.base import paths
 
 ROUNDS = 5
 FILMS = 202
-CALLS = 100
+ONES, TURNS = 20, 5  # films that are asked about one by one; those of one way follow each other, as in a program
 CLIENTS = {1: 200, 8: 400, 32: 600}  # at once: films of a round
 LOADS = 3  # rounds of them
 SERVERS: dict[str, list[str]] = {"pulmo serve": [], "pulmo serve --bf16": ["--bf16"]}  # with their options
@@ -40,7 +40,7 @@ def main() -> None:
     films = sorted(str(path) for path in options.films.rglob("*") if path.is_file())[:FILMS]
     compare_commands(options.package, films)
     compare_servers(options.package, read_films(films), options.long)
-    compare_runtimes(options.package, films[0])
+    compare_runtimes(options.package, films[:: max(1, len(films) // ONES)][:ONES])
 
 
 def compare_commands(package: Path, films: list[str]) -> None:
@@ -110,40 +110,43 @@ def run(command: list[str]) -> tuple[float, float]:
     return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
-def compare_runtimes(package: Path, film: str) -> None:
-    """Print the median time of one decoded film by the package's ONNX and by PyTorch, in turns."""
+def compare_runtimes(package: Path, films: list[str]) -> None:
+    """Print the median time of a decoded film by the package's ONNX, in fp32 and bf16, and by PyTorch, in turns."""
     import torch  # not before, because a process counts the memory of the one that started it as its own
 
     from pulmo.model.classifier import load_classifier
     from pulmo.model.scoring import logit_pneumonia, to_input
 
     predictor, quick, classifier = Predictor.load(package), Predictor.load(package, bf16=True), load_classifier(package)
-    decoded = predictor.read(film)
-    info, gray = classifier.info, torch.from_numpy(decoded.pixels[None])
+    decoded, info = {film: predictor.read(film) for film in films}, classifier.info
     network = classifier.network.to(memory_format=torch.channels_last)
 
-    def answer_eagerly() -> None:
+    def answer_eagerly(film: str) -> None:
+        gray = torch.from_numpy(decoded[film].pixels[None])
         with torch.inference_mode():
             for _ in range(info.tta_views):
                 logit_pneumonia(network(to_input(gray, info.mean, info.std))).item()
 
-    ways: dict[str, Callable[[], object]] = {
-        "fp32": lambda: predictor.answer([decoded]),
-        "bf16": lambda: quick.answer([decoded]),
+    ways: dict[str, Callable[[str], object]] = {
+        "fp32": lambda film: predictor.answer([decoded[film]]),
+        "bf16": lambda film: quick.answer([decoded[film]]),
         "eager PyTorch": answer_eagerly,
-        "decode too": lambda: predictor.predict(film),
+        "fp32 from the file": predictor.predict,
+        "bf16 from the file": quick.predict,
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(CALLS + 10):
+    for turn in range(TURNS + 1):
         for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if turn >= 10:
-                times[name].append(time.perf_counter() - began)
+            for film in films:
+                began = time.perf_counter()
+                way(film)
+                if turn:  # the first warms up
+                    times[name].append(time.perf_counter() - began)
     middle = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     print(*(f"{name} {value:.1f} ms" for name, value in middle.items()), sep=", ")
     for name in ("fp32", "bf16"):
         print(f"{name} / eager PyTorch: {middle[name] / middle['eager PyTorch']:.2f}")
+    print(f"fp32, from the file / decoded: {middle['fp32 from the file'] / middle['fp32']:.2f}")
 
 
 if __name__ == "__main__":

@@ -115,6 +115,14 @@ def test_the_image_answers_as_a_user_without_rights(folder):
     assert int(size.split()[0]) < 500
 
 
+def is_ready(port: int) -> bool:
+    """True where a replica answers."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
 def end_all(server: subprocess.Popen) -> None:
     """End a program and those that it started."""
     for process in [*psutil.Process(server.pid).children(recursive=True), server]:
@@ -137,7 +145,7 @@ def test_the_image_for_ray_answers_as_its_file_for_kubernetes_says(folder, tmp_p
         subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output) as server,
     ):
         try:
-            while b"is ready at" not in log.read_bytes():
+            while not is_ready(port):
                 assert server.poll() is None, log.read_text()
                 assert time.monotonic() < end, log.read_text()
                 time.sleep(0.2)

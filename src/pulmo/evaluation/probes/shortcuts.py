@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 
 from pulmo.base.errors import UserError
 from pulmo.evaluation.probes.features import FAMILIES
@@ -33,6 +34,7 @@ FALL = 0.1
 CALIPER = 0.1  # standard deviations of the shortcut's log-odds: half of what propensity matching uses (Austin 2011)
 PAIRED = 6000  # test films that are paired, drawn by lot where there are more: pairs grow with their square
 _ALL = "all shortcuts"
+_PAIRS = "pairs"
 
 
 @dataclass(frozen=True)
@@ -148,16 +150,18 @@ def match_films(
     hint = check_films(labels, shortcut, groups)[1][drawn]
     label, score, patient = label[drawn], score[drawn], patient[drawn]
     near = np.abs(hint[label][:, None] - hint[~label]) <= CALIPER * hint.std()
-    wins = {
-        name: near * _wins(values[label], values[~label]) for name, values in (("model", score), ("shortcut", hint))
-    }
+    pairs = np.nonzero(near)
+    tables = {_PAIRS: csr_array((np.ones(len(pairs[0])), pairs), near.shape)}
+    for name, values in (("model", score), ("shortcut", hint)):
+        won = (np.sign(values[label][pairs[0]] - values[~label][pairs[1]]) + 1) / 2  # a tie counts half
+        tables[name] = csr_array((won, pairs), near.shape)
     whole = ranking(label, score, with_auprc=False)
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         first, second = weights[:, label], weights[:, ~label]
+        sums = {name: ((first @ table) * second).sum(axis=1) for name, table in tables.items()}
         with np.errstate(divide="ignore", invalid="ignore"):
-            pairs = ((first @ near) * second).sum(axis=1)
-            values = {name: ((first @ won) * second).sum(axis=1) / pairs for name, won in wins.items()}
+            values = {name: sums[name] / sums[_PAIRS] for name in ("model", "shortcut")}
         return values | {"fall": whole(weights)["auroc"] - values["model"]}
 
     values, replicates = bootstrap(statistic, label, patient, *resampling)
@@ -166,7 +170,7 @@ def match_films(
     estimates = {name: estimate(float(values[name]), replicates[name], patient[taking_part]) for name in values}
     return Matched(
         **estimates,
-        pairs=int(near.sum()),
+        pairs=len(pairs[0]),
         normal=int((taking_part & ~label).sum()),
         pneumonia=int((taking_part & label).sum()),
     )
@@ -185,12 +189,6 @@ def _auroc_of(split: str, table: pd.DataFrame, scores: Floats, resampling: Resam
     part = (table["split"] == split).to_numpy()
     labels = (table["label"] == LABELS[1]).to_numpy()[part]
     return measure_auroc(labels, scores[part], table.patient[part], *resampling)
-
-
-def _wins(pneumonia: Floats, normal: Floats) -> np.ndarray:
-    """For each pair 1 where the film with PNEUMONIA has the higher score, .5 where both have the same, else 0."""
-    signs = np.sign(pneumonia[:, None] - normal)
-    return (signs.astype(np.float32) + 1) / 2  # which holds these numbers exactly, in half of the memory
 
 
 def _judge(model: float | None, rows: list[Family]) -> tuple[str | None, str, str]:
