@@ -37,9 +37,11 @@ def main() -> None:
     parser.add_argument("--films", type=Path, default=paths.RAW / "test")
     parser.add_argument("--long", type=int, default=0, help="films that the server is asked about more")
     options = parser.parse_args()
-    films = sorted(str(path) for path in options.films.rglob("*") if path.is_file())[:FILMS]
+    whole = sorted(str(path) for path in options.films.rglob("*") if path.is_file())
+    films = whole[:FILMS]
     compare_commands(options.package, films)
     compare_servers(options.package, read_films(films), options.long)
+    compare_precisions(options.package, whole)
     compare_runtimes(options.package, films[:: max(1, len(films) // ONES)][:ONES])
 
 
@@ -108,6 +110,21 @@ def run(command: list[str]) -> tuple[float, float]:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def compare_precisions(package: Path, films: list[str]) -> None:
+    """Print what the answers in bf16 differ by from those in fp32."""
+    predictor, quick = Predictor.load(package, threads=1), Predictor.load(package, threads=1, bf16=True)
+    decoded = [predictor.read(film) for film in films]
+    exact, near = predictor.answer(decoded, anyway=True), quick.answer(decoded, anyway=True)
+    pairs = list(zip(exact, near, strict=True))
+    decided = sum((a.label, a.unsure, a.refusal) != (b.label, b.unsure, b.refusal) for a, b in pairs)
+    logits, probabilities = (
+        max(abs(getattr(a, name) - getattr(b, name)) for a, b in pairs) for name in ("logit", "prob_pneumonia")
+    )
+    again = sum(a.logit == b.logit for a, b in pairs)
+    print(f"bf16 beside fp32, {len(films)} films: {decided} decisions differ, {again} scored in fp32 too")
+    print(f"log-odds differ by at most {logits:.2f}, probabilities by {probabilities:.3f}")
 
 
 def compare_runtimes(package: Path, films: list[str]) -> None:

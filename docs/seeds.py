@@ -1,7 +1,9 @@
-"""What the seed of training decides, and what several give together: AUROC of re-rendered validation films.
+"""What the seed of training decides, and what several give together: AUROC of validation films in other renderings and
+from other equipment.
 
 Run from the project's root, after `dvc exp apply ours`: `python docs/seeds.py FOLDER SEED SEED ...`. A training each
-(twenty minutes on two cores), kept in FOLDER, so that a killed run goes on. No test film is scored.
+(twenty minutes on two cores), kept in FOLDER, so that a killed run goes on, and some five minutes to score it. No test
+film is scored. For a variant, change params.yaml before and run `dvc repro preprocess`.
 """
 
 import sys
@@ -15,6 +17,8 @@ from torch import nn
 
 from pulmo.base import paths
 from pulmo.base.params_file import load_params
+from pulmo.evaluation.probes.equipment import score_equipment
+from pulmo.evaluation.probes.equipment_films import FIRST
 from pulmo.evaluation.probes.renderings import score_renderings
 from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.model.classifier import Classifier
@@ -40,8 +44,10 @@ def main(folder: Path, seeds: list[int]) -> None:
         tta_views=params.evaluate.tta_views,
     )
 
-    def rendered(model: nn.Module) -> pd.DataFrame:
-        return score_renderings(Classifier(model.eval(), info), val, images, 64, len(val), 42)
+    def score(model: nn.Module) -> list[pd.DataFrame]:
+        classifier = Classifier(model.eval(), info)
+        rendered = score_renderings(classifier, val, images, 64, len(val), 42)
+        return [rendered, score_equipment(classifier, val, images, FIRST, len(val), 42)]
 
     tables, states = {}, []
     for seed in seeds:
@@ -53,17 +59,19 @@ def main(folder: Path, seeds: list[int]) -> None:
             save_file({name: value.contiguous() for name, value in fitted.model.state_dict().items()}, file)
         states.append(load_file(file))
         model.load_state_dict(states[-1])
-        tables[f"seed {seed}"] = rendered(model)
-    together = next(iter(tables.values())).copy()
-    together["logit"] = sum(table.logit for table in tables.values()) / len(tables)
-    tables["log-odds"] = together
+        tables[f"seed {seed}"] = score(model)
+    tables["log-odds"] = [
+        scored[0].assign(logit=sum(table.logit for table in scored) / len(scored))
+        for scored in zip(*tables.values(), strict=True)
+    ]
     soup = {name: torch.stack([state[name].float() for state in states]).mean(dim=0) for name in states[0]}
     model.load_state_dict(soup)
     batches = (to_input(torch.from_numpy(images[rows])) for rows in torch.tensor(train.row.to_numpy()).split(64))
     torch.optim.swa_utils.update_bn(batches, model)  # statistics of its own: those of other weights fit it badly
-    tables["weights"] = rendered(model)
-    values = {name: read_aurocs(table) for name, table in tables.items()}
-    print(pd.DataFrame(values).to_string(float_format="{:.4f}".format))
+    tables["weights"] = score(model)
+    for place, title in enumerate(("renderings", "other equipment")):
+        values = {name: read_aurocs(scored[place]) for name, scored in tables.items()}
+        print(f"{title}\n{pd.DataFrame(values).to_string(float_format='{:.4f}'.format)}")
 
 
 if __name__ == "__main__":

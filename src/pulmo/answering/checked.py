@@ -11,8 +11,8 @@ from pulmo.package.inference import BATCH
 # Gray films (N, S, S) to log-odds before calibration and distance from the train films, float64 (N, 2)
 Measure = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
-# A measurement this near to a value at which the answer changes is repeated: log-odds, and distance. bf16 moved those
-# of 300 real films, where they came near such a value, by up to .1 and .42 (docs/answers.md).
+# A measurement this near to a value at which the answer changes is repeated: log-odds, and distance. bf16 moved the
+# log-odds of real films by up to .21 where a decision lay, and distances by up to .42 (docs/answers.md).
 MARGINS = np.array([0.5, 1.0])
 
 
