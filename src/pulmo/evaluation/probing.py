@@ -30,7 +30,7 @@ def run_probes(subject: Subject) -> list[Section]:
     return [Section(probe.name, probe.title, probe.template, _measure(probe, subject)) for probe in PROBES]
 
 
-def _measure(probe: Probe, subject: Subject) -> Finding:
+def _measure(probe: Probe, subject: Subject) -> Finding | None:
     release_memory()
     return probe.measure(subject)
 
