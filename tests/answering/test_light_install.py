@@ -52,6 +52,12 @@ def test_what_writes_dicom_says_what_to_install(tmp_path, command):
     assert done.stderr == "error: highdicom is not installed\n\nhint: pip install 'pulmo[dicom]'\n"
 
 
+def test_a_server_in_bf16_says_what_to_install(tmp_path):
+    done = run_light(tmp_path, "serve", "--bf16", hidden=["openvino"])
+    assert done.returncode == 1
+    assert done.stderr == "error: openvino is not installed\n\nhint: pip install 'pulmo[openvino]'\n"
+
+
 def test_replicas_of_a_server_need_no_pipeline(tmp_path):
     pytest.importorskip("ray", reason="pulmo[ray] is not installed")
     done = run_light(tmp_path, "serve", "--ray", "1:1", "--package", "none")

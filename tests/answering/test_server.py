@@ -60,6 +60,17 @@ def send(client: TestClient, *films: bytes, query: str = "", **headers: str) -> 
     return client.post(f"/v1/predict{query}", files=parts, headers=headers)
 
 
+def test_a_server_in_bf16_answers_alike_and_says_so(package, film):
+    try:
+        follower = Follower(lambda: Place(package, "small", "7"), bf16=True)
+    except UserError as error:
+        pytest.skip(error.message)
+    quick, exact = TestClient(make_app(follower), base_url=LOCAL), client(package)
+    answers = [send(web, film).json()["films"][0]["answer"] for web in (quick, exact)]
+    assert answers[0] == answers[1], "the first films are scored in fp32 too"
+    assert [web.get("/v1/model").json()["bf16"] for web in (quick, exact)] == [True, False]
+
+
 def test_reports_in_dicom_come_where_they_are_asked_for(package, film):
     web = client(package)
     content = hospital_film()
