@@ -32,12 +32,13 @@ from pulmo.base.params import Params, TrainParams
 from pulmo.base.params_file import load_params
 from pulmo.base.process import keep_memory, usable_cores
 from pulmo.base.yaml import read_yaml
-from pulmo.evaluation.probes.renderings import render_films
+from pulmo.evaluation.probes.renderings import PLAIN, render_films
 from pulmo.experiments.recipes import read_recipe
 from pulmo.films.rows.processed import open_images, read_rows
 from pulmo.metrics.ranking import ranking
 from pulmo.model.classifier import Classifier
 from pulmo.model.device import choose_device, choose_precision
+from pulmo.package.harmony import read_harmony
 from pulmo.package.info import PackageInfo
 from pulmo.training import Films, Row, fit
 from pulmo.training.state import State
@@ -162,7 +163,11 @@ def read_task(folder: Path, params: Params, films: int) -> Task:
     if films:
         train = train.sample(min(films, len(train)), random_state=0)
     plain, settings = np.ascontiguousarray(images[val.row]), params.train
-    rendered = [one for _, one in render_films(plain, val.target.to_numpy(), params.evaluate.seed)]
+    harmony, rendering = (
+        read_harmony(folder / paths.HARMONY),
+        render_films(plain, val.target.to_numpy(), params.evaluate.seed),
+    )
+    rendered = [one if name == PLAIN else harmony.apply(one) for name, one in rendering]
     info = PackageInfo(arch=settings.arch, head=settings.head, size=images.shape[1], fit=params.preprocess.fit)
     return Task(_to_films(images, train), _to_films(images, val), rendered, info, settings)
 
