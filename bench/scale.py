@@ -191,6 +191,8 @@ def draw(measured: list[Measured], file: Path) -> None:
                 ax.plot(films, values, color=colour, linestyle=style, marker="o", label=stage)
         seconds.set(xscale="log", yscale="log", xlabel="films", title="CPU seconds")
         peaks.set(xscale="log", xlabel="films", title="Peak memory, MB", ylim=(0, LIMIT))
+        for axis in (seconds.xaxis, seconds.yaxis, peaks.xaxis):
+            axis.set_major_formatter("{x:,g}")
         seconds.legend()
 
 
