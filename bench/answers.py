@@ -1,5 +1,6 @@
 """The cost of an answer: `pulmo predict` from process start beside importing torch, one film beside eager PyTorch, and
-`pulmo serve`, in fp32 and in bf16, beside PyTorch in a FastAPI handler. It needs a processor with bf16.
+`pulmo serve`, in fp32 and in bf16, beside PyTorch in a FastAPI handler. Without a processor that computes in bf16 that
+part is left out.
 
 Run from the project's root after `dvc repro`: `python bench/answers.py`. About five minutes. `--long 10000` asks the
 server about so many films more, and shows how its memory grows.
@@ -14,19 +15,20 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 
 from _clients import ask, find_port, read_films, running
 
 from pulmo import Predictor
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 
 ROUNDS = 5
 FILMS = 202
 ONES, TURNS = 20, 5  # films that are asked about one by one; those of one way follow each other, as in a program
 CLIENTS = {1: 200, 8: 400, 32: 600}  # at once: films of a round
 LOADS = 3  # rounds of them
-SERVERS: dict[str, list[str]] = {"pulmo serve": [], "pulmo serve --bf16": ["--bf16"]}  # with their options
 PREDICT = [sys.executable, "-c", "from pulmo.cli import main; main()", "predict", "--csv", "--anyway", "--package"]
 
 
@@ -39,10 +41,22 @@ def main() -> None:
     options = parser.parse_args()
     whole = sorted(str(path) for path in options.films.rglob("*") if path.is_file())
     films = whole[:FILMS]
+    precisions = list_precisions(options.package)
     compare_commands(options.package, films)
-    compare_servers(options.package, read_films(films), options.long)
-    compare_precisions(options.package, whole)
-    compare_runtimes(options.package, films[:: max(1, len(films) // ONES)][:ONES])
+    compare_servers(options.package, read_films(films), precisions, options.long)
+    if "bf16" in precisions:
+        compare_precisions(options.package, whole)
+    compare_runtimes(options.package, films[:: max(1, len(films) // ONES)][:ONES], precisions)
+
+
+def list_precisions(package: Path) -> list[str]:
+    """fp32, and bf16 where it can be computed in."""
+    try:
+        Predictor.load(package, bf16=True)
+    except UserError as error:
+        print(f"bf16: left out, {error.message}")
+        return ["fp32"]
+    return ["fp32", "bf16"]
 
 
 def compare_commands(package: Path, films: list[str]) -> None:
@@ -63,7 +77,7 @@ def compare_commands(package: Path, films: list[str]) -> None:
     print(f"{len(films)} films / one: {seconds[f'{len(films)} films'] / seconds['one film']:.2f}")
 
 
-def compare_servers(package: Path, films: list[bytes], long: int) -> None:
+def compare_servers(package: Path, films: list[bytes], precisions: list[str], long: int) -> None:
     """Print the answers of `pulmo serve` and of the plain way to clients at once, medians of rounds in turns."""
     plain = find_port()
     theirs = [sys.executable, str(Path(__file__).with_name("_plain.py")), str(package), str(plain)]
@@ -71,9 +85,10 @@ def compare_servers(package: Path, films: list[bytes], long: int) -> None:
     ways, processes = {"plain": (plain, "/predict", "film")}, {}
     with ExitStack() as stack:
         processes["plain"] = stack.enter_context(running(theirs, plain))
-        for name, options in SERVERS.items():
+        for name in precisions:
             port = find_port()
-            processes[name] = stack.enter_context(running([*ours, "--port", str(port), *options], port))
+            command = [*ours, "--port", str(port), *(["--bf16"] if name == "bf16" else [])]
+            processes[name] = stack.enter_context(running(command, port))
             ways[name] = port, "/v1/predict", "films"
         for way in ways.values():
             ask(*way, films, 8, 100)  # warms up
@@ -88,11 +103,11 @@ def compare_servers(package: Path, films: list[bytes], long: int) -> None:
                 memory = process.memory_info().rss / 2**20
                 times = f"p50 {1e3 * p50:.0f} ms, p95 {1e3 * p95:.0f} ms"
                 times += f", {1e3 * spent[name] / count / LOADS:.1f} ms of a core a film"
-                print(f"{clients:2} clients, {name:18} {rate:5.0f} films/s, {times}, {memory:.0f} MB")
-            for name in SERVERS:
+                print(f"{clients:2} clients, {name:5} {rate:5.0f} films/s, {times}, {memory:.0f} MB")
+            for name in precisions:
                 low, middle, high = sorted(turn[name].rate / turn["plain"].rate for turn in turns)
                 print(f"{clients:2} clients, {name}, films/s over plain: {middle:.1f} ({low:.1f} to {high:.1f})")
-        for name in SERVERS:
+        for name in precisions:
             drawn = ask(ways[name][0], "/v1/predict?heatmap=1", "films", films, 1, 50)
             print(f"{name}, heat map: p50 {1e3 * drawn.p50:.0f} ms, p95 {1e3 * drawn.p95:.0f} ms")
             for done in range(0, long, long // 10 or 1):
@@ -127,15 +142,16 @@ def compare_precisions(package: Path, films: list[str]) -> None:
     print(f"log-odds differ by at most {logits:.2f}, probabilities by {probabilities:.3f}")
 
 
-def compare_runtimes(package: Path, films: list[str]) -> None:
-    """Print the median time of a decoded film by the package's ONNX, in fp32 and bf16, and by PyTorch, in turns."""
+def compare_runtimes(package: Path, films: list[str], precisions: list[str]) -> None:
+    """Print the median time of a decoded film by the package's ONNX in each precision, and by PyTorch, in turns."""
     import torch  # not before, because a process counts the memory of the one that started it as its own
 
     from pulmo.model.classifier import load_classifier
     from pulmo.model.scoring import logit_pneumonia, to_input
 
-    predictor, quick, classifier = Predictor.load(package), Predictor.load(package, bf16=True), load_classifier(package)
-    decoded, info = {film: predictor.read(film) for film in films}, classifier.info
+    classifier = load_classifier(package)
+    predictors = {name: Predictor.load(package, bf16=name == "bf16") for name in precisions}
+    decoded, info = {film: predictors["fp32"].read(film) for film in films}, classifier.info
     network = classifier.network.to(memory_format=torch.channels_last)
 
     def answer_eagerly(film: str) -> None:
@@ -144,13 +160,12 @@ def compare_runtimes(package: Path, films: list[str]) -> None:
             for _ in range(info.tta_views):
                 logit_pneumonia(network(to_input(gray, info.mean, info.std))).item()
 
-    ways: dict[str, Callable[[str], object]] = {
-        "fp32": lambda film: predictor.answer([decoded[film]]),
-        "bf16": lambda film: quick.answer([decoded[film]]),
-        "eager PyTorch": answer_eagerly,
-        "fp32 from the file": predictor.predict,
-        "bf16 from the file": quick.predict,
-    }
+    def answer_with(predictor: Predictor, film: str) -> None:
+        predictor.answer([decoded[film]])
+
+    ways: dict[str, Callable[[str], object]] = {"eager PyTorch": answer_eagerly}
+    for name, each in predictors.items():
+        ways |= {name: partial(answer_with, each), f"{name} from the file": each.predict}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(TURNS + 1):
         for name, way in ways.items():
@@ -161,7 +176,7 @@ def compare_runtimes(package: Path, films: list[str]) -> None:
                     times[name].append(time.perf_counter() - began)
     middle = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     print(*(f"{name} {value:.1f} ms" for name, value in middle.items()), sep=", ")
-    for name in ("fp32", "bf16"):
+    for name in predictors:
         print(f"{name} / eager PyTorch: {middle[name] / middle['eager PyTorch']:.2f}")
     print(f"fp32, from the file / decoded: {middle['fp32 from the file'] / middle['fp32']:.2f}")
 

@@ -163,11 +163,9 @@ def read_task(folder: Path, params: Params, films: int) -> Task:
     if films:
         train = train.sample(min(films, len(train)), random_state=0)
     plain, settings = np.ascontiguousarray(images[val.row]), params.train
-    harmony, rendering = (
-        read_harmony(folder / paths.HARMONY),
-        render_films(plain, val.target.to_numpy(), params.evaluate.seed),
-    )
-    rendered = [one if name == PLAIN else harmony.apply(one) for name, one in rendering]
+    harmony = read_harmony(folder / paths.HARMONY)
+    renderings = render_films(plain, val.target.to_numpy(), params.evaluate.seed)
+    rendered = [one if name == PLAIN else harmony.apply(one) for name, one in renderings]
     info = PackageInfo(arch=settings.arch, head=settings.head, size=images.shape[1], fit=params.preprocess.fit)
     return Task(_to_films(images, train), _to_films(images, val), rendered, info, settings)
 

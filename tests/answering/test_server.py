@@ -20,7 +20,7 @@ from hospital_films import STUDY, hospital_film
 from PIL import Image
 from report_reading import numbers, texts
 from running_app import serving
-from small_package import make_package
+from small_package import make_package, require_bf16
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
@@ -61,10 +61,8 @@ def send(client: TestClient, *films: bytes, query: str = "", **headers: str) -> 
 
 
 def test_a_server_in_bf16_answers_alike_and_says_so(package, film):
-    try:
-        follower = Follower(lambda: Place(package, "small", "7"), bf16=True)
-    except UserError as error:
-        pytest.skip(error.message)
+    require_bf16()
+    follower = Follower(lambda: Place(package, "small", "7"), bf16=True)
     quick, exact = TestClient(make_app(follower), base_url=LOCAL), client(package)
     answers = [send(web, film).json()["films"][0]["answer"] for web in (quick, exact)]
     assert answers[0] == answers[1], "the first films are scored in fp32 too"

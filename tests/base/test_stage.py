@@ -93,6 +93,21 @@ def test_a_stage_does_not_fetch_the_same_memory_again_and_again():
     assert count_pages("stage") < 100 < count_pages()
 
 
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc",
+    reason="macOS and musl have no malloc_trim, and release_memory does nothing there; runs on every Linux with glibc",
+)
+def test_a_stage_gives_back_what_it_freed_when_it_is_told_to():
+    program = (
+        "import psutil\nimport numpy as np\nfrom pulmo.base.process import release_memory, run_stage\n"
+        "def main():\n    held = [np.ones(2_500_000) for _ in range(10)]\n    last = np.ones(1000)\n    del held\n"
+        "    before = psutil.Process().memory_info().rss\n    release_memory()\n"
+        "    print(before - psutil.Process().memory_info().rss)\nrun_stage(main)"
+    )
+    given = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+    assert int(given) > 150e6, "of 200 MB that were freed"
+
+
 def test_cores_are_those_that_the_process_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)

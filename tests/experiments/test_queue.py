@@ -1,3 +1,5 @@
+import json
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +77,18 @@ def test_what_ends_without_a_result_or_a_record_has_failed(play):
     assert "a: failed without a word" in error
     assert "b: ran, but DVC recorded nothing" in error
     assert "3 of 3" in error
+
+
+def test_what_is_in_no_list_while_its_process_lives_has_not_failed(play, tmp_path):
+    process = subprocess.Popen(["sleep", "0.5"])
+    file = tmp_path / ".dvc/tmp/exps/run/has-log-1/has-log-1.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"pid": process.pid}))
+    began = time.monotonic()
+    _, error = play({"has-log": ("a", "Running")}, {}, patience=60)
+    assert time.monotonic() - began > 0.4, "its log is read once it is whole"
+    assert "a: broke" in error
+    process.wait()
 
 
 def test_what_is_queued_meanwhile_is_watched_too(play):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_package import make_package
+from small_package import make_package, require_bf16
 
 from pulmo.base.errors import UserError
 from pulmo.package.inference import Network
@@ -16,12 +16,8 @@ FILMS = np.random.default_rng(0).integers(0, 256, (24, 64, 64), dtype=np.uint8)
 
 
 def with_bf16(content) -> Network:
-    try:
-        return Network(content, threads=1, bf16=True)
-    except UserError as error:
-        if "model.onnx" in error.message:
-            raise
-        pytest.skip(error.message)
+    require_bf16()
+    return Network(content, threads=1, bf16=True)
 
 
 def test_bf16_gives_what_fp32_gives_to_some_hundredths(tmp_path):

@@ -22,7 +22,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)),
-        reason="Slurm is not installed, or this is not root, who can start it; test_launch.py sets its variables",
+        reason="Slurm is not installed, or this is not root, who can start it; .ci/run installs it where it may, and "
+        "test_launch.py sets its variables for everybody",
     ),
 ]
 # Without random draws, so that two processes and one agree within rounding.

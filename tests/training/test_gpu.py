@@ -17,7 +17,8 @@ from pulmo.training import Films, fit
 from pulmo.training.objective import Objective, Steps
 
 pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA GPU here; test_gpu_step.py takes the same step without one"
+    not torch.cuda.is_available(),
+    reason="there is no CUDA GPU, which no CI of this project has; test_gpu_step.py takes the same step without one",
 )
 
 ON_GPU = change(QUICK, device="gpu", precision="auto")

@@ -42,7 +42,7 @@ def run_queue(
     while any(state in _WAITING for _, state in tasks.values()):
         time.sleep(poll)
         listed, workers = project.dvc.read_queue()
-        before, tasks = tasks, _update(tasks, listed)
+        before, tasks = tasks, _correct(project, _update(tasks, listed))
         tasks |= _queue_lost_again(project, tasks, ended, report)
         _report_changes(before, tasks, time.monotonic() - began, report)
         running = [task for task, (_, state) in tasks.items() if state == "Running"]
@@ -65,6 +65,12 @@ def _update(known: Tasks, listed: Tasks) -> Tasks:
     # A task that ended without a result is in none of DVC's lists.
     watched = {task: listed.get(task, (name, "Failed")) for task, (name, _) in known.items()}
     return watched | {task: entry for task, entry in listed.items() if entry[1] in _WAITING}
+
+
+def _correct(project: Project, tasks: Tasks) -> Tasks:
+    """The tasks with those as running whose process lives. While DVC notes how a task goes, it may be in no list."""
+    failed = {task: name for task, (name, state) in tasks.items() if state == "Failed" and _lives(project, task)}
+    return tasks | {task: (name, "Running") for task, name in failed.items()}
 
 
 def _queue_dead_again(project: Project, tasks: Tasks, report: Callable[[str], None]) -> Tasks:
