@@ -1,11 +1,13 @@
 """The program that torchrun starts in test_ranks.py: three trainings, two of which lose a process once, or with the
-argument `turns` two whose epochs share the work in another way each."""
+argument `turns` two whose epochs share the work in another way each. With `cut SECONDS`, in test_cut_network.py, one
+that does not end, whose processes wait for one another for so long."""
 
 import os
 import signal
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -15,7 +17,8 @@ from test_training import IMAGES, QUICK, TARGETS, change
 from torch import distributed
 
 from pulmo.base.params import AugmentParams
-from pulmo.training import Films, Fitted, fit, is_first_process
+from pulmo.base.process import run_stage
+from pulmo.training import Films, Fitted, devices, fit, is_first_process
 from pulmo.training.sharding import join, own_share, shard
 
 # Neither divides by two processes, nor by two processes times a batch.
@@ -76,6 +79,10 @@ def take_turns(name: str, folder: Path) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
+    if "cut" in sys.argv:
+        devices.TIME_LIMIT = timedelta(seconds=int(sys.argv[-1]))
+        run_stage(lambda: train("stored", root, devices="auto", num_nodes="auto", epochs=10_000))
+        return
     if "turns" in sys.argv:
         for name in TURNING:
             take_turns(name, root / name)
