@@ -13,6 +13,7 @@ from pulmo.model.networks import build_model
 from pulmo.model.weights import to_arrays
 from pulmo.package.familiarity import Familiarity
 from pulmo.package.info import PackageInfo
+from pulmo.package.sessions import _open_core
 from pulmo.package.storage import save_package
 
 LOCKED = {
@@ -37,7 +38,5 @@ def make_package(folder: Path, familiarity: Familiarity | None = None, **changes
 
 def require_bf16() -> None:
     """Skip a test where this processor does not compute in bf16; made-up measurements in test_checked.py stand in."""
-    import openvino
-
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in _open_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in bf16; made-up measurements in test_checked.py stand in")

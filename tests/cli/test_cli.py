@@ -546,7 +546,10 @@ def test_films_of_another_source_make_a_row_and_an_experiment_of_their_own(tmp_p
     assert set(recorded.dvc.commits) == {"ours-phantom"}
     real = ["data.source=folder", "data.folder.path='/films/chest_xray.zip'"]
     kept = recipes.run_recipe(recorded, "ours", honest=True, settings=real)
-    assert (kept["source"], kept["times_test_opened"]) == ("folder chest_xray.zip", 8)
+    assert (kept["source"], kept["times_test_opened"]) == (
+        "folder chest_xray.zip",
+        shipped["ours"]["times_test_opened"] + 1,
+    )
 
 
 def test_a_shallow_clone_is_refused_with_the_cure(tmp_path):

@@ -1,6 +1,7 @@
 """The engines that compute a package's network: ONNX Runtime in fp32, and OpenVINO in bf16."""
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ class Bf16Session:
 
     def __init__(self, file: Path | bytes, threads: int) -> None:
         """As of `Fp32Session`. UserError where OpenVINO is not installed or the processor has no bf16."""
-        core = _load_openvino().Core()
+        core = _open_core()
         if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UserError("this processor does not compute in bf16", "answer in fp32, which is what happens unasked")
         # With a thread for each call, as many calls as there are cores are computed side by side
@@ -74,9 +75,12 @@ class Bf16Session:
         return [self._own.request.get_tensor(name).data.copy() for name in names]
 
 
-def _load_openvino() -> Any:
+@cache
+def _open_core() -> Any:
+    """OpenVINO's core, one for the life of this process: with its last core OpenVINO removes the stack on which threads
+    that computed take their signals, and the next Ctrl-C would crash."""
     try:
         import openvino
     except ImportError:
         raise UserError("bf16 needs OpenVINO, which is not installed", "pip install 'pulmo[openvino]'") from None
-    return openvino
+    return openvino.Core()
