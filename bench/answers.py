@@ -41,8 +41,8 @@ def main() -> None:
     options = parser.parse_args()
     whole = sorted(str(path) for path in options.films.rglob("*") if path.is_file())
     films = whole[:FILMS]
+    compare_commands(options.package, films)  # first, because a process counts the memory of the one that started it
     precisions = list_precisions(options.package)
-    compare_commands(options.package, films)
     compare_servers(options.package, read_films(films), precisions, options.long)
     if "bf16" in precisions:
         compare_precisions(options.package, whole)
@@ -144,7 +144,7 @@ def compare_precisions(package: Path, films: list[str]) -> None:
 
 def compare_runtimes(package: Path, films: list[str], precisions: list[str]) -> None:
     """Print the median time of a decoded film by the package's ONNX in each precision, and by PyTorch, in turns."""
-    import torch  # not before, because a process counts the memory of the one that started it as its own
+    import torch  # not before, for the same reason
 
     from pulmo.model.classifier import load_classifier
     from pulmo.model.scoring import logit_pneumonia, to_input
