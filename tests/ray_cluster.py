@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,5 +38,8 @@ def two_nodes() -> Iterator[Any]:
 
 def find_processes(name: str) -> list[psutil.Process]:
     """The processes of the cluster that bear this name, the oldest first."""
-    children = psutil.Process().children(recursive=True)
-    return sorted((each for each in children if name in " ".join(each.cmdline())), key=psutil.Process.create_time)
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            found += [child] if name in " ".join(child.cmdline()) else []
+    return sorted(found, key=psutil.Process.create_time)

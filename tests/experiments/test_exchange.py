@@ -1,7 +1,6 @@
 """A sweep of several checkouts: what each needs, and how results and lost trials go from one to another."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -10,14 +9,13 @@ from pathlib import Path
 from threading import Thread
 
 import optuna
-import psutil
 import pytest
 import yaml_text
 from optuna.trial import TrialState
 from script_dvc import ScriptDvc
 from small_package import make_package
 from small_project import ROOT, commit, run, write_params
-from toy_project import make_toy
+from toy_project import kill_all, make_toy
 from typer.testing import CliRunner
 
 from pulmo import cli
@@ -366,8 +364,7 @@ def test_clones_share_a_sweep_and_one_that_dies_gives_its_trial_back(toys, datab
     store = open_store(here)
     parent = open_sweep(store, "toy")
     assert read_trial(store, parent, "toy-1").status == "RUNNING"
-    for process in (dying, *psutil.Process(dying.pid).children(recursive=True)):
-        process.send_signal(signal.SIGKILL)
+    kill_all(dying)
     dying.wait()
 
     assert asking.wait(120) == 0, log.read_text()

@@ -17,7 +17,7 @@ import yaml_text
 from optuna.trial import TrialState
 from script_dvc import ScriptDvc
 from small_project import ROOT, run
-from toy_project import make_toy
+from toy_project import kill_all, make_toy
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
@@ -429,9 +429,7 @@ def test_a_killed_sweep_goes_on_and_tells_its_best_trial(toy, monkeypatch):
         assert time.monotonic() < end
         assert killed.poll() is None, killed.stdout.read()
         time.sleep(1)
-    below = psutil.Process(killed.pid).children(recursive=True)
-    for process in (killed, *below):
-        process.send_signal(signal.SIGKILL)
+    kill_all(killed)
     killed.communicate()
 
     sweep_file(toy, trials=3, fixed={"train.pace": 0.0})
