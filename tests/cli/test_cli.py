@@ -19,8 +19,10 @@ from pulmo.base.files import read_json, write_csv
 from pulmo.base.params_file import load_params
 from pulmo.experiments import leaderboard, recipes
 from pulmo.experiments.dvc import Dvc, to_arguments
+from pulmo.experiments.leaderboard import Entry
 from pulmo.experiments.project import Project
 from pulmo.experiments.sweep import run_sweep
+from pulmo.metrics.estimates import ValueInInterval
 
 SWEEP = ROOT / "sweeps/small.yaml"
 
@@ -335,26 +337,24 @@ def test_a_wrong_protocol_is_one_line(tmp_path, content, message):
     assert error.value.hint
 
 
-def entry(
-    recipe: str, protocol: str, published: dict[str, float], value: float, settings: tuple[str, ...] = ()
-) -> dict:
-    found = {"value": value, "low": value - 0.1, "high": min(1, value + 0.1)}
-    test = dict.fromkeys(leaderboard.SHOWN, found)
-    return {
-        "recipe": recipe,
-        "protocol": protocol,
-        "published": published,
-        "test": test,
-        "val_auroc": found,
-        "seconds": 12,
-        "times_test_opened": 2,
-        "settings": ["data.source=kaggle", *settings],
-    }
+def entry(recipe: str, protocol: str, published: dict[str, float], value: float, *settings: str, **facts) -> Entry:
+    found = ValueInInterval(value, value - 0.1, min(1, value + 0.1))
+    return Entry(
+        recipe=recipe,
+        protocol=protocol,
+        published=published,
+        test=dict.fromkeys(leaderboard.SHOWN, found),
+        val_auroc=found,
+        seconds=12,
+        times_test_opened=2,
+        settings=["data.source=kaggle", *settings],
+        **facts,
+    )
 
 
 def test_leaderboard_sets_published_numbers_above_ours():
     entries = {
-        "b-honest": entry("b", "honest", {"accuracy": 0.81}, 0.7, ("train.weights=imagenet",)),
+        "b-honest": entry("b", "honest", {"accuracy": 0.81}, 0.7, "train.weights=imagenet"),
         "b": entry("b", "random", {"accuracy": 0.81}, 0.8),
         "a": entry("a", "random", {}, 0.9),
     }
@@ -374,8 +374,8 @@ def test_leaderboard_sets_published_numbers_above_ours():
 def test_films_of_different_sources_are_never_in_one_table():
     entries = {
         "a": entry("a", "random", {}, 0.9),
-        "a-phantom": entry("a", "random", {}, 0.8) | {"source": "phantom"},
-        "b": {"source": "phantom", "times_test_opened": 1},  # no draw series came to its end
+        "a-phantom": entry("a", "random", {}, 0.8, source="phantom"),
+        "b": Entry(source="phantom", times_test_opened=1),  # no draw series came to its end
     }
     lines = [
         line.split(" | ")[:3] for line in leaderboard.format_leaderboard(entries).splitlines() if line[:3] != "|--"
@@ -386,16 +386,18 @@ def test_films_of_different_sources_are_never_in_one_table():
 
 
 def test_other_films_of_the_same_source_have_a_table_of_their_own():
-    old, first, second = (entry(name, "random", {}, 0.9) | {"source": "folder x.zip"} for name in "abc")
-    entries = {"a": old, "b": first | {"films_md5": "1" * 32}, "c": second | {"films_md5": "2" * 32}}
+    hashes = {"a": "", "b": "1" * 32, "c": "2" * 32}
+    entries = {
+        name: entry(name, "random", {}, 0.9, source="folder x.zip", films_md5=md5) for name, md5 in hashes.items()
+    }
     titles = [line for line in leaderboard.format_leaderboard(entries).splitlines() if line.startswith("###")]
     assert titles == [f"### folder x.zip, films {films}" for films in ("not recorded", "1" * 7, "2" * 7)]
 
 
 def test_a_recipe_that_was_not_run_has_a_row_that_says_why_until_it_is():
-    left_out = {"recipe": "c", "protocol": "own", "published": {"auroc": 0.989}, "settings": ["data.source=kaggle"]}
-    entries = {"a": entry("a", "random", {}, 0.9) | {"films_md5": "1" * 32}}
-    entries["c"] = left_out | {"not_run": "weights not at hand", "times_test_opened": 0}
+    left_out = Entry(recipe="c", protocol="own", published={"auroc": 0.989}, settings=["data.source=kaggle"])
+    entries = {"a": entry("a", "random", {}, 0.9, films_md5="1" * 32)}
+    entries["c"] = left_out.add(Entry(not_run="weights not at hand"))
     lines = leaderboard.format_leaderboard(entries).splitlines()
     assert [line.split(" | ")[:3] for line in lines[3:]] == [
         ["| c", "published", "0.989"],
@@ -407,7 +409,7 @@ def test_a_recipe_that_was_not_run_has_a_row_that_says_why_until_it_is():
 
 @pytest.mark.parametrize("width", [60, 100])
 def test_the_leaderboard_is_folded_to_the_terminal_and_loses_nothing(width):
-    entries = read_json(ROOT / "reports/recipes.json")
+    entries = leaderboard.read_entries(ROOT)
     board = leaderboard.format_leaderboard(entries)
     folded = leaderboard.show_leaderboard(entries, width)
     assert max(map(len, folded.splitlines())) <= width
@@ -417,7 +419,7 @@ def test_the_leaderboard_is_folded_to_the_terminal_and_loses_nothing(width):
 
 
 def test_the_readme_shows_the_leaderboard_that_was_run():
-    board = leaderboard.format_leaderboard(read_json(ROOT / "reports/recipes.json"))
+    board = leaderboard.format_leaderboard(leaderboard.read_entries(ROOT))
     assert (ROOT / "reports/recipes.md").read_text(encoding="utf-8") == board
     assert board in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -482,11 +484,19 @@ def test_a_run_recipe_is_recorded_with_its_openings(tmp_path, recorded):
     assert "resnet18-layer4 | honest" in (tmp_path / "reports/recipes.md").read_text()
 
 
+@pytest.mark.parametrize(("content", "place"), [('{"ours": {"tset": {}}}', "ours.tset"), ("{", "Invalid JSON")])
+def test_a_damaged_record_is_named_with_its_place(tmp_path, content, place):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/recipes.json").write_text(content)
+    with pytest.raises(UserError, match=rf"recipes\.json: .*{re.escape(place)}") as error:
+        leaderboard.read_entries(tmp_path)
+    assert "git checkout reports/recipes.json" in error.value.hint
+
+
 def test_two_that_write_at_once_keep_every_opening_of_test(tmp_path):
-    facts = {"recipe": "ours", "protocol": "honest", "published": {}, "settings": []}
     program = (
-        "import sys\nfrom pathlib import Path\nfrom pulmo.experiments.leaderboard import record\n"
-        f"for _ in range(25): record(Path(sys.argv[1]), 'ours', {facts}, opened=1)"
+        "import sys\nfrom pathlib import Path\nfrom pulmo.experiments.leaderboard import Entry, record\n"
+        "for _ in range(25): record(Path(sys.argv[1]), 'ours', Entry(recipe='ours'), opened=1)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, tmp_path]) for _ in range(2)]
     assert [writer.wait(120) for writer in writers] == [0, 0]
@@ -497,9 +507,9 @@ def test_what_ran_on_uncommitted_changes_says_so(tmp_path, recorded):
     run(tmp_path, "git", "init", "--quiet")
     run(tmp_path, "git", "add", "--all")
     run(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "--message", "One")
-    assert recipes.run_recipe(recorded, "ours", honest=True)["git_revision"] == "g"
+    assert recipes.run_recipe(recorded, "ours", honest=True).git_revision == "g"
     (tmp_path / "params.yaml").open("a").write("\n")
-    assert recipes.run_recipe(recorded, "ours", honest=True)["git_revision"] == "g-dirty"
+    assert recipes.run_recipe(recorded, "ours", honest=True).git_revision == "g-dirty"
 
 
 def test_a_run_that_fails_leaves_the_earlier_experiment_of_its_name(tmp_path, recorded):
@@ -532,7 +542,7 @@ def test_draws_before_the_one_that_fails_have_opened_the_test_set(tmp_path, reco
         recipes.run_recipe(recorded, "resnet18-head-3epochs", honest=False)
     assert read_json(tmp_path / "reports/recipes.json")["resnet18-head-3epochs"]["times_test_opened"] == 2
     recorded.dvc.broken.clear()
-    assert recipes.run_recipe(recorded, "resnet18-head-3epochs", honest=False)["times_test_opened"] == 12
+    assert recipes.run_recipe(recorded, "resnet18-head-3epochs", honest=False).times_test_opened == 12
 
 
 def test_films_of_another_source_make_a_row_and_an_experiment_of_their_own(tmp_path, recorded):
@@ -546,7 +556,7 @@ def test_films_of_another_source_make_a_row_and_an_experiment_of_their_own(tmp_p
     assert set(recorded.dvc.commits) == {"ours-phantom"}
     real = ["data.source=folder", "data.folder.path='/films/chest_xray.zip'"]
     kept = recipes.run_recipe(recorded, "ours", honest=True, settings=real)
-    assert (kept["source"], kept["times_test_opened"]) == (
+    assert (kept.source, kept.times_test_opened) == (
         "folder chest_xray.zip",
         shipped["ours"]["times_test_opened"] + 1,
     )
@@ -586,9 +596,10 @@ def test_a_protocol_of_several_draws_is_run_on_each_and_told_by_mean_and_range(t
     ]
     assert [command[-1] for command in ran] == [f"split.seed={seed}" for seed in range(42, 52)], "whatever is set"
     assert ran[0].index("train.lr=0.01") < ran[0].index("train.lr=0.1"), "what is set comes after the recipe"
-    assert kept["settings"] == ["train.lr=0.1"]
-    assert kept["test"]["auroc"] == pytest.approx({"value": 0.745, "low": 0.7, "high": 0.79})
-    assert (kept["draws"], kept["times_test_opened"]) == (10, 10)
+    assert kept.settings == ["train.lr=0.1"]
+    assert kept.test
+    assert vars(kept.test["auroc"]) == pytest.approx({"value": 0.745, "low": 0.7, "high": 0.79})
+    assert (kept.draws, kept.times_test_opened) == (10, 10)
     board = (tmp_path / "reports/recipes.md").read_text()
     assert "balanced-300-100, 10 draws | 0.745 (0.700–0.790)" in board
     assert "Of several draws: mean (lowest–highest)" in board

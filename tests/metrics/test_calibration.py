@@ -120,21 +120,21 @@ def test_bins_equal_scikit_learn_and_statsmodels():
     edges = np.linspace(0, 1, 16)
     rows = reliability_bins(labels, probability, edges, np.arange(800))
     observed, mean = calibration_curve(labels, probability, n_bins=15)
-    assert [row["observed"] for row in rows] == pytest.approx(observed)
-    assert [row["probability"] for row in rows] == pytest.approx(mean)
-    assert sum(row["films"] for row in rows) == 800
+    assert [row.observed for row in rows] == pytest.approx(observed)
+    assert [row.probability for row in rows] == pytest.approx(mean)
+    assert sum(row.films for row in rows) == 800
     for row in rows:
-        expected = proportion_confint(round(row["observed"] * row["films"]), row["films"], method="wilson")
-        assert (row["low"], row["high"]) == pytest.approx(expected, abs=0.06)  # films resampled, not Wilson's formula
-        assert row["from"] < row["probability"] <= row["to"]
-    total = sum(row["films"] * abs(row["observed"] - row["probability"]) for row in rows) / 800
+        expected = proportion_confint(round(row.observed * row.films), row.films, method="wilson")
+        assert (row.low, row.high) == pytest.approx(expected, abs=0.06)  # films resampled, not Wilson's formula
+        assert row.above < row.probability <= row.up_to
+    total = sum(row.films * abs(row.observed - row.probability) for row in rows) / 800
     assert expected_calibration_error(labels, probability, edges) == pytest.approx(total)
 
 
 def test_a_bin_of_all_films_is_as_uncertain_as_their_labels():
     labels = np.arange(100) % 5 > 0
     (row,) = reliability_bins(labels, np.full(100, 0.7), [0, 0.5, 1], np.arange(100))
-    assert (row["low"], row["high"]) == pytest.approx(proportion_confint(80, 100, method="wilson"), abs=0.02)
+    assert (row.low, row.high) == pytest.approx(proportion_confint(80, 100, method="wilson"), abs=0.02)
 
 
 def test_the_report_bins_by_fifteen_equal_widths():
@@ -155,8 +155,8 @@ def test_bins_and_chance_count_patients():
     )
     assert together.ece.chance_high == pytest.approx(2 * apart.ece.chance_high, rel=0.25)
     for row, alone in zip(together.bins, apart.bins, strict=True):
-        assert (row["films"], row["patients"]) == (alone["films"], alone["films"] // 4)
-        assert row["high"] - row["low"] > 1.2 * (alone["high"] - alone["low"])
+        assert (row.films, row.patients) == (alone.films, alone.films // 4)
+        assert row.high - row.low > 1.2 * (alone.high - alone.low)
 
 
 def test_equal_mass_ece_equals_scikit_learns_quantile_bins():
@@ -181,5 +181,5 @@ def test_ece_is_told_from_chance():
 def test_constant_and_extreme_scores_do_not_crash():
     for logits in (np.zeros(10), np.full(10, 800.0), np.array([-800.0, 800.0] * 5)):
         report = evaluate_calibration([0, 1] * 5, logits, 1.0, range(10), resamples=5)
-        assert sum(row["films"] for row in report.before.bins) == 10
+        assert sum(row.films for row in report.before.bins) == 10
         assert np.isfinite(report.before.ece_mass.value)

@@ -12,6 +12,7 @@ from pulmo.metrics.decisions import Abstention, OperatingPoint
 from pulmo.metrics.discrimination import discriminate
 from pulmo.metrics.estimates import Estimate
 from pulmo.metrics.locked import Locked
+from pulmo.metrics.reliability import Bin
 from pulmo.reporting import figures, galleries, plots
 from pulmo.reporting.canvas import drawing
 from pulmo.reporting.galleries import Films, HeatMaps
@@ -44,8 +45,7 @@ def drawings(films):
     two = {"test": estimate(0.91), "val": estimate(0.97, None)}
     points = {"test": (0.8, 0.9)}
     bins = [
-        {"from": 0.2 * i, "to": 0.2 * i + 0.2, "films": 3**i, "probability": 0.2 * i + 0.1, "observed": 0.15 * i}
-        | {"low": 0.15 * i - 0.05, "high": 0.15 * i + 0.1}
+        Bin(0.2 * i, 0.2 * i + 0.2, 0.15 * i, 0.15 * i - 0.05, 0.15 * i + 0.1, 3**i, 3**i, 0.2 * i + 0.1)
         for i in range(5)
     ]
     rows = [("bacterial (10)", {"auroc": estimate(0.9), "specificity": UNDEFINED})] * 3
@@ -145,9 +145,9 @@ def test_every_figure_shows_its_numbers(drawings, name, tmp_path):
 
 def test_bins_are_pooled_to_fifths_by_their_films():
     rows = [
-        {"from": 0.0, "to": 0.1, "films": 30, "probability": 0.05, "observed": 0.1, "low": 0.0, "high": 0.2},
-        {"from": 0.1, "to": 0.2, "films": 10, "probability": 0.15, "observed": 0.5, "low": 0.3, "high": 0.9},
-        {"from": 0.9, "to": 1.0, "films": 5, "probability": 0.95, "observed": 1.0, "low": None, "high": None},
+        Bin(above=0.0, up_to=0.1, observed=0.1, low=0.0, high=0.2, films=30, patients=20, probability=0.05),
+        Bin(above=0.1, up_to=0.2, observed=0.5, low=0.3, high=0.9, films=10, patients=10, probability=0.15),
+        Bin(above=0.9, up_to=1.0, observed=1.0, low=None, high=None, films=5, patients=5, probability=0.95),
     ]
     pooled = plots.pool_bins(rows)
     assert pooled.index.tolist() == [0, 4]

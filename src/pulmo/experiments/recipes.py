@@ -25,11 +25,21 @@ from pulmo.base.params_file import flatten, read_section
 from pulmo.base.yaml import read_yaml
 from pulmo.experiments.aside import prepare_aside
 from pulmo.experiments.dvc import to_arguments
-from pulmo.experiments.leaderboard import HONEST, SHOWN, Metric, name_source, read_entries, record, recorded_source
+from pulmo.experiments.leaderboard import (
+    HONEST,
+    SHOWN,
+    Entry,
+    Metric,
+    Result,
+    name_source,
+    read_entries,
+    record,
+    recorded_source,
+)
 from pulmo.experiments.listing import hash_films
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
-from pulmo.metrics.estimates import Estimate, ValueInInterval, number, to_json
+from pulmo.metrics.estimates import Estimate, ValueInInterval, number
 from pulmo.model.hubs.names import read_name
 from pulmo.reporting.saved import read_part
 
@@ -119,7 +129,7 @@ def choose_runs(folder: Path, names: Sequence[str], protocol: str) -> list[tuple
     ]
 
 
-def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str] = ()) -> dict[str, Any]:
+def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str] = ()) -> Entry:
     """Run one recipe as an experiment named after it, and add what came out to reports/recipes.json.
 
     `settings` are further `key=value` pairs, taken after those of the recipe. A protocol of several draws makes an
@@ -134,23 +144,18 @@ def run_recipe(project: Project, name: str, honest: bool, settings: Sequence[str
     params = _read_params(project, recipe, settings)
     source = name_source(params)
     experiment = _name_experiment(project, name, honest, source)
-    about = _describe(recipe, settings)
-    _check_weights(project.root, experiment, about | {"source": source}, str(params["train.weights"]))
+    about = _describe(recipe, settings, source)
+    _check_weights(project.root, experiment, about, str(params["train.weights"]))
     start = time.monotonic()
     changed = run_git(project.root, "status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!reports")
     commits = []
     for draw in range(recipe.draws):
         draw_name = f"{experiment}-draw-{draw + 1}" if draw else experiment
         commits.append(_run_experiment(project, draw_name, _arguments(recipe, settings, draw)))
-        record(project.root, experiment, {"source": source}, opened=1)
-    facts = {
-        **about,
-        **_read_results(project, commits),
-        "seconds": round(time.monotonic() - start),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    facts["git_revision"] += "-dirty" if changed else ""
-    return record(project.root, experiment, facts)
+        record(project.root, experiment, Entry(source=source), opened=1)
+    facts = about.add(_read_results(project, commits, "-dirty" if changed else ""))
+    took = Entry(seconds=round(time.monotonic() - start), date=datetime.now(UTC).date().isoformat())
+    return record(project.root, experiment, facts.add(took))
 
 
 def _read_params(project: Project, recipe: Recipe, settings: Sequence[str]) -> dict[str, Any]:
@@ -162,7 +167,7 @@ def _read_params(project: Project, recipe: Recipe, settings: Sequence[str]) -> d
     return known | recipe.params | chosen
 
 
-def _check_weights(root: Path, experiment: str, about: Mapping[str, Any], weights: str) -> None:
+def _check_weights(root: Path, experiment: str, about: Entry, weights: str) -> None:
     """Fetch weights that lie on a hub; NotRun, with a row of the leaderboard, where that fails."""
     if not read_name(weights):
         return
@@ -172,8 +177,8 @@ def _check_weights(root: Path, experiment: str, about: Mapping[str, Any], weight
     try:
         find_pretrained(weights)
     except WeightsNotAtHand as error:
-        if "test" not in read_entries(root).get(experiment, {}):  # else an earlier result stands
-            record(root, experiment, {**about, "not_run": "weights not at hand"})
+        if not read_entries(root).get(experiment, about).test:  # else an earlier result stands
+            record(root, experiment, about.add(Entry(not_run="weights not at hand")))
         raise NotRun(f"{experiment} was not run: {error.message}", error.hint) from error
 
 
@@ -190,33 +195,33 @@ def _arguments(recipe: Recipe, settings: Sequence[str], draw: int) -> list[str]:
     return [*to_arguments(recipe.params), *own, *to_arguments(seed)]
 
 
-def _describe(recipe: Recipe, settings: Sequence[str]) -> dict[str, Any]:
+def _describe(recipe: Recipe, settings: Sequence[str], source: str) -> Entry:
     """The recipe and settings that were to be run, less settings that the recipe says itself or its draws override."""
     own = to_arguments(recipe.params)
     overridden = ("split.seed",) if recipe.draws > 1 else ()
-    return {
-        "recipe": recipe.name,
-        "protocol": recipe.protocol,
-        "published": recipe.published,
-        "draws": recipe.draws,
-        "settings": [
-            setting for setting in settings if setting not in own and setting.partition("=")[0] not in overridden
-        ],
-    }
+    changed = [each for each in settings if each not in own and each.partition("=")[0] not in overridden]
+    return Entry(
+        recipe=recipe.name,
+        protocol=recipe.protocol,
+        published=dict(recipe.published),
+        draws=recipe.draws,
+        settings=changed,
+        source=source,
+    )
 
 
-def _read_results(project: Project, commits: Sequence[str]) -> dict[str, Any]:
-    """A summary of the results of all draws."""
+def _read_results(project: Project, commits: Sequence[str], mark: str) -> Entry:
+    """A summary of the results of all draws; `mark` follows the revision."""
     reports = [json.loads(read_output(project, paths.EVALUATION, commit)) for commit in commits]
     model = json.loads(read_output(project, paths.TRAINED / "model.json", commits[0]))
-    return {
-        "test": {key: _summarize([_find(report, "test", key) for report in reports]) for key in SHOWN},
-        "val_auroc": _summarize([_find(report, "val", "auroc") for report in reports]),
-        "weights": model["training"]["weights"],
-        "data_sha256": model["data_sha256"],
-        "films_md5": hash_films(project.root, commits[0]),
-        "git_revision": model["git_revision"],
-    }
+    return Entry(
+        test={key: _summarize([_find(report, "test", key) for report in reports]) for key in SHOWN},
+        val_auroc=_summarize([_find(report, "val", "auroc") for report in reports]),
+        weights=model["training"]["weights"],
+        data_sha256=model["data_sha256"],
+        films_md5=hash_films(project.root, commits[0]),
+        git_revision=model["git_revision"] + mark,
+    )
 
 
 def _run_experiment(project: Project, name: str, arguments: Sequence[str]) -> str:
@@ -240,11 +245,11 @@ def _run_experiment(project: Project, name: str, arguments: Sequence[str]) -> st
     return commits.pop()
 
 
-def _summarize(estimates: Sequence[Estimate]) -> Any:
-    """The estimate of the one draw, or mean, lowest and highest of several, for JSON."""
+def _summarize(estimates: Sequence[Estimate]) -> Result:
+    """The estimate of the one draw, or mean, lowest and highest of several."""
     values = [number(estimate.value) for estimate in estimates]
     several = ValueInInterval(statistics.fmean(values), min(values), max(values))
-    return to_json(several if len(estimates) > 1 else estimates[0])
+    return several if len(estimates) > 1 else estimates[0]
 
 
 def _find(report: Any, split: str, key: str) -> Estimate:

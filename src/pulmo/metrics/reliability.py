@@ -22,9 +22,19 @@ class Chance:
     chance_high: float
 
 
-# The films whose probability lies in one bin (from, to]: how many `films` and `patients`, their mean `probability`, and
-# the `observed` share of PNEUMONIA with `low` and `high`.
-Bin = dict[str, float | None]
+@dataclass(frozen=True)
+class Bin:
+    """The films whose probability lies above one edge and up to the other: their mean probability, and the observed
+    share of PNEUMONIA with the ends of its 95% interval, None where every resample gives the same."""
+
+    above: float
+    up_to: float
+    observed: float | None
+    low: float | None
+    high: float | None
+    films: int
+    patients: int
+    probability: float
 
 
 class ReliabilityBins:
@@ -54,16 +64,16 @@ class ReliabilityBins:
             films = self.inside[:, column]
             share = estimate_proportion(float(observed[column]), replicates[:, column], patient[films])
             rows.append(
-                {
-                    "from": float(self.edges[index]),
-                    "to": float(self.edges[index + 1]),
-                    "observed": share.value,
-                    "low": share.low,
-                    "high": share.high,
-                    "films": share.films,
-                    "patients": share.patients,
-                    "probability": float(self.probability[films].mean()),
-                }
+                Bin(
+                    above=float(self.edges[index]),
+                    up_to=float(self.edges[index + 1]),
+                    observed=share.value,
+                    low=share.low,
+                    high=share.high,
+                    films=share.films,
+                    patients=share.patients,
+                    probability=float(self.probability[films].mean()),
+                )
             )
         return rows
 

@@ -100,7 +100,7 @@ def pool_bins(bins: Sequence[Bin]) -> pd.DataFrame:
     """Bins pooled to fifths of the probability: films, and means over films of `probability` and `observed`, the latter
     with `low` and `high`, whose distances from it are those of the bins added in squares (Zou and Donner 2008)."""
     table = pd.DataFrame(bins)
-    fifth = (FIFTHS * (table["from"] + table["to"]) / 2).astype(int)
+    fifth = (FIFTHS * (table.above + table.up_to) / 2).astype(int)
     share = table.films / table.films.groupby(fifth).transform("sum")
     pooled = pd.DataFrame({"films": table.films.groupby(fifth).sum()})
     for name in ("probability", "observed"):
