@@ -53,10 +53,13 @@ class Variant:
 VARIANTS = {
     "base": Variant(),
     "harmonise-gray": Variant(harmonise="gray"),
+    "harmonise-spectrum": Variant(harmonise="spectrum"),
+    "harmonise-both": Variant(harmonise="both"),
     "fit-crop": Variant(fit="crop"),
     "consistency-1": Variant({"consistency": 1.0}),
     "consistency-1-no-foreign-spectra": Variant({"consistency": 1.0}, {"spectrum": 0.0}),
     "larger-last-epoch": Variant({"early_epochs": EPOCHS - 1, "early_size": SIZE}, size=112),
+    "freeze-layer1": Variant({"freeze": "layer1", "cache_variants": -1}),
     "resnet50": Variant({"arch": "resnet50"}),
 }
 AVERAGES = {"base and resnet50, averaged": ("base", "resnet50")}

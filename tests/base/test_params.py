@@ -151,6 +151,15 @@ def test_swapped_films_need_films_and_no_stored_features(tmp_path):
     assert load_text(text.replace("cache_variants: 0", "cache_variants: -1"), tmp_path).train.consistency == 1
 
 
+def test_films_of_an_epoch_are_chosen_in_one_way(tmp_path):
+    text = TEXT.replace("class_balance: none ", "class_balance: sampler ").replace("skip_easy: 0.0", "skip_easy: 0.5")
+    with pytest.raises(
+        UserError, match=r"train\.skip_easy .*sampler both choose.*\n\nhint: set class_balance: weights"
+    ):
+        load_text(text, tmp_path)
+    assert load_text(text.replace("sampler ", "weights "), tmp_path).train.skip_easy == 0.5
+
+
 def test_fractions_must_leave_something_to_train_on(tmp_path):
     text = TEXT.replace("from: source", "from: all").replace("val_fraction: 0.15", "val_fraction: 0.95")
     with pytest.raises(UserError, match="leave nothing to train on"):

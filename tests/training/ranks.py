@@ -37,7 +37,7 @@ SETTINGS = {
         early_epochs=1,
         early_size=24,
     ),
-    "stored": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3"),
+    "stored": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3", skip_easy=0.25),
     "sharded": change(QUICK, **STEADY, arch="resnet18", class_balance="weights", freeze="layer3", ema=0.5),
 }
 # Networks of timm, a transformer and one whose layers of batch norm hold their activation.

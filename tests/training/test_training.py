@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,9 @@ SETTINGS = {
     ),
     "early, killed among whole films": change(
         QUICK, early_epochs=1, early_size=24, freeze="features.7", cache_variants=-1
+    ),
+    "skipping, stored": change(
+        QUICK, skip_easy=0.9, epochs=4, freeze="features.7", augment=AugmentParams(flip=0.5), ema=0.8
     ),
     "bf16, cosine": change(
         QUICK, precision="bf16", schedule="cosine", warmup_epochs=1, class_balance="weights", consistency=1.0
@@ -228,6 +232,29 @@ def test_the_average_of_the_weights_is_what_is_kept():
     assert rows[0.0][0]["val_loss"] != rows[0.9][0]["val_loss"]
     fitted = run(change(QUICK, ema=0.9, epochs=5))
     assert auroc(fitted.model) == pytest.approx(fitted.best["val_auroc"])
+
+
+class Watched(np.ndarray):
+    """Films that note which of them are read."""
+
+    read: ClassVar[list[np.ndarray]] = []
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function is np.take:
+            self.read.append(args[1])
+        return function(*(np.asarray(arg) if isinstance(arg, Watched) else arg for arg in args), **kwargs)
+
+
+def test_after_the_first_epoch_easy_films_are_skipped():
+    settings = change(QUICK, skip_easy=0.9, epochs=5, schedule="cosine")
+    films = Films(IMAGES.view(Watched), TRAIN.rows, TRAIN.targets)
+    fitted = fit(films, VAL, settings, progress=False)
+    read = np.concatenate(Watched.read)
+    first, later = read[: len(TRAIN.rows)], read[len(TRAIN.rows) :]
+    assert sorted(first) == sorted(TRAIN.rows)
+    assert len(TRAIN.rows) < len(later) < 0.8 * 4 * len(TRAIN.rows)
+    assert fitted.history[-1]["lr"] < settings.lr / 30, "the learning rate comes to its end all the same"
+    assert auroc(fitted.model) > 0.95
 
 
 def test_early_epochs_train_on_films_scaled_down_and_validate_on_whole_ones():

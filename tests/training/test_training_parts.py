@@ -27,7 +27,7 @@ from pulmo.training.optimization import (
     compute_loss,
     learning_rate,
 )
-from pulmo.training.rows import Films, Rows, cut_batches, draw_order
+from pulmo.training.rows import Films, Rows, cut_batches, draw_order, skip_easy
 from pulmo.training.sharding import shard
 from pulmo.training.speedup import speed_up
 from pulmo.training.state import State
@@ -180,6 +180,42 @@ def test_an_epoch_sees_every_film_once():
     order = draw_order(torch.zeros(50, dtype=torch.long), False, make_generator(CPU, 1))
     assert sorted(order.tolist()) == list(range(50))
     assert order.tolist() != list(range(50))
+
+
+def test_most_easy_films_are_skipped_and_those_that_stay_stand_for_them():
+    losses = torch.tensor([0.1] * 800 + [2.0] * 200)
+    order = draw_order(torch.zeros(1000, dtype=torch.long), False, make_generator(CPU, 1))
+    positions, counts = skip_easy(order, losses, 0.75, make_generator(CPU, 2))
+    assert positions.tolist() == [place for place in order.tolist() if place in set(positions.tolist())]
+    assert set(range(800, 1000)) <= set(positions.tolist()), "hard films are all seen"
+    assert 150 < len(positions) - 200 < 250
+    assert set(counts[:800].tolist()) == {4.0}
+    assert set(counts[800:].tolist()) == {1.0}
+    assert float((losses * counts)[positions].sum()) == pytest.approx(float(losses.sum()), rel=0.05)
+
+
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_a_film_that_counts_twice_moves_the_loss_as_two_films_do(balance):
+    outputs, weights = draw_outputs(1), class_weights(TARGETS) if balance == "weights" else None
+    counts = torch.tensor([2.0, 1, 1, 1, 0, 1])
+    found = compute_loss(outputs, TARGETS, "bce", 0.1, weights, counts)
+    each = [compute_loss(outputs[[i]], TARGETS[[i]], "bce", 0.1) for i in range(6)]
+    shares = torch.ones(6) if weights is None else weights[TARGETS]
+    expected = sum(float(one * count * share) for one, count, share in zip(each, counts, shares, strict=True))
+    assert found.item() == pytest.approx(expected / float(shares.sum()))
+
+
+def test_an_epoch_of_fewer_batches_ends_at_the_same_learning_rate():
+    state = State(torch.nn.Linear(1, 1), TrainParams(epochs=4, schedule="cosine"), steps=100)
+    rates = {}
+    for batches in (100, 25):
+        state.batches = batches
+        rates[batches] = []
+        for epoch in range(4):
+            state.history = [{}] * epoch
+            state.set_lr(batches // 2)
+            rates[batches].append(state.lr)
+    assert rates[25] == pytest.approx(rates[100], abs=2e-5)
 
 
 def test_the_sampler_draws_both_classes_equally_often():

@@ -146,6 +146,7 @@ class TrainParams(Section):
     epochs: Positive = 8
     early_epochs: Count = 0
     early_size: Count = 0
+    skip_easy: Annotated[float, Field(ge=0, lt=1)] = 0.0
     batch_size: Annotated[int, Field(ge=2)] = 32  # batch norm needs two films
     patience: Count = 0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -172,6 +173,11 @@ class TrainParams(Section):
             raise ValueError(
                 "train.consistency needs films, and what the frozen part makes of them is stored",
                 "set train.cache_variants: -1",
+            )
+        if self.skip_easy and self.class_balance == "sampler":
+            raise ValueError(
+                "train.skip_easy and train.class_balance: sampler both choose the films of an epoch",
+                "set class_balance: weights",
             )
         return self
 

@@ -37,7 +37,7 @@ from pulmo.training.network import Compilable, prepare_network
 from pulmo.training.objective import Objective, Steps, film_weights
 from pulmo.training.optimization import compute_loss
 from pulmo.training.report import Report
-from pulmo.training.rows import Films, check_classes, cut_batches, draw_order
+from pulmo.training.rows import Films, check_classes, cut_batches, draw_order, skip_easy
 from pulmo.training.sharding import join
 from pulmo.training.state import Row, State
 
@@ -146,16 +146,21 @@ def train_epoch(
     bar.set_description(f"epoch {state.epoch}/{settings.epochs}", refresh=False)
     torch.manual_seed(settings.seed * 100_003 + state.epoch + (rank << 50))  # dropout and stochastic depth
     order = make_generator(torch.device("cpu"), settings.seed, "order", state.epoch)
-    positions = fabric.broadcast(draw_order(targets, settings.class_balance == "sampler", order))
+    positions, counts = draw_order(targets, settings.class_balance == "sampler", order), None
+    if state.losses is not None:
+        positions, counts = skip_easy(positions, state.losses, settings.skip_easy, order)
+    batches = cut_batches(fabric.broadcast(positions), settings.batch_size, processes)
+    state.batches = len(batches)
     objective.train()
-    for index, batch in enumerate(cut_batches(positions, settings.batch_size, processes)):
+    for index, batch in enumerate(batches):
         give_way()
         state.set_lr(index)
         own = batch[rank::processes]
         if device.type == "cuda":  # the search for algorithms takes seconds: for the size that recurs alone
             torch.backends.cudnn.benchmark = len(batch) == settings.batch_size
         key = ("augment", state.epoch, index) + ((rank,) if rank else ())
-        loss, outputs = objective(own, make_generator(device, settings.seed, *key), state.film_size)
+        chosen = None if counts is None else counts[own]
+        loss, outputs = objective(own, make_generator(device, settings.seed, *key), state.film_size, chosen)
         if weights is not None:  # Fabric takes the mean over processes, whose shares of the batch weigh differently
             loss = loss * (processes * float(weights[own].sum() / weights[batch].sum()))
         steps.add(own, outputs, loss, len(batch))
@@ -167,6 +172,10 @@ def train_epoch(
         optimizer.step()
         state.update_average(index)
     look_at_losses(steps, state, bar)
+    bar.update(state.steps - len(batches))
+    if settings.skip_easy:
+        sums, seen = add_up(fabric, steps.film_losses(targets)).cpu()
+        state.losses = sums / seen if state.losses is None else torch.where(seen > 0, sums / seen, state.losses)
     loss_sum, right, films = add_up(fabric, steps.sums(targets)).tolist()
     return {"train_loss": loss_sum / films, "train_accuracy": right / films}
 

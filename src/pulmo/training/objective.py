@@ -1,6 +1,7 @@
 """From positions of films to the loss of their batch."""
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pulmo.base.params import TrainParams
@@ -26,20 +27,24 @@ class Objective(nn.Module):
         weights = class_weights(targets) if settings.class_balance == "weights" else None
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, positions: Tensor, generator: Generator, size: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, positions: Tensor, generator: Generator, size: int, counts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The loss of the films at these positions (batch,), augmented by `generator`, and the network's outputs.
 
-        `size` is the side in pixels that films are scaled down to before, 0 for films as they are. With `consistency`
-        the feed appends the swapped films, whose answers are to be those of the films.
+        `size` is the side in pixels that films are scaled down to before, 0 for films as they are. `counts` (batch,) is
+        how much each film counts. With `consistency` the feed appends the swapped films, whose answers are to be those
+        of the films.
         """
         targets = self.targets[positions.to(self.targets.device, non_blocking=True)]
         outputs = self.network(self.feed(positions, generator, size))
         s = self.settings
         answers = outputs[: len(targets)]
-        loss = compute_loss(answers, targets, s.loss, s.label_smoothing, self.weights)
+        counts = None if counts is None else counts.to(targets.device, non_blocking=True)
+        loss = compute_loss(answers, targets, s.loss, s.label_smoothing, self.weights, counts)
         if s.consistency:
             swapped = outputs[len(targets) :]
-            loss = loss + s.consistency * compute_divergence(answers, swapped, targets, self.weights)
+            loss = loss + s.consistency * compute_divergence(answers, swapped, targets, self.weights, counts)
         return loss, answers.detach()
 
 
@@ -87,3 +92,12 @@ class Steps:
         positive = (targets[torch.cat(self.batches)] == 1).to(device)
         right = (logit_pneumonia(torch.cat(self.outputs)) > 0) == positive
         return torch.stack([loss.double(), right.sum().double(), torch.full_like(loss, len(positive)).double()])
+
+    def film_losses(self, targets: Tensor) -> Tensor:
+        """Sums (2, n) of the cross-entropies of each film, as the network was at its step, and of its steps; over all
+        processes they add up."""
+        positions, logits = torch.cat(self.batches), logit_pneumonia(torch.cat(self.outputs)).float()
+        positive = (targets[positions] == 1).to(logits.device)
+        losses = F.softplus(torch.where(positive, -logits, logits))
+        sums = torch.zeros(2, len(targets), device=logits.device)
+        return sums.index_add_(1, positions.to(logits.device), torch.stack([losses, torch.ones_like(losses)]))

@@ -21,11 +21,17 @@ def class_weights(targets: Tensor) -> Tensor:
 
 
 def compute_loss(
-    outputs: Tensor, targets: Tensor, loss: str, label_smoothing: float = 0.0, weights: Tensor | None = None
+    outputs: Tensor,
+    targets: Tensor,
+    loss: str,
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Mean loss of a batch, weighted by `weights` of the classes (2,) as PyTorch's cross-entropy is.
 
-    Cross-entropy of two logits is binary cross-entropy of their difference, so one formula serves both heads.
+    `counts` (batch,) multiply the loss of each film, and leave its weight in the mean as it is. Cross-entropy of two
+    logits is binary cross-entropy of their difference, so one formula serves both heads.
     """
     logits, truth = logit_pneumonia(outputs), targets.float()
     if label_smoothing:
@@ -34,10 +40,12 @@ def compute_loss(
     if loss == "focal":
         wrong = torch.sigmoid(torch.where(targets == 1, -logits, logits))
         each = wrong**FOCAL_GAMMA * each
-    return _mean(each, targets, weights)
+    return _mean(each, targets, weights, counts)
 
 
-def compute_divergence(outputs: Tensor, others: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def compute_divergence(
+    outputs: Tensor, others: Tensor, targets: Tensor, weights: Tensor | None = None, counts: Tensor | None = None
+) -> Tensor:
     """Mean symmetric Kullback-Leibler divergence of two answers to each film, weighted as `compute_loss` weighs films.
 
     Of two classes it is the difference of the probabilities times that of the log-odds. Liang et al. 2021 (R-Drop) have
@@ -45,10 +53,11 @@ def compute_divergence(outputs: Tensor, others: Tensor, targets: Tensor, weights
     2020), which has an upper bound and hardly pulls where two sure answers contradict each other.
     """
     first, second = logit_pneumonia(outputs), logit_pneumonia(others)
-    return _mean((first.sigmoid() - second.sigmoid()) * (first - second), targets, weights)
+    return _mean((first.sigmoid() - second.sigmoid()) * (first - second), targets, weights, counts)
 
 
-def _mean(each: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+def _mean(each: Tensor, targets: Tensor, weights: Tensor | None, counts: Tensor | None) -> Tensor:
+    each = each if counts is None else each * counts
     if weights is None:
         return each.mean()
     return (each * weights[targets]).sum() / weights[targets].sum()

@@ -67,6 +67,17 @@ def draw_order(targets: Tensor, balanced: bool, generator: Generator) -> Tensor:
     return torch.multinomial(weights, len(targets), replacement=True, generator=generator)
 
 
+def skip_easy(order: Tensor, losses: Tensor, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """The positions of an epoch less a drawn `share` of the easy films, and how much each film (n,) counts.
+
+    Easy are those whose loss, when they were last trained on, lies below the mean of `losses` (n,). The easy films that
+    stay count 1 / (1 - share) times, so that the gradient is the same on average (InfoBatch, Qin et al. 2024).
+    """
+    easy = losses < losses.mean()
+    skipped = easy & (torch.rand(len(losses), generator=generator) < share)
+    return order[~skipped[order]], torch.where(easy, 1 / (1 - share), 1.0)
+
+
 def cut_batches(order: Tensor, batch_size: int, processes: int = 1) -> list[Tensor]:
     """Slices of at most `batch_size`, but a last one that is too small joins the one before.
 

@@ -19,7 +19,7 @@ class State:
     """Everything that the next epoch depends on; random numbers follow from seed and epoch alone.
 
     `net` is trained, `average` is the moving average of its weights (or None), `best` holds the weights of the best
-    epoch so far.
+    epoch so far. `losses` (n,) are those of the films when they were last trained on, where `skip_easy` asks for them.
     """
 
     def __init__(self, net: nn.Module, settings: TrainParams, steps: int) -> None:
@@ -34,6 +34,8 @@ class State:
         self.plateau: ReduceLROnPlateau | None = None
         if settings.schedule == "plateau":
             self.plateau = ReduceLROnPlateau(self.optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE)
+        self.batches = steps  # of the epoch under way, which are fewer where it skips films
+        self.losses: Tensor | None = None
         self.history: list[Row] = []
         self.best: dict[str, Tensor] = {}
 
@@ -74,7 +76,7 @@ class State:
         s = self.settings
         if s.schedule == "plateau":
             return
-        done = (self._steps_before(step) + 0.5) / (s.epochs * self.steps)
+        done = self._steps_before(step + 0.5) / (s.epochs * self.steps)
         lr = learning_rate(s.schedule, s.lr, done, s.warmup_epochs / s.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -113,6 +115,7 @@ class State:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "plateau": self.plateau.state_dict() if self.plateau else None,
+            "losses": self.losses,
             "history": self.history,
             "best": self.best,
         }
@@ -128,7 +131,9 @@ class State:
         self.optimizer.load_state_dict(cut_optimizer_state(state["optimizer"], self.optimizer))
         if self.plateau:
             self.plateau.load_state_dict(state["plateau"])
+        self.losses = state["losses"]
         self.history, self.best = state["history"], cut(state["best"], weights)
 
-    def _steps_before(self, step: int) -> int:
-        return (self.epoch - 1) * self.steps + step
+    def _steps_before(self, step: float) -> float:
+        """The steps before this one of the epoch, on the scale of a training that skips no film."""
+        return (self.epoch - 1) * self.steps + step * self.steps / self.batches
