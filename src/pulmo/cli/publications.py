@@ -1,5 +1,6 @@
 """Commands that run published recipes."""
 
+import signal
 import sys
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def run_recipes(
     settings: Settings = None,
 ) -> None:
     """Run recipes as DVC experiments and print the leaderboard."""
+    from pulmo.base.process import end_by_exception
     from pulmo.base.tables import terminal_width
     from pulmo.experiments.leaderboard import LEADERBOARD, read_entries, show_leaderboard
     from pulmo.experiments.project import Project
@@ -35,6 +37,7 @@ def run_recipes(
 
     if protocol not in ("published", "honest", "both"):
         raise UserError(f"there is no --protocol {protocol}", "choose published, honest or both")
+    end_by_exception(signal.SIGTERM, signal.SIGHUP)  # DVC and its stage would go on alone
     project = Project(paths.project_root())
     runs = choose_runs(project.root / "recipes", names or [], protocol)
     errors: list[RunError] = []

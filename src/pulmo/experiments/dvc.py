@@ -4,14 +4,19 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from pulmo.base.addresses import hide_secrets
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 
+GRACE = 60.0  # seconds that a stopped stage has to end its run
 Tasks = dict[str, tuple[str, str]]  # by hash: name, and Queued, Running, Failed or Success
 
 
@@ -37,13 +42,17 @@ class Dvc:
         return done.stdout
 
     def call(self, *arguments: str, shown: bool = False) -> int:
-        """Exit code of a command. On Ctrl-C, of which it hears too, it is left to clean up."""
+        """Exit code of a command. On Ctrl-C, of which it hears too, it is left to clean up; where another signal ends
+        this process, the stage that it runs is stopped."""
         output = None if shown else subprocess.DEVNULL
         with subprocess.Popen(**self.command(*arguments), stdout=output, stderr=output) as process:
             try:
                 return process.wait()
             except KeyboardInterrupt:
                 process.wait()
+                raise
+            except SystemExit:
+                stop_stage(process)
                 raise
 
     def start(self, *arguments: str, log: IO[Any], **variables: str) -> "subprocess.Popen[bytes]":
@@ -179,3 +188,21 @@ def failure_reason(log: str) -> str:
             hint = next((line for line in lines[places[-1] + 1 :] if line.startswith("hint: ")), "")
             return lines[places[-1]].removeprefix(start) + (f" ({hint})" if hint else "")
     return lines[-1] if lines else "failed without a word"
+
+
+def stop_stage(process: "subprocess.Popen[bytes]") -> set[int]:
+    """Stop the stage that a command of DVC runs, not DVC itself, which then cleans up after it; what has not ended
+    after a minute is killed. Returns the numbers of the processes that were stopped."""
+    deadline, asked = time.monotonic() + GRACE, set[int]()
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                if child.pid not in asked:  # twice would cut short what it does on the first
+                    asked.add(child.pid)
+                    child.terminate()
+                if time.monotonic() > deadline:
+                    child.kill()
+        if time.monotonic() > deadline:
+            process.kill()
+        time.sleep(0.2)
+    return asked

@@ -1,9 +1,7 @@
 """One trial of a sweep: a DVC experiment, watched while it trains and stopped where it is not worth its time."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +14,7 @@ import psutil
 
 from pulmo.base import paths
 from pulmo.base.files import read_json
-from pulmo.experiments.dvc import failure_reason, to_arguments
+from pulmo.experiments.dvc import failure_reason, stop_stage, to_arguments
 from pulmo.experiments.project import Project
 from pulmo.tracking import trial_runs
 from pulmo.tracking.contents import Run
@@ -24,7 +22,6 @@ from pulmo.tracking.runs import PARENT_RUN
 
 POLL = 2.0  # seconds between two looks at a trial
 LOST = 60.0  # seconds without a sign of life after which a trial counts as lost
-GRACE = 60.0  # seconds that a stopped stage has to end its run
 
 
 class TrialError(Exception):
@@ -66,7 +63,7 @@ def run_trial(
             if stopping.wait(POLL):
                 raise TrialError("the sweep was stopped")
     finally:
-        _stop(process)
+        stop_stage(process)
 
 
 class _Watch:
@@ -116,18 +113,8 @@ def _read_result(project: Project, commit: str) -> float:
 
 
 def _stop(process: subprocess.Popen[bytes], pid: int | None = None) -> None:
-    """Stop the stage that DVC runs (or the process `pid`), not DVC itself, which then cleans up after the stage."""
-    deadline, asked = time.monotonic() + GRACE, set()
-    while process.poll() is None:
-        with suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                if child.pid not in asked:  # twice would cut short what it does on the first
-                    asked.add(child.pid)
-                    child.terminate()
-        if time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-        time.sleep(0.2)
-    if pid and pid not in asked:
+    """Stop the stage that DVC runs, or the process `pid` where it is none of DVC's."""
+    if pid and pid not in stop_stage(process):
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).terminate()
 

@@ -1,0 +1,68 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from small_project import commit, run
+from toy_project import PARAMS, STAGE, make_toy
+
+PULMO = (sys.executable, "-c", "from pulmo.cli import main; main()")
+# Where it is told to, it says who it is, and then takes longer than any test.
+SLOW = """
+import os, time
+if "STARTED" in os.environ:
+    from pulmo.base.process import end_by_exception
+    import signal
+    end_by_exception(signal.SIGTERM, signal.SIGINT)
+    with open(os.environ["STARTED"], "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def list_experiments(folder: Path) -> str:
+    """Names and commits of the experiments."""
+    return run(folder, "git", "for-each-ref", "refs/exps")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_recipe_that_is_ended_ends_its_stage_and_keeps_the_earlier_result(tmp_path, number):
+    folder = make_toy(tmp_path / "toy", stage=f"{STAGE}{SLOW}", params=f"{PARAMS}  weights: none\n")
+    (folder / "recipes").mkdir()
+    (folder / "recipes/protocols.yaml").write_text("honest: {}\n")
+    (folder / "recipes/r.yaml").write_text("protocol: honest\npublished: {}\nparams: {train: {lr: 0.5}}\n")
+    commit(folder, "A recipe")
+    run(folder, "dvc", "exp", "run", "--temp", "-n", "r", "-S", "train.lr=0.2")
+    earlier = list_experiments(folder)
+    started = tmp_path / "started"
+    process = subprocess.Popen(
+        [*PULMO, "recipe", "run", "r"],
+        cwd=folder,
+        env={**os.environ, "STARTED": str(started)},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not (started.exists() and started.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    below = psutil.Process(process.pid).children(recursive=True)
+    stage = int(started.read_text())
+    assert stage in {child.pid for child in below}
+    if number == signal.SIGINT:  # which a terminal sends to all
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == (128 + number if number == signal.SIGTERM else 130), said
+    assert "Traceback" not in said
+    assert not psutil.wait_procs(below, timeout=10)[1], "what it started outlives it"
+    assert list_experiments(folder) == earlier
