@@ -17,7 +17,7 @@ import os, time
 if "STARTED" in os.environ:
     from pulmo.base.process import end_by_exception
     import signal
-    end_by_exception(signal.SIGTERM, signal.SIGINT)
+    end_by_exception(signal.SIGTERM)
     with open(os.environ["STARTED"], "w") as file:
         file.write(str(os.getpid()))
     time.sleep(600)
@@ -30,8 +30,7 @@ def list_experiments(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_recipe_that_is_ended_ends_its_stage_and_keeps_the_earlier_result(tmp_path, number):
+def test_a_recipe_that_is_ended_ends_its_stage_and_keeps_the_earlier_result(tmp_path):
     folder = make_toy(tmp_path / "toy", stage=f"{STAGE}{SLOW}", params=f"{PARAMS}  weights: none\n")
     (folder / "recipes").mkdir()
     (folder / "recipes/protocols.yaml").write_text("honest: {}\n")
@@ -44,12 +43,11 @@ def test_a_recipe_that_is_ended_ends_its_stage_and_keeps_the_earlier_result(tmp_
         [*PULMO, "recipe", "run", "r"],
         cwd=folder,
         env={**os.environ, "STARTED": str(started)},
-        start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not (started.exists() and started.read_text()):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
@@ -57,12 +55,9 @@ def test_a_recipe_that_is_ended_ends_its_stage_and_keeps_the_earlier_result(tmp_
     below = psutil.Process(process.pid).children(recursive=True)
     stage = int(started.read_text())
     assert stage in {child.pid for child in below}
-    if number == signal.SIGINT:  # which a terminal sends to all
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == (128 + number if number == signal.SIGTERM else 130), said
+    process.terminate()
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + signal.SIGTERM, said
     assert "Traceback" not in said
-    assert not psutil.wait_procs(below, timeout=10)[1], "what it started outlives it"
+    assert not psutil.wait_procs(below, timeout=30)[1], "what it started outlives it"
     assert list_experiments(folder) == earlier

@@ -287,11 +287,12 @@ def content(folder: Path) -> dict:
     """All that a run holds but what follows from when and where it was written."""
     store, run = client(folder), only_run(folder)
     tags = {key: value for key, value in run.data.tags.items() if key.startswith(("env.", "git.", "data"))}
+    when = ("seconds.", "system/")  # MLflow looks at the machine every ten seconds, where a stage takes that long
     model = store.get_logged_model(run.outputs.model_outputs[0].model_id)
     return {
         "tags": tags,
         "params": run.data.params,
-        "metrics": {key: value for key, value in run.data.metrics.items() if not key.startswith("seconds.")},
+        "metrics": {key: value for key, value in run.data.metrics.items() if not key.startswith(when)},
         "curve": [(point.step, point.value) for point in store.get_metric_history(run.info.run_id, "epoch/val_loss")],
         "datasets": [entry.dataset.to_dictionary() for entry in run.inputs.dataset_inputs],
         "files": sorted(item.path for item in store.list_artifacts(run.info.run_id)),

@@ -15,7 +15,7 @@ from pulmo.base.params import AugmentParams, TrainParams
 from pulmo.model.augmentation import make_generator
 from pulmo.model.networks import build_model
 from pulmo.training.checkpoints import Checkpoint, resumable
-from pulmo.training.devices import open_fabric
+from pulmo.training.devices import explained_failures, open_fabric
 from pulmo.training.features import FilmFeed, StoredFeed, count_variants, store_features
 from pulmo.training.freezing import split_frozen
 from pulmo.training.network import Compilable
@@ -203,6 +203,24 @@ def test_a_film_that_counts_twice_moves_the_loss_as_two_films_do(balance):
     shares = torch.ones(6) if weights is None else weights[TARGETS]
     expected = sum(float(one * count * share) for one, count, share in zip(each, counts, shares, strict=True))
     assert found.item() == pytest.approx(expected / float(shares.sum()))
+
+
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        (
+            "[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 5000ms for recv operation",
+            "gave no answer within",
+        ),
+        ("Application timeout caused pair closure", "gave no answer within"),
+        ("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:4711", "has gone"),
+    ],
+)
+def test_a_lost_process_is_one_message(message, lost):
+    with pytest.raises(UserError, match=f"another process of this training {lost}"), explained_failures(8):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="shapes"), explained_failures(8):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
 def test_an_epoch_of_fewer_batches_ends_at_the_same_learning_rate():

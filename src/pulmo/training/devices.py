@@ -120,9 +120,9 @@ def _explained_processes() -> Iterator[None]:
                 distributed.barrier()
     except RuntimeError as error:
         text = " ".join(str(error).split())
-        if not (isinstance(error, distributed.DistError) or "gloo" in text):
-            raise
-        silent = "timed out" in text.lower()
+        if not (isinstance(error, distributed.DistError) or "gloo" in text or "pair closure" in text):
+            raise  # gloo does not always say its name
+        silent = "timed out" in text.lower() or "timeout" in text.lower()
         lost = f"gave no answer within {TIME_LIMIT}" if silent else "has gone"
         raise UserError(
             f"{socket.gethostname()}: another process of this training {lost} ({text[:300]})",
