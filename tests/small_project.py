@@ -12,10 +12,11 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml_text
 
@@ -25,6 +26,7 @@ permissions_bind = pytest.mark.skipif(
     reason="root writes into read-only folders all the same; the GitHub workflow, an ordinary user, runs this, and the "
     "same refusals (EACCES, EROFS) are injected for everybody in test_stages.py",
 )
+PULMO = (sys.executable, "-c", "from pulmo.cli import main; main()")
 STAGES = ("download", "split", "preprocess", "train", "evaluate")
 CLONED = (
     ".dvc/.gitignore",
@@ -185,3 +187,10 @@ def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> None:
             _merge(base[key], value)
         else:
             base[key] = value
+
+
+def kill_all(program: "subprocess.Popen[str]") -> None:
+    """Kill a program, and then what it had started: some of it ends by itself meanwhile."""
+    for process in (program, *psutil.Process(program.pid).children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -1,10 +1,7 @@
 """A DVC project whose one stage takes a moment, and leaves what the real pipeline leaves for people to compare."""
 
-import contextlib
-import subprocess
 from pathlib import Path
 
-import psutil
 from small_project import commit, run
 
 STAGE = """
@@ -56,10 +53,3 @@ def make_toy(folder: Path, stage: str = STAGE, pipeline: str = PIPELINE, params:
     run(folder, "dvc", "repro", "--quiet")
     commit(folder, "A toy")
     return folder
-
-
-def kill_all(program: "subprocess.Popen[str]") -> None:
-    """Kill a program, and then what it had started: some of it ends by itself meanwhile."""
-    for process in (program, *psutil.Process(program.pid).children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()

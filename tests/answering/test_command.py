@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_package import make_package
+from small_project import PULMO
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
@@ -187,7 +188,7 @@ def test_names_run_nothing_and_steer_no_terminal(package, films, tmp_path):
     names = ["=cmd.png", "-1.png", "a\x1b[2Jb.png", "two\nlines.png", os.fsdecode(b"not\xffunicode.png")]
     for name in names:
         shutil.copy(films / "b.png", tmp_path / name)
-    command = [sys.executable, "-c", "from pulmo.cli import main; main()", "predict", "--package", str(package)]
+    command = [*PULMO, "predict", "--package", str(package)]
     for form in ([], ["--json"], ["--csv"]):
         done = subprocess.run([*command, *form, "--", *names], cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, done.stderr

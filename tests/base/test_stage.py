@@ -12,6 +12,12 @@ from pulmo.base.errors import UserError
 from pulmo.base.process import run_stage, usable_cores
 from pulmo.cli.answers import find_place
 
+needs_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc",
+    reason="macOS and musl have neither mallopt nor malloc_trim, and what is tested does nothing there; runs on every "
+    "Linux with glibc",
+)
+
 
 @pytest.mark.parametrize(
     ("error", "line"),
@@ -74,10 +80,7 @@ def test_ctrl_c_says_how_to_go_on(capsys):
     assert capsys.readouterr().err == "interrupted; run the same command to go on\n"
 
 
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc",
-    reason="macOS and musl have no mallopt, and keep_memory does nothing there; runs on every Linux with glibc",
-)
+@needs_glibc
 def test_a_stage_does_not_fetch_the_same_memory_again_and_again():
     program = (
         "import resource, sys\nimport numpy as np\nfrom pulmo.base.process import run_stage\n"
@@ -93,10 +96,7 @@ def test_a_stage_does_not_fetch_the_same_memory_again_and_again():
     assert count_pages("stage") < 100 < count_pages()
 
 
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc",
-    reason="macOS and musl have no malloc_trim, and release_memory does nothing there; runs on every Linux with glibc",
-)
+@needs_glibc
 def test_a_stage_gives_back_what_it_freed_when_it_is_told_to():
     program = (
         "import psutil\nimport numpy as np\nfrom pulmo.base.process import release_memory, run_stage\n"

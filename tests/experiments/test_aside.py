@@ -1,10 +1,9 @@
 """Checkouts below paths with letters outside ASCII, which DVC alone cannot run experiments in, and with # in them."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from small_project import run
+from small_project import PULMO, run
 from toy_project import PARAMS, make_toy
 
 from pulmo.base.errors import UserError
@@ -15,8 +14,6 @@ from pulmo.experiments.listing import read_experiments
 from pulmo.experiments.project import Project
 from pulmo.experiments.recipes import RunError, run_recipe
 from pulmo.experiments.sweep import run_sweep
-
-PULMO = (sys.executable, "-c", "from pulmo.cli import main; main()")
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import yaml_text
 from optuna.trial import TrialState
 from script_dvc import ScriptDvc
 from small_package import make_package
-from small_project import ROOT, commit, run, write_params
-from toy_project import kill_all, make_toy
+from small_project import ROOT, commit, kill_all, run, write_params
+from toy_project import make_toy
 from typer.testing import CliRunner
 
 from pulmo import cli

@@ -1,16 +1,14 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from small_project import commit, run
+from small_project import PULMO, commit, run
 from toy_project import PARAMS, STAGE, make_toy
 
-PULMO = (sys.executable, "-c", "from pulmo.cli import main; main()")
 # Where it is told to, it says who it is, and then takes longer than any test.
 SLOW = """
 import os, time

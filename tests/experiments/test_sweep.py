@@ -16,8 +16,8 @@ import pytest
 import yaml_text
 from optuna.trial import TrialState
 from script_dvc import ScriptDvc
-from small_project import ROOT, run
-from toy_project import kill_all, make_toy
+from small_project import PULMO, ROOT, kill_all, run
+from toy_project import make_toy
 
 from pulmo.base.errors import UserError
 from pulmo.base.files import read_json
@@ -405,7 +405,7 @@ def start(folder: Path) -> "subprocess.Popen[str]":
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
-        [sys.executable, "-c", "from pulmo.cli import main; main()", "sweep", "sweep.yaml"],
+        [*PULMO, "sweep", "sweep.yaml"],
         cwd=folder,
         env={**inherited, "PATH": path, "PYTHONPATH": str(ROOT / "src")},
         stdout=subprocess.PIPE,

@@ -3,7 +3,6 @@
 pip downloads what it names, so this is left out unless `pytest -m network` asks for it.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -16,13 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 import yaml_text
 from film_files import GRAY, encode
 from running_app import find_port
 from small_package import make_package
-from small_project import ROOT
+from small_project import ROOT, kill_all
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 NOBODY = 10001
@@ -123,13 +121,6 @@ def is_ready(port: int) -> bool:
         return False
 
 
-def end_all(server: subprocess.Popen) -> None:
-    """End a program and those that it started."""
-    for process in [*psutil.Process(server.pid).children(recursive=True), server]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
 def test_the_image_for_ray_answers_as_its_file_for_kubernetes_says(folder, tmp_path):
     """`serve run` does on this machine what KubeRay does with the same configuration."""
     spec = yaml_text.load((ROOT / "deploy/rayservice.yaml").read_text(encoding="utf-8"))["spec"]
@@ -151,5 +142,5 @@ def test_the_image_for_ray_answers_as_its_file_for_kubernetes_says(folder, tmp_p
                 time.sleep(0.2)
             assert ask(str(port))["label"] in ("NORMAL", "PNEUMONIA")
         finally:
-            end_all(server)
+            kill_all(server)
     assert not UNWANTED & installed(folder / "ray")

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import yaml_text
-from small_project import TINY, assert_cache_is_whole, commit, make_checkout, run
+from small_project import PULMO, TINY, assert_cache_is_whole, commit, make_checkout, run
 
 from pulmo.base.params_file import flatten
 from pulmo.tracking.store import EXPERIMENT
 
 pytestmark = pytest.mark.slow
-PULMO = (sys.executable, "-c", "from pulmo.cli import main; main()")
 SWEEP = {
     "name": "small",
     "trials": 2,

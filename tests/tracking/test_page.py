@@ -4,18 +4,16 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import zlib
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
+from small_project import PULMO
 
 from pulmo.tracking.page import address
 from pulmo.tracking.store import EXPERIMENT, open_store
-
-PULMO = [sys.executable, "-c", "from pulmo.cli import main; main()"]
 
 
 @pytest.fixture

@@ -112,9 +112,9 @@ def _read_result(project: Project, commit: str) -> float:
     return float(metrics["val"]["auroc"])
 
 
-def _stop(process: subprocess.Popen[bytes], pid: int | None = None) -> None:
-    """Stop the stage that DVC runs, or the process `pid` where it is none of DVC's."""
-    if pid and pid not in stop_stage(process):
+def _stop(process: subprocess.Popen[bytes], pid: int) -> None:
+    """Stop the stage that DVC runs, and the process `pid` too where another DVC has started it."""
+    if pid not in stop_stage(process):
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).terminate()
 

@@ -98,6 +98,6 @@ class Steps:
         processes they add up."""
         positions, logits = torch.cat(self.batches), logit_pneumonia(torch.cat(self.outputs)).float()
         positive = (targets[positions] == 1).to(logits.device)
-        losses = F.softplus(torch.where(positive, -logits, logits))
+        losses = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
         sums = torch.zeros(2, len(targets), device=logits.device)
         return sums.index_add_(1, positions.to(logits.device), torch.stack([losses, torch.ones_like(losses)]))
