@@ -1,9 +1,11 @@
-"""Variants of `ours` in small: how each bears validation films in other renderings and from other equipment.
+"""Variants of `ours`, in small or in full: how each bears validation films in other renderings and from other
+equipment.
 
 Run from the project's root, after `dvc repro split` with the real films:
-`python docs/trials.py FOLDER [--seeds SEED ...] [--only VARIANT ...]`. Some minutes of one core for each seed of a
-variant. Answers are kept in FOLDER, so that a killed run goes on, and the table is of all that lies there. Validation
-alone is scored: no test film, and nothing of the second set of other equipment.
+`python docs/trials.py FOLDER [--full] [--seeds SEED ...] [--only VARIANT ...]`. For each seed of a variant it takes
+some minutes of one core, in full a quarter of an hour, and most of an hour with ResNet-50. Answers are kept in FOLDER,
+one for either extent, so that a killed run goes on, and the table is of all that lies there. Validation alone is
+scored: no test film, and nothing of the second set of other equipment.
 """
 
 import argparse
@@ -34,9 +36,24 @@ from pulmo.metrics.calibration import fit_temperature
 from pulmo.model.scoring import predict_logits
 from pulmo.training import Films, fit
 
-SIZE, EPOCHS = 80, 3  # where the recipe has 192 px and 12 epochs
-TRAIN, VAL = 1300, 300  # films: those to train on are drawn by the seed of a trial, those that are scored once for all
 SEEDS = (42, 1, 2)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of the recipe a trial is: the side of its films, films to train on, which the seed of a trial draws,
+    films to score, which are drawn once for all, epochs, and what else differs from the recipe's settings."""
+
+    size: int
+    train: int
+    val: int
+    epochs: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+SMALL = Extent(size=80, train=1300, val=300, epochs=3)
+QUICKER = {"freeze": "layer1", "cache_variants": -1, "skip_easy": 0.75}  # a third of the time, see bench/quality.py
+FULL = Extent(size=192, train=10**6, val=10**6, epochs=10, settings=QUICKER)
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,7 @@ class Variant:
 
     train: dict[str, Any] = field(default_factory=dict)
     augment: dict[str, Any] = field(default_factory=dict)
-    size: int = SIZE
+    last_epoch: float = 1  # the side of films in the last epoch and later, as a multiple of that before
     fit: str = "squash"
     harmonise: str = "none"
 
@@ -58,7 +75,7 @@ VARIANTS = {
     "fit-crop": Variant(fit="crop"),
     "consistency-1": Variant({"consistency": 1.0}),
     "consistency-1-no-foreign-spectra": Variant({"consistency": 1.0}, {"spectrum": 0.0}),
-    "larger-last-epoch": Variant({"early_epochs": EPOCHS - 1, "early_size": SIZE}, size=112),
+    "larger-last-epoch": Variant(last_epoch=1.4),
     "freeze-layer1": Variant({"freeze": "layer1", "cache_variants": -1}),
     "resnet50": Variant({"arch": "resnet50"}),
 }
@@ -69,30 +86,30 @@ SETS = [
 COLUMNS = ("variant", "seeds", "as it is", *SETS)
 
 
-def main(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
+def main(folder: Path, extent: Extent, names: Sequence[str], seeds: Sequence[int]) -> None:
     """Run the trials that are missing, those of base too, and print the table of all of them."""
     for seed in seeds:
         for name in dict.fromkeys(("base", *names)):
             file, resume = folder / f"{name}.{seed}.csv", folder / f"{name}.{seed}"
             if not file.exists():
                 began = time.perf_counter()
-                write_csv(file, run_trial(VARIANTS[name], seed, folder, resume))
+                write_csv(file, run_trial(VARIANTS[name], extent, seed, resume))
                 shutil.rmtree(resume)
                 print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     print_table(folder)
 
 
-def run_trial(variant: Variant, seed: int, folder: Path, resume: Path) -> pd.DataFrame:
+def run_trial(variant: Variant, extent: Extent, seed: int, resume: Path) -> pd.DataFrame:
     """A row (set, name, label, logit) for each validation film in each rendering and from each other equipment."""
-    films = prepare_films(folder / f"films-{variant.size}-{variant.fit}", variant)
+    films = prepare_films(resume.parent, round(extent.size * variant.last_epoch), variant.fit)
     train, val = (read_rows(paths.SPLITS, films / "index.csv", split) for split in ("train", "val"))
     images = open_images(films / "images.npy")
     harmony = learn_harmony(images, train.row.to_numpy(), variant.harmonise)
-    train = train.iloc[draw_rows(train.target.to_numpy(), TRAIN, seed)]
-    val = val.iloc[draw_rows(val.target.to_numpy(), VAL, 42)]
+    train = train.iloc[draw_rows(train.target.to_numpy(), extent.train, seed)]
+    val = val.iloc[draw_rows(val.target.to_numpy(), extent.val, 42)]
     received = harmony.apply(np.array(images))
     splits = (Films(received, table.row.to_numpy(), table.target.to_numpy()) for table in (train, val))
-    fitted = fit(*splits, make_settings(variant, seed), resume=resume)
+    fitted = fit(*splits, make_settings(variant, extent, seed), resume=resume)
     tables = []
     for group, name, delivered in deliver(images[val.row], val.target.to_numpy()):
         logits = predict_logits(fitted.model, harmony.apply(delivered)).astype(float)
@@ -100,19 +117,22 @@ def run_trial(variant: Variant, seed: int, folder: Path, resume: Path) -> pd.Dat
     return pd.concat(tables, ignore_index=True)
 
 
-def prepare_films(folder: Path, variant: Variant) -> Path:
-    """The folder with all films as the variant has them, which are decoded unless they are there."""
+def prepare_films(parent: Path, size: int, fit_as: str) -> Path:
+    """The folder in `parent` with all films of that side and fit, which are decoded unless they are there."""
+    folder = parent / f"films-{size}-{fit_as}"
     if not (folder / "index.csv").exists():
-        with FilmStore(variant.size, variant.fit) as store:
+        with FilmStore(size, fit_as) as store:
             process_films(paths.RAW, read_films(paths.FILMS), store, 1, 0, folder)
     return folder
 
 
-def make_settings(variant: Variant, seed: int) -> TrainParams:
-    """The recipe's settings in small, with what the variant changes."""
+def make_settings(variant: Variant, extent: Extent, seed: int) -> TrainParams:
+    """The recipe's settings in the extent, with what the variant changes."""
     recipe = read_yaml(Path("recipes/ours.yaml"))["params"]["train"]
-    changes = {"epochs": EPOCHS, "seed": seed, "augment": recipe["augment"] | variant.augment} | variant.train
-    return TrainParams.model_validate(recipe | changes)
+    changes = extent.settings | {"epochs": extent.epochs, "seed": seed, "augment": recipe["augment"] | variant.augment}
+    if variant.last_epoch != 1:
+        changes |= {"early_epochs": extent.epochs - 1, "early_size": extent.size}
+    return TrainParams.model_validate(recipe | changes | variant.train)
 
 
 def deliver(films: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -176,7 +196,10 @@ def describe(values: pd.Series, form: str = ".4f") -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--full", action="store_true", help="all films, 192 px, ten epochs, in which easy films are skipped"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--only", choices=VARIANTS, nargs="*", default=tuple(VARIANTS), metavar="VARIANT")
     arguments = parser.parse_args()
-    main(arguments.folder, arguments.only, arguments.seeds)
+    main(arguments.folder, FULL if arguments.full else SMALL, arguments.only, arguments.seeds)
