@@ -20,17 +20,17 @@ from pulmo.package.inference import Network
 from pulmo.package.storage import ONNX
 
 PASSING = (0.99, 0.98, 0.97, 0.96, 0.95)
+LABELS = ("NORMAL", "PNEUMONIA", "mixed")
 
 
-def main(collections: list[str]) -> None:
+def main(collections: list[tuple[str, Path]]) -> None:
     """Print a Markdown row without a limit and for each share of validation that passes."""
     predictor = Predictor.load(paths.PACKAGE)
     val, test = (measure_split(predictor, split) for split in ("val", "test"))
     tables = {}
-    for named in collections:
-        label, _, folder = named.partition("=")
-        tables[folder] = ask(predictor, Path(folder), label)
-        print(f"{folder}: {len(tables[folder])} films, {label}")
+    for label, folder in collections:
+        tables[str(folder)] = ask(predictor, folder, label)
+        print(f"{folder}: {len(tables[str(folder)])} films, {label}")
     print(f"| validation that passes | test refused | {' | '.join(tables)} |")
     print("|---" * (2 + len(tables)) + "|")
     limits = {"no limit": np.inf} | {f"{share:.2f}": np.quantile(val, share, method="higher") for share in PASSING}
@@ -70,7 +70,15 @@ def describe(table: pd.DataFrame, limit: float) -> str:
     return f"{1 - len(near) / len(table):.3f}; {near.answered.sum()}, {near.wrong.sum()} wrong"
 
 
+def read_collection(named: str) -> tuple[str, Path]:
+    """The label and the folder of LABEL=FOLDER."""
+    label, _, folder = named.partition("=")
+    if label not in LABELS or not any(Path(folder).glob("*")):
+        raise argparse.ArgumentTypeError(f"{named} is not LABEL=FOLDER: one of {', '.join(LABELS)}, and films")
+    return label, Path(folder)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", nargs="+", metavar="LABEL=FOLDER")
+    parser.add_argument("collections", nargs="+", type=read_collection, metavar="LABEL=FOLDER")
     main(parser.parse_args().collections)
