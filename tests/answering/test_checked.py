@@ -42,7 +42,7 @@ def test_clear_films_are_measured_in_bf16_after_the_first():
     assert exact.films == BATCH
 
 
-@pytest.mark.parametrize("near", [[1.4, 10.0], [-1.4, 10.0], [5.0, 20.9], [5.0, 19.1], [5.0, np.nan]])
+@pytest.mark.parametrize("near", [[1.4, 10.0], [-1.4, 10.0], [5.0, 20.4], [5.0, 19.6], [5.0, np.nan]])
 def test_a_film_near_a_decision_is_measured_in_fp32(near):
     truth = [[near[0] + 0.1, near[1] + 0.1]]
     quick, exact = Measured([*CLEAR, near]), Measured([*CLEAR, *truth])

@@ -41,7 +41,7 @@ def serve(
     bf16: Annotated[
         bool,
         typer.Option(
-            "--bf16", help="answer clear films in bf16, with OpenVINO, about 1.6 times as many; decisions stay"
+            "--bf16", help="answer clear films in bf16, with OpenVINO, about 1.5 times as many; decisions stay"
         ),
     ] = False,
     replicas: Annotated[
