@@ -18,11 +18,14 @@ from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from _clients import ask, find_port, read_films, running
 
 from pulmo import Predictor
 from pulmo.base import paths
 from pulmo.base.errors import UserError
+from pulmo.package.inference import Network
+from pulmo.package.storage import ONNX
 
 ROUNDS = 5
 FILMS = 202
@@ -129,6 +132,8 @@ def run(command: list[str]) -> tuple[float, float]:
 
 def compare_precisions(package: Path, films: list[str]) -> None:
     """Print what the answers in bf16 differ by from those in fp32."""
+    from pulmo.evaluation.novelty import measure_films  # not before, for it brings pandas, which counts in memory
+
     predictor, quick = Predictor.load(package, threads=1), Predictor.load(package, threads=1, bf16=True)
     decoded = [predictor.read(film) for film in films]
     exact, near = predictor.answer(decoded, anyway=True), quick.answer(decoded, anyway=True)
@@ -140,6 +145,13 @@ def compare_precisions(package: Path, films: list[str]) -> None:
     again = sum(a.logit == b.logit for a, b in pairs)
     print(f"bf16 beside fp32, {len(films)} films: {decided} decisions differ, {again} scored in fp32 too")
     print(f"log-odds differ by at most {logits:.2f}, probabilities by {probabilities:.3f}")
+    if predictor.familiarity:
+        limit, pixels = predictor.familiarity.limit, np.stack([film.pixels for film in decoded])
+        networks = [Network((package / ONNX).read_bytes(), threads=1, bf16=bf16) for bf16 in (False, True)]
+        away, moved = (measure_films(predictor.familiarity, one, pixels, range(len(pixels))) for one in networks)
+        apart = np.abs(away - moved)
+        close = apart[np.abs(away - limit) < 1].max(initial=0)
+        print(f"distances differ by at most {apart.max():.2f}, and by {close:.2f} within 1 of the limit")
 
 
 def compare_runtimes(package: Path, films: list[str], precisions: list[str]) -> None:

@@ -16,6 +16,7 @@ from pulmo.base import paths
 from pulmo.base.errors import UserError
 from pulmo.evaluation.novelty import measure_films
 from pulmo.films.rows.processed import open_images, read_rows
+from pulmo.package.familiarity import Familiarity
 from pulmo.package.inference import Network
 from pulmo.package.storage import ONNX
 
@@ -26,7 +27,9 @@ LABELS = ("NORMAL", "PNEUMONIA", "mixed")
 def main(collections: list[tuple[str, Path]]) -> None:
     """Print a Markdown row without a limit and for each share of validation that passes."""
     predictor = Predictor.load(paths.PACKAGE)
-    val, test = (measure_split(predictor, split) for split in ("val", "test"))
+    if predictor.familiarity is None:
+        raise SystemExit("the model's network has no feature maps, so that it measures no distance")
+    val, test = (measure_split(predictor.familiarity, split) for split in ("val", "test"))
     tables = {}
     for label, folder in collections:
         tables[str(folder)] = ask(predictor, folder, label)
@@ -39,13 +42,11 @@ def main(collections: list[tuple[str, Path]]) -> None:
         print(f"| {title} | {np.mean(test > limit):.3f} | {' | '.join(cells)} |")
 
 
-def measure_split(predictor: Predictor, split: str) -> np.ndarray:
+def measure_split(familiarity: Familiarity, split: str) -> np.ndarray:
     """Distances of a split's films."""
-    if predictor.familiarity is None:
-        raise SystemExit("the model's network has no feature maps, so that it measures no distance")
     network = Network((paths.PACKAGE / ONNX).read_bytes())
     rows = read_rows(paths.SPLITS, paths.INDEX, split).row
-    return measure_films(predictor.familiarity, network, open_images(paths.IMAGES), rows)
+    return measure_films(familiarity, network, open_images(paths.IMAGES), rows)
 
 
 def ask(predictor: Predictor, folder: Path, label: str) -> pd.DataFrame:

@@ -51,9 +51,10 @@ class Extent:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+ALL = 10**6
 SMALL = Extent(size=80, train=1300, val=300, epochs=3)
 QUICKER = {"freeze": "layer1", "cache_variants": -1, "skip_easy": 0.75}  # a third of the training
-FULL = Extent(size=192, train=10**6, val=10**6, epochs=10, settings=QUICKER)
+FULL = Extent(size=192, train=ALL, val=ALL, epochs=10, settings=QUICKER)
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ def test_shares_are_those_of_the_table_with_their_films():
 def test_the_limit_lets_validation_pass_and_keeps_noise_out(tmp_path):
     dice = np.random.default_rng(1)
     y, x = np.mgrid[:64, :64] / 64
-    middles = dice.uniform(0.3, 0.7, (140, 2))
+    middles = dice.uniform(0.3, 0.7, (300, 2))
     images = np.stack([220 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 0.1) for a, b in middles]).astype(np.uint8)
     noise = dice.integers(0, 256, (6, 64, 64), dtype=np.uint8)
     network = Network((make_package(tmp_path / "package") / ONNX).read_bytes())
-    known = fit_familiarity(network, images, range(100), range(100, 140))
+    known = fit_familiarity(network, images, range(100), range(100, 300))
     assert known is not None
-    unlike = known.is_beyond(known.measure(read_features(network, np.concatenate([images, noise]), range(146))))
-    assert not unlike[100:140].any(), "the limit of 40 films is the farthest of them"
-    assert unlike[140:].all()
+    unlike = known.is_beyond(known.measure(read_features(network, np.concatenate([images, noise]), range(306))))
+    assert unlike[100:300].sum() == 4, "the limit is the distance of the fifth farthest of 200 films"
+    assert unlike[300:].all()

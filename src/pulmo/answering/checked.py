@@ -12,7 +12,7 @@ from pulmo.package.inference import BATCH
 Measure = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 # A measurement this near to a value at which the answer changes is repeated: log-odds, and distance. bf16 moved the
-# log-odds of real films by up to .21 where a decision lay, and distances by up to .14 near the limit (docs/answers.md).
+# log-odds of real films by up to .21 where a decision lay, and distances by up to .10 near the limit (docs/answers.md).
 MARGINS = np.array([0.5, 0.5])
 
 

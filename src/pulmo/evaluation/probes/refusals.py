@@ -13,7 +13,7 @@ from pulmo.metrics.estimates import Estimate, estimate_proportion, number
 from pulmo.metrics.ranking import Floats
 from pulmo.reporting.report import Finding
 
-MANY = 0.1  # three times the share of validation
+MANY = 0.1  # four times the share of validation
 
 
 @dataclass(frozen=True)
