@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import socket
 import struct
@@ -315,27 +316,33 @@ def test_a_listener_that_would_be_unsafe_or_of_no_use_does_not_start(arguments, 
         CliRunner().invoke(cli.app, ["listen", *arguments], catch_exceptions=False)
 
 
-def start(package: Path, spool: Path, *to: str) -> tuple[subprocess.Popen[str], int]:
+def launch(package: Path, spool: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """A listener of its own, and the line in which it says where it listens."""
     code = "import sys; from pulmo.cli import main; sys.argv[0] = 'pulmo'; main()"
-    options = [word for text in to for word in ("--to", text)]
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "listen",
-        "--package",
-        str(package),
-        "--at",
-        "PULMO@127.0.0.1:0",
-        "--spool",
-        str(spool),
-    ]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, env=os.environ)
+    command = [sys.executable, "-c", code, "listen", "--package", str(package), "--spool", str(spool), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout
     for line in process.stdout:
         if line.startswith("C-STORE: "):
-            return process, int(line.rpartition(":")[2])
+            return process, line.strip()
     raise AssertionError("the listener did not start")
+
+
+def start(package: Path, spool: Path, to: str) -> tuple[subprocess.Popen[str], int]:
+    process, line = launch(package, spool, "--at", "PULMO@127.0.0.1:0", "--to", to)
+    return process, int(line.rpartition(":")[2])
+
+
+def test_an_address_of_ipv6_is_printed_as_it_can_be_typed(package, tmp_path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    to = ("--to", "ARCHIVE@127.0.0.1:1", "--http-port", "0")
+    process, line = launch(package, tmp_path, "--at", "PULMO@[::1]:0", *to)
+    process.kill()
+    process.wait()
+    assert re.fullmatch(r"C-STORE: PULMO@\[::1\]:\d+, STOW-RS: http://\[::1\]:\d+/studies", line)
 
 
 def test_nothing_is_lost_however_often_the_listener_is_killed(package, tmp_path) -> None:

@@ -22,6 +22,11 @@ def show_address(address: str) -> str:
     return f"{scheme}{parts['colon']}//{host[0] if host else HIDDEN}"
 
 
+def join_host(host: str, port: int) -> str:
+    """host:port, with brackets around an address of IPv6, whose own colons would hide where the port begins."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def hide_secrets(text: str, address: str = "") -> str:
     """A text with each address in it as `show_address` shows it, and *** for what is secret in `address`, which a
     driver may tell piece by piece."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pulmo.base.addresses import join_host
 from pulmo.base.errors import UserError
 from pulmo.base.process import compute_alone, tell
 from pulmo.cli.answers import Package, require_library
@@ -114,4 +115,4 @@ def _start_stow(receiver: "Receiver", host: str, port: int) -> str:
     socket = bind(host, port)
     server = make_server(make_stow_app(receiver, os.environ.get("PULMO_TOKEN", "")))
     threading.Thread(target=server.run, args=([socket],), daemon=True).start()
-    return f"http://{host}:{socket.getsockname()[1]}/studies"
+    return f"http://{join_host(host, socket.getsockname()[1])}/studies"

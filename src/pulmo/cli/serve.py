@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pulmo.base.addresses import join_host
 from pulmo.base.errors import UserError
 from pulmo.base.process import compute_alone
-from pulmo.cli.answers import find_place, require_library
+from pulmo.cli.answers import Package, find_place, require_library
 
 if TYPE_CHECKING:
     from pulmo.answering.answer import ModelId
@@ -24,9 +25,7 @@ _PATIENCE = "60"  # seconds for Ray's proxy to start, for which a busy machine n
 
 
 def serve(
-    package: Annotated[
-        Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
-    ] = None,
+    package: Package = None,
     host: Annotated[str, typer.Option(help="address to listen at; any but this machine's own needs a token")] = (
         "127.0.0.1"
     ),
@@ -65,14 +64,13 @@ def serve(
         require_library("openvino", "openvino")
     names = name or []
     if replicas:
-        settings = _read_replicas(replicas, package, names, log)
-        _serve_replicas(settings.model_copy(update={"bf16": bf16}), token, host, port)
+        _serve_replicas(_read_replicas(replicas, package, bf16, names, log), token, host, port)
     else:
-        _serve_here(package, bf16, token, names, log, (host, port))
+        _serve_here(package, bf16, token, names, log, host, port)
 
 
 def _serve_here(
-    package: Path | None, bf16: bool, token: str, names: list[str], log: Path | None, place: tuple[str, int]
+    package: Path | None, bf16: bool, token: str, names: list[str], log: Path | None, host: str, port: int
 ) -> None:
     from pulmo.answering.follow import Follower
     from pulmo.answering.listening import make_server
@@ -80,22 +78,22 @@ def _serve_here(
     from pulmo.answering.server import make_app
 
     answer_log = AnswerLog(log) if log else None
-    listener = bind(*place)
+    listener = bind(host, port)
     follower = Follower(lambda: find_package(package), bf16=bf16)
     app = make_app(follower, token, names=frozenset(names), log=answer_log)
-    _announce(follower.current().model, place[0], listener.getsockname()[1])
+    _announce(follower.current().model, host, listener.getsockname()[1])
     make_server(app).run([listener])
 
 
-def _read_replicas(text: str, package: Path | None, names: list[str], log: Path | None) -> "Replicas":
+def _read_replicas(text: str, package: Path | None, bf16: bool, names: list[str], log: Path | None) -> "Replicas":
     """The settings of replicas, from a text such as 1:4; UserError where it is none."""
     from pulmo.cli.replicas import Replicas
 
     fewest, _, most = text.partition(":")
     if not (fewest.isdecimal() and most.isdecimal() and 0 < int(fewest) <= int(most)):
         raise UserError(f"--ray {text}: no numbers of replicas", "write the fewest and the most, as 1:4")
-    places = [str(path.absolute()) if path else "" for path in (package, log)]
-    return Replicas(fewest=int(fewest), most=int(most), package=places[0], names=names, log=places[1])
+    folder, file = (str(path.absolute()) if path else "" for path in (package, log))
+    return Replicas(fewest=int(fewest), most=int(most), package=folder, names=names, bf16=bf16, log=file)
 
 
 def _serve_replicas(settings: "Replicas", token: str, host: str, port: int) -> None:
@@ -126,7 +124,7 @@ def wait_for_end() -> None:
 
 def _announce(model: "ModelId", host: str, port: int) -> None:
     print(f"serves: {model.name}, version {model.version}")
-    print(f"page and REST: http://{f'[{host}]' if ':' in host else host}:{port}\nCtrl-C ends it", flush=True)
+    print(f"page and REST: http://{join_host(host, port)}\nCtrl-C ends it", flush=True)
 
 
 def bind(host: str, port: int) -> socket.socket:

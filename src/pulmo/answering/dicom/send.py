@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
-from pulmo.base.addresses import hide_secrets, show_address
+from pulmo.base.addresses import hide_secrets, join_host, show_address
 from pulmo.base.errors import UserError
 
 _ENTITY = re.compile(r"(?P<title>[ -?A-\[\]-~]{1,16})@(?P<host>\[[0-9a-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})")
@@ -65,7 +65,7 @@ class Entity(NamedTuple):
 
     def __str__(self) -> str:
         """As it is written on a command line."""
-        return f"{self.title}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{self.title}@{join_host(self.host, self.port)}"
 
 
 def parse_entity(option: str, text: str) -> Entity:
@@ -153,9 +153,9 @@ class StowDestination:
         self._secret = url
         self.name = show_address(url)
         self.queue = _name_queue(place.hostname or "", self._url)
-        login = f"{unquote(place.username or '')}:{unquote(place.password or '')}"
         self._headers = {"Accept": "application/dicom+json"}
         if place.username:
+            login = f"{unquote(place.username)}:{unquote(place.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         self._opener = build_opener(_NoRedirect)
 

@@ -20,7 +20,7 @@ _BOUNDARY = re.compile(r'multipart/related\s*;.*?\bboundary="?([^";,]{1,70})"?',
 _CLASS, _INSTANCE = "00081150", "00081155"  # ReferencedSOPClassUID, ReferencedSOPInstanceUID
 
 
-def make_stow_app(receiver: Receiver, token: str = "", names: frozenset[str] = frozenset()) -> Starlette:
+def make_stow_app(receiver: Receiver, token: str = "") -> Starlette:
     """`POST /studies` and `POST /studies/UID`, as a DICOMweb service has them."""
 
     async def store(request: Request) -> Response:
@@ -30,7 +30,7 @@ def make_stow_app(receiver: Receiver, token: str = "", names: frozenset[str] = f
     routes = [Route(path, store, methods=["POST"]) for path in ("/studies", "/studies/{study}")]
     app = Starlette(routes=routes, exception_handlers={HTTPException: refuse, ClientDisconnect: broken_off})
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    app.add_middleware(Admission, token=token, names=names, limits=LIMITS, headers=headers)
+    app.add_middleware(Admission, token=token, names=frozenset(), limits=LIMITS, headers=headers)
     return app
 
 
