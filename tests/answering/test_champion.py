@@ -44,6 +44,16 @@ def test_the_champion_is_the_version_that_bears_the_alias_now(root):
         find_model()
 
 
+def test_a_model_that_was_registered_without_a_run_is_never_taken_for_another(root):
+    change(root, "UPDATE model_versions SET run_id = NULL")
+    assert find_model().folder == root / "store/m 1/artifacts/data/package"
+    change(root, "UPDATE model_versions SET storage_location = 'mlflow-artifacts:/1/models/m-1/artifacts'")
+    (root / ".champion/run7/data").mkdir(parents=True)
+    (root / ".champion/run7/data/model.json").write_text("{}")
+    with pytest.raises(UserError, match="version 1 belongs to no run"):
+        find_model()
+
+
 def test_a_predictor_is_loaded_by_the_address_in_the_registry(root):
     make_package(root / "store/m 1/artifacts/data/package")
     model = Predictor.load("models:/pulmo@champion").model

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -43,7 +44,7 @@ class Place:
 @dataclass(frozen=True)
 class _Registered:
     version: str
-    run_id: str
+    run_id: str | None  # None where it was registered without a run
     source: str
     experiment: str
 
@@ -52,12 +53,12 @@ class NotAtHand(UserError):
     """The model lies where only MLflow can fetch it from."""
 
 
-def find_model(uri: str = CHAMPION, root: Path | None = None) -> Place:
+def find_model(uri: str = CHAMPION) -> Place:
     """The package of a registered model, as models:/NAME@ALIAS or models:/NAME/VERSION. UserError where there is none.
 
     NotAtHand where it is not on this disk and was not copied to .champion yet.
     """
-    place = find_registered(uri, root)
+    place = find_registered(uri)
     if place is None:
         raise UserError(
             f"{uri} is not in the store", "`pulmo promote EXP` makes a champion, `pulmo history` lists them"
@@ -65,17 +66,16 @@ def find_model(uri: str = CHAMPION, root: Path | None = None) -> Place:
     return place
 
 
-def find_registered(uri: str = CHAMPION, root: Path | None = None) -> Place | None:
+def find_registered(uri: str = CHAMPION) -> Place | None:
     """`find_model`, but None where the store does not know the model, or there is no store."""
     asked = _URI.fullmatch(uri)
     if not asked:
         raise UserError(f"{uri} is no address of a registered model", f"write it like {CHAMPION} or models:/pulmo/3")
-    root = root or paths.project_root()
+    root = paths.project_root()
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
     if store.startswith("sqlite:///"):
-        registered = _read_sqlite(
-            Path(store.removeprefix("sqlite:///")), asked["name"], asked["alias"], asked["version"]
-        )
+        file = Path(store.removeprefix("sqlite:///"))
+        registered = _read_sqlite(file, asked["name"], asked["alias"], asked["version"])
     elif store.startswith(("http://", "https://")):
         registered = _ask_server(store, asked["name"], asked["alias"], asked["version"])
     else:
@@ -86,11 +86,17 @@ def find_registered(uri: str = CHAMPION, root: Path | None = None) -> Place | No
 
 
 def _find_package(registered: _Registered, root: Path) -> Path:
-    copied, source = root / ".champion" / registered.run_id, registered.source
-    local = source.startswith(("file:", "/"))
-    folder = Path(unquote(urlsplit(source).path)) if local else copied
-    cards = sorted(folder.rglob("model.json"))
-    if cards:
+    local = registered.source.startswith(("file:", "/"))
+    if local:
+        folder = Path(unquote(urlsplit(registered.source).path))
+    elif registered.run_id:
+        folder = root / ".champion" / registered.run_id
+    else:
+        raise UserError(
+            f"version {registered.version} belongs to no run, so nothing tells its copy from others",
+            "`pulmo promote EXP` registers the model of a run",
+        )
+    if cards := sorted(folder.rglob("model.json")):
         return cards[0].parent
     if local:
         raise UserError(f"the model at {folder} cannot be had: it holds no package", _LOOK)
@@ -101,8 +107,7 @@ def _read_sqlite(file: Path, name: str, alias: str | None, version: str | None) 
     if not file.is_file():
         return None
     try:
-        connection = sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_SECONDS)
-        try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_SECONDS)) as connection:
             if alias:
                 row = connection.execute(_BY_ALIAS, (name, alias)).fetchone()
                 version = row and str(row[0])
@@ -113,8 +118,6 @@ def _read_sqlite(file: Path, name: str, alias: str | None, version: str | None) 
             if source.startswith("models:/m-"):
                 source = (connection.execute(_LOGGED, (source.removeprefix("models:/"),)).fetchone() or [source])[0]
             experiment = connection.execute(_EXPERIMENT, (name, version)).fetchone()
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         raise UserError(f"the MLflow store {file} cannot be read: {error}", _LOOK) from None
     return _Registered(str(version), run_id, source, experiment[0] if experiment else f"version {version}")
@@ -130,7 +133,7 @@ def _ask_server(store: str, name: str, alias: str | None, version: str | None) -
     entry = content["model_version"]
     tags = {tag["key"]: tag["value"] for tag in entry.get("tags", [])}
     number = str(entry["version"])
-    return _Registered(number, entry.get("run_id", ""), entry["source"], tags.get("experiment", f"version {number}"))
+    return _Registered(number, entry.get("run_id"), entry["source"], tags.get("experiment", f"version {number}"))
 
 
 def _get(store: str, method: str, **query: str) -> Any:

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 
 from pulmo.answering.answer import Answer
 from pulmo.answering.batch import Row
@@ -46,15 +47,14 @@ def csv_header() -> str:
 
 def to_csv(row: Row) -> str:
     """A line of CSV, with empty cells for what is not answered."""
-    if row.answer is None:
-        return _csv_line([row.film, *[""] * (len(_COLUMNS) - 3), str(row.report or ""), row.error])
-    answer, model = row.answer, row.answer.model
-    first = [row.film, answer.label, answer.prob_pneumonia, answer.threshold, str(answer.unsure).lower()]
-    second = [answer.not_a_chest_film, str(answer.unlike_training).lower(), answer.note, answer.logit]
-    bounds = [value for rate in (answer.sensitivity, answer.specificity) for value in (rate.value, rate.low, rate.high)]
-    last = [model.name, model.version, model.sha256, str(answer.anyway).lower()]
-    files = [str(path or "") for path in (row.heatmap, row.report)]
-    return _csv_line(["" if cell is None else cell for cell in (*first, *second, *bounds, *last, *files, row.error)])
+    cells: dict[str, object] = {"film": row.film, "heatmap": row.heatmap, "dicom_sr": row.report, "error": row.error}
+    if answer := row.answer:
+        cells |= answer.to_dict()
+        for name, rate in (("sensitivity", answer.sensitivity), ("specificity", answer.specificity)):
+            cells |= {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
+        model = answer.model
+        cells |= {"model": model.name, "model_version": model.version, "model_sha256": model.sha256}
+    return _csv_line(cells.get(name) for name in _COLUMNS)
 
 
 def threshold_text(answer: Answer) -> str:
@@ -68,8 +68,11 @@ def threshold_text(answer: Answer) -> str:
 
 def _csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(quote(cell) if isinstance(cell, str) else cell for cell in cells)
+    csv.writer(line, lineterminator="\n").writerow(map(_to_cell, cells))
     return line.getvalue()[:-1].encode("utf-8", "backslashreplace").decode()  # a name need not be Unicode
 
 
-WRITERS: dict[str, Callable[[Row], str]] = {"text": to_text, "json": to_json, "csv": to_csv}
+def _to_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return quote(str(value)) if isinstance(value, str | Path) else value

@@ -13,7 +13,7 @@ import typer
 
 from pulmo.base import paths
 from pulmo.base.errors import UserError
-from pulmo.base.process import compute_alone
+from pulmo.base.process import compute_alone, tell
 from pulmo.films.rows.labels import LABELS
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ COLUMNS = ("path", "label", "patient", "split")
 Package = Annotated[
     Path | None, typer.Option(help="folder of the model (without it: the champion, else models/package)")
 ]
-_COVERED = "with a place of it covered each time, for it does not end in pooling and one linear layer"
 
 
 class Engine(StrEnum):
@@ -73,7 +72,7 @@ def predict(
         raise UserError("--json and --csv exclude each other")
     place = _choose(package)
     predictor = _load(place, heatmap is not None)
-    form = "json" if as_json else "csv" if as_csv else "text"
+    write = output.to_json if as_json else output.to_csv if as_csv else output.to_text
     if as_csv:
         print(output.csv_header())
     answer: Callable[..., Iterable[Row]] = batch.answer_films
@@ -82,7 +81,7 @@ def predict(
     rows = answer(predictor, films=gather.gather_films(films), folders=batch.Folders(heatmap, dicom_sr), anyway=anyway)
     out = sys.stdout
     with redirect_stdout(sys.stderr) if engine is Engine.ray else nullcontext():  # Ray tells there of nodes that die
-        whole = _write_rows(rows, gather.count_films(films), form, out)
+        whole = _write_rows(rows, gather.count_films(films), write, out)
     if not whole:
         raise typer.Exit(1)
 
@@ -92,11 +91,14 @@ def _load(place: "Place", heat: bool) -> "Predictor":
 
     predictor = Predictor.load_folder(place.folder, place.name, place.version, threads=1)  # films come on every core
     if heat and not predictor.network.has_heat:
-        print(f"heat maps: {predictor.info.arch} is asked 50 times a film, {_COVERED}", file=sys.stderr)
+        tell(
+            f"heat maps: {predictor.info.arch} is asked 50 times a film, with a place of it covered each time, for it "
+            "does not end in pooling and one linear layer"
+        )
     return predictor
 
 
-def _write_rows(rows: "Iterable[Row]", total: int | None, form: str, out: TextIO) -> bool:
+def _write_rows(rows: "Iterable[Row]", total: int | None, write: "Callable[[Row], str]", out: TextIO) -> bool:
     """Write each row as it comes, and why one has no answer or no report; True where every film has all it should."""
     from tqdm import tqdm
 
@@ -105,13 +107,13 @@ def _write_rows(rows: "Iterable[Row]", total: int | None, form: str, out: TextIO
 
     whole, last = True, None
     for row in tqdm(rows, total=total, desc="answer", unit="film", disable=None):
-        tqdm.write(output.WRITERS[form](row), file=out)
+        tqdm.write(write(row), file=out)
         for reason in (row.error, row.unreported and f"no report: {row.unreported}"):
             if reason:
                 whole = False
                 tqdm.write(f"error: {show_name(row.film)}: {reason}", file=sys.stderr)
         last = last if row.error else row.answer
-    if form == "text" and last:
+    if write is output.to_text and last:
         print(output.threshold_text(last), file=out)
     return whole
 
@@ -177,9 +179,11 @@ def find_place(package: Path | None) -> "Place":
     """The model that answers: `package`, else the champion, else models/package."""
     from pulmo.answering.champion import NotAtHand, Place, find_registered
 
+    if package:
+        return Place(package, str(package), "")
     root = paths.project_root()
     try:
-        place = Place(package, str(package), "") if package else find_registered(root=root)
+        place = find_registered()
     except NotAtHand:  # MLflow, whose import takes seconds, copies it once
         place = _fetch_champion(root)
     return place or Place(root / paths.PACKAGE, str(paths.PACKAGE), "")
@@ -188,7 +192,7 @@ def find_place(package: Path | None) -> "Place":
 def _choose(package: Path | None) -> "Place":
     place = find_place(package)
     name = f"champion {place.name}, version {place.version}" if place.version else place.name
-    print(f"asked: {name}", file=sys.stderr)
+    tell(f"asked: {name}")
     return place
 
 
