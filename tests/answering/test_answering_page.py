@@ -180,10 +180,16 @@ def test_a_phone_needs_no_sideways_scrolling_and_everything_has_a_name(browser, 
     visit.context.close()
 
 
-def test_a_server_with_a_token_asks_for_it_and_goes_on(browser, package, films):
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_server_with_a_token_asks_for_it_and_goes_on(browser, package, films, tmp_path, packed):
+    film = films / "film00.png"
+    if packed:
+        with zipfile.ZipFile(tmp_path / "films.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(film, film.name)
+        film = tmp_path / "films.zip"
     with serving(package, token="secret") as (host, port):
         visit = Visit(browser, f"http://{host}:{port}")
-        visit.upload(films / "film00.png")
+        visit.upload(film)
         visit.wait("This server asks for a token")
         assert visit.texts("#decision") == ["Waits for the token"]
         visit.page.get_by_role("textbox", name="Token").fill("secret")
