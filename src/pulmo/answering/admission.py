@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PROBLEM = "application/problem+json"
 OPEN = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")  # need no token: they say nothing of films
-_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}  # of refusals, by their status
 _MB = 2**20
 
 
@@ -36,14 +35,14 @@ def to_problem(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
-def problem_response(status: int, detail: str) -> JSONResponse:
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response that tells a client of a problem."""
-    return JSONResponse(to_problem(status, detail), status, media_type=PROBLEM)
+    return JSONResponse(to_problem(status, detail), status, headers, PROBLEM)
 
 
 def refuse(_: object, refusal: Any) -> JSONResponse:
     """The response to a request that an HTTPException ended."""
-    return problem_response(refusal.status_code, refusal.detail)
+    return problem_response(refusal.status_code, refusal.detail, refusal.headers)
 
 
 def broken_off(*_: Any) -> JSONResponse:
@@ -80,7 +79,6 @@ class Admission:
         except HTTPException as refusal:
             response = refuse(None, refusal)
             response.headers["connection"] = "close"
-            response.headers.update(_HEADERS.get(refusal.status_code, {}))
             await response(scope, receive, answer)
             return
         self.requests, self.bytes = self.requests + 1, self.bytes + size
@@ -98,7 +96,8 @@ class Admission:
         if self.token and scope["path"] not in OPEN:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self.token.encode()):
-                raise HTTPException(401, "a token is needed, as `Authorization: Bearer TOKEN`")
+                challenge = {"www-authenticate": "Bearer"}
+                raise HTTPException(401, "a token is needed, as `Authorization: Bearer TOKEN`", challenge)
 
     def _is_own(self, host: str) -> bool:
         # A page of another server reaches this one under a name of its own, never under an address
@@ -119,9 +118,9 @@ class Admission:
         if not length.isascii() or not length.isdigit():
             raise HTTPException(400, "Content-Length is no number")
         if int(length) > self.limits.request_bytes:
-            raise HTTPException(413, _too_large(self.limits))
+            raise self._too_large()
         if self.requests >= self.limits.requests or self.bytes + int(length) > self.limits.all_bytes:
-            raise HTTPException(429, "too many requests are under way, try again in a second")
+            raise HTTPException(429, "too many requests are under way, try again in a second", {"retry-after": "1"})
         return int(length)
 
     def _bounded(self, receive: Receive) -> Receive:
@@ -138,11 +137,12 @@ class Admission:
             size += len(message.get("body", b""))
             whole = not message.get("more_body", False)
             if size > self.limits.request_bytes:
-                raise HTTPException(413, _too_large(self.limits))
+                raise self._too_large()
             return message
 
         return bounded
 
-
-def _too_large(limits: Limits) -> str:
-    return f"a request may have {limits.request_bytes / _MB:g} MB; send fewer films at a time"
+    def _too_large(self) -> HTTPException:
+        return HTTPException(
+            413, f"a request may have {self.limits.request_bytes / _MB:g} MB; send fewer films at a time"
+        )

@@ -1,11 +1,11 @@
 """Measurements in bf16 that change no decision: whatever comes near one is measured in fp32 too, and that counts."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pulmo.base.process import tell
 from pulmo.package.inference import BATCH
 
 # Gray films (N, S, S) to log-odds before calibration and distance from the train films, float64 (N, 2)
@@ -39,7 +39,8 @@ class Checked:
         if doubtful.any():
             exact = self._exact(films[doubtful])
             if self._lie_apart(measured[doubtful], exact):
-                self._distrust()
+                self.trusted = False
+                tell("warning: bf16 lies too far from fp32 for this model; fp32 answers from now on")
                 return self._exact(films)
             measured[doubtful] = exact
         return measured
@@ -58,7 +59,3 @@ class Checked:
                 if (np.abs(near[:, 0] - near[:, 1]) > margin / 2).any():
                     return True
         return False
-
-    def _distrust(self) -> None:
-        self.trusted = False
-        print("warning: bf16 lies too far from fp32 for this model; fp32 answers from now on", file=sys.stderr)

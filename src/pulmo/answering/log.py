@@ -5,7 +5,6 @@ Nothing in it names a person: no name of a file, no text of a header, no picture
 
 import json
 import os
-import sys
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import Any
 from pulmo.answering.answer import Answer
 from pulmo.answering.predictor import Score
 from pulmo.base.errors import UserError
+from pulmo.base.process import tell
 from pulmo.images.film import FittedFilm
 
 
@@ -43,7 +43,7 @@ class AnswerLog:
                 self._failing = False
             except OSError as error:
                 if not self._failing:
-                    print(f"warning: --log {self._path}: {error.strerror}", file=sys.stderr, flush=True)
+                    tell(f"warning: --log {self._path}: {error.strerror}")
                 self._failing = True
 
 

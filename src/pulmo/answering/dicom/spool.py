@@ -66,8 +66,7 @@ class Spool:
         try:
             write_bytes(self._inbox / f"{number:0{_DIGITS}}.dcm", content)
         except BaseException:
-            with self._changed:
-                self._films, self._bytes = self._films - 1, self._bytes - len(content)
+            self._count(-len(content), films=-1)
             raise
         self.wake()
         return number
