@@ -18,7 +18,7 @@ from small_project import PULMO
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
-from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
+from pulmo.answering.heatmap import lay_heat, scale_heat, spread_heat
 from pulmo.base.errors import UserError
 from pulmo.films import contents
 from pulmo.images.gray import fit_picture
@@ -162,7 +162,7 @@ def test_a_bright_spot_is_hot_where_it_lies_on_the_film(fit, height, width):
         (weights.sum(axis=axis) * np.arange(side)).sum() / weights.sum() for axis, side in ((1, height), (0, width))
     ]
     assert np.abs(np.array(centre) - [row - 0.5, column - 0.5]).max() < 6
-    drawn = np.array(Image.open(io.BytesIO(draw_heat(film, heat)))).astype(int)
+    drawn = lay_heat(film, heat).astype(int)
     assert drawn[row, column, 0] > drawn[row, column, 2] + 50, "coloured on the spot"
     assert np.array_equal(drawn[heat == 0], np.repeat(film[heat == 0][:, None], 3, axis=1)), "untouched elsewhere"
 

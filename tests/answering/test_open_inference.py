@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from film_files import GRAY, encode
 from small_package import make_package
 
+from pulmo import Predictor
 from pulmo.answering.admission import Limits
 from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
@@ -139,6 +140,24 @@ def test_too_many_films_are_refused(client):
         "inputs": [{"name": "film", "shape": [10_000], "datatype": "BYTES", "parameters": {"binary_data_size": 40_000}}]
     }
     assert send_binary(client, head, many).status_code == 413
+
+
+def test_the_version_is_that_of_the_model_that_answered(package, monkeypatch):
+    champion = [Place(package, "small", "7")]
+    follower = Follower(lambda: champion[0])
+    old = follower.current()
+
+    def score_while_the_champion_moves(films):
+        champion[0] = Place(package, "small", "8")
+        follower.look()
+        return Predictor.score(old, films)
+
+    monkeypatch.setattr(old, "score", score_while_the_champion_moves)
+    client = TestClient(make_app(follower), base_url="http://127.0.0.1")
+    for version in ("7", "8"):
+        response = client.post(INFER, json=tensor(FILM))
+        (answer,) = (json.loads(text)["answer"] for text in outputs_of(response)["answer"])
+        assert (response.json()["model_version"], answer["model"]["version"]) == (version, version)
 
 
 def test_a_name_that_is_no_text_comes_back_as_one(client):

@@ -28,6 +28,7 @@ from pulmo.answering import words
 from pulmo.answering.admission import Limits
 from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
+from pulmo.answering.metrics import Metrics
 from pulmo.answering.server import make_app
 from pulmo.base.errors import UserError
 from pulmo.metrics.estimates import ValueInInterval
@@ -159,11 +160,16 @@ def test_what_is_too_much_is_refused(package, film):
     check_problem(send(small, film, film, film), 413, "2 films")
     check_problem(send(small, b"x" * 30_000), 413, "a request may have")
     check_problem(small.post("/v1/predict", content=iter([b"x" * 15_000] * 2), headers=FORM), 413, "may have")
-    check_problem(send(client(package, limits=Limits(requests=0)), film), 429, "under way")
+    busy = send(client(package, limits=Limits(requests=0)), film)
+    check_problem(busy, 429, "under way")
+    assert busy.headers["retry-after"] == "1"
     check_problem(send(client(package, limits=Limits(all_bytes=100)), film), 429, "under way")
     check_problem(small.post("/v1/predict", json={"films": []}), 415, "multipart")
     check_problem(small.post("/v1/predict", content=b"junk", headers=FORM), 400, "")
     check_problem(small.get("/nowhere"), 404, "Not Found")
+    wrong = small.get("/v1/predict")
+    check_problem(wrong, 405, "Not Allowed")
+    assert wrong.headers["allow"] == "POST"
     check_problem(send(small, film, query="?heatmap=perhaps"), 422, "heatmap")
 
 
@@ -183,7 +189,9 @@ def test_names_and_pages_of_others_are_refused(package):
 def test_a_token_is_asked_for_before_anything_is_read(package, film):
     asked = client(package, token="secret")
     for headers in ({}, {"authorization": "Bearer other"}, {"authorization": "secret"}):
-        check_problem(send(asked, film, **headers), 401, "token")
+        refused = send(asked, film, **headers)
+        check_problem(refused, 401, "token")
+        assert refused.headers["www-authenticate"] == "Bearer"
     check_problem(asked.get("/v1/model"), 401, "token")
     assert send(asked, film, authorization="Bearer secret").status_code == 200
     assert [asked.get(path).status_code for path in ("/", "/healthz", "/readyz")] == [200] * 3
@@ -240,6 +248,46 @@ def test_prometheus_reads_counts_and_the_model(package, film):
     assert "pulmo_predict_seconds_count 1.0" in lines
     assert "pulmo_model_warning 0.0" in lines
     assert any(line.startswith('pulmo_model{name="small"') and line.endswith(" 1.0") for line in lines)
+
+
+class TwiceAsked:
+    """A source of models by which a second thread reads the metrics while the first is reading them."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics(self)
+        self.second = threading.Thread(target=self.metrics.text)
+        self.inside, self.free = threading.Event(), threading.Event()
+
+    @property
+    def warning(self) -> str:
+        if threading.current_thread() is not self.second:
+            self.second.start()
+            assert self.inside.wait(10)
+        return ""
+
+    def current(self) -> "TwiceAsked":
+        return self
+
+    @property
+    def model(self) -> "TwiceAsked":
+        return self
+
+    @property
+    def name(self) -> str:
+        if threading.current_thread() is self.second:
+            self.inside.set()
+            assert self.free.wait(10)
+        return "small"
+
+    version = sha256 = "7"
+
+
+def test_two_who_read_the_metrics_at_once_both_see_the_model():
+    source = TwiceAsked()
+    text = source.metrics.text()
+    source.free.set()
+    source.second.join()
+    assert b'pulmo_model{name="small"' in text
 
 
 def test_the_interface_describes_itself(package):

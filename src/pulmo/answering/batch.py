@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from pulmo.answering.answer import Answer, ModelId
 from pulmo.answering.gather import Source, detach
-from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
-from pulmo.answering.predictor import Predictor
+from pulmo.answering.heatmap import draw_heat, encode_png
+from pulmo.answering.predictor import Predictor, read_fitted
 from pulmo.base.cluster import join_cluster
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_bytes
@@ -50,25 +51,25 @@ class _Decoded:
     content: bytes = b""  # where a heat map or a report is to be made
 
 
-@dataclass(frozen=True)
-class Folders:
+class Folders(NamedTuple):
     """Where files about each film are written; None where they are not."""
 
     heatmaps: Path | None = None
     reports: Path | None = None  # in DICOM, with a picture beside each
 
 
+_NOWHERE = Folders()
+
+
 def answer_films(
-    predictor: Predictor, films: Iterable[Source], folders: Folders | None = None, anyway: bool = False
+    predictor: Predictor, films: Iterable[Source], folders: Folders = _NOWHERE, anyway: bool = False
 ) -> Iterator[Row]:
     """A row for each film, in their order, and files about each in `folders`.
 
     Films that are refused have no label, unless they are to be answered `anyway`.
-
     """
-    folders = folders or Folders()
     cores, named = usable_cores(), _name_files(films, folders)
-    together = BATCH if folders == Folders() else 1  # contents take memory, and drawing far longer than scoring
+    together = 1 if any(folders) else BATCH  # contents take memory, and drawing far longer than scoring
     with ThreadPoolExecutor(cores) as pool:
         groups: deque[Future[list[Row]]] = deque()
         while group := [pool.submit(_decode, predictor, asked) for asked in islice(named, together)]:
@@ -80,13 +81,12 @@ def answer_films(
 
 
 def answer_on_cluster(
-    predictor: Predictor, package: Path, films: Iterable[Source], folders: Folders | None = None, anyway: bool = False
+    predictor: Predictor, package: Path, films: Iterable[Source], folders: Folders = _NOWHERE, anyway: bool = False
 ) -> Iterator[Row]:
     """The rows and files of `answer_films` from a Ray cluster, each node of which sees the predictor's `package`.
 
     UserError where there is no cluster, or the package is exchanged meanwhile.
     """
-    folders = folders or Folders()
     named = _name_files(map(detach, films), folders)
     groups = iter(lambda: list(islice(named, BATCH)), [])
     with join_cluster() as cluster:
@@ -97,7 +97,7 @@ def answer_on_cluster(
 
 def _answer_group(package: Path, model: ModelId, folders: Folders, anyway: bool, group: list[_Asked]) -> list[Row]:
     predictor = _load(package, model)
-    return list(_answer(predictor, [_decode(predictor, asked) for asked in group], folders, anyway))
+    return _answer(predictor, [_decode(predictor, asked) for asked in group], folders, anyway)
 
 
 @cache
@@ -110,26 +110,26 @@ def _load(package: Path, model: ModelId) -> Predictor:
 
 
 def _decode(predictor: Predictor, asked: _Asked) -> _Decoded:
-    source, content = asked.source, b""
+    content, film, reason = b"", None, ""
     try:
-        content = source.read()
-        film = predictor.read(content)
-        return _Decoded(source.name, asked.stem, film, content=content if asked.stem else b"")
+        content = asked.source.read()
+        film = read_fitted(content, predictor.info)
     except UserError as error:
-        reason = error.message.removeprefix("film 1: ")
-        return _Decoded(source.name, asked.stem, None, reason, content if asked.stem else b"")
+        reason = error.message
     except OSError as error:
-        return _Decoded(source.name, asked.stem, None, error.strerror or str(error))
+        content, reason = b"", error.strerror or str(error)
+    return _Decoded(asked.source.name, asked.stem, film, reason, content if asked.stem else b"")
 
 
 def _answer_decoded(
     predictor: Predictor, group: Sequence[Future[_Decoded]], folders: Folders, anyway: bool
 ) -> list[Row]:
     """The rows of a group whose films are being decoded: all of them are, before a thread of the pool comes to this."""
-    return list(_answer(predictor, [film.result() for film in group], folders, anyway))
+    return _answer(predictor, [film.result() for film in group], folders, anyway)
 
 
-def _answer(predictor: Predictor, group: Sequence[_Decoded], folders: Folders, anyway: bool) -> Iterator[Row]:
+def _answer(predictor: Predictor, group: Sequence[_Decoded], folders: Folders, anyway: bool) -> list[Row]:
+    rows = []
     answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film], anyway))
     for decoded in group:
         answer = next(answers) if decoded.film else None
@@ -137,12 +137,16 @@ def _answer(predictor: Predictor, group: Sequence[_Decoded], folders: Folders, a
         if answer and answer.label is None:
             error = f"refused: {answer.refusal}"
         heat, report, unreported = None, None, ""
-        if folders.heatmaps and answer and answer.label:
+        if folders.heatmaps and decoded.film and answer and answer.label:
+            gray = decode_gray(decoded.content)
+            drawn = draw_heat(predictor, decoded.film, gray, answer.label, cover=True)
+            assert drawn is not None
             heat = folders.heatmaps / f"{decoded.stem}.png"
-            _write_heat(predictor, decoded, answer.label, heat)
+            write_bytes(heat, encode_png(drawn))
         if folders.reports and decoded.content:
             report, unreported = _write_report(predictor, decoded, answer, folders.reports / decoded.stem)
-        yield Row(decoded.name, answer, error, heat, report, unreported)
+        rows.append(Row(decoded.name, answer, error, heat, report, unreported))
+    return rows
 
 
 def _write_report(
@@ -162,21 +166,11 @@ def _write_report(
     return report, ""
 
 
-def _write_heat(predictor: Predictor, decoded: _Decoded, label: str, path: Path) -> None:
-    assert decoded.film is not None
-    gray = decode_gray(decoded.content)
-    maps = predictor.network.explain(decoded.film.pixels[None])
-    heat = predictor.network.occlude(decoded.film.pixels) if maps is None else maps[0]
-    height, width = gray.shape
-    spread = spread_heat(scale_heat(heat, label), width, height, predictor.info.size, predictor.info.fit)
-    write_bytes(path, draw_heat(gray, spread))
-
-
 def _name_files(films: Iterable[Source], folders: Folders) -> Iterator[_Asked]:
     """Each film with a name for the files about it that no other film of this run has."""
     names = set[str]()
     for source in films:
-        yield _Asked(source, "" if folders == Folders() else _find_name(source.name, names))
+        yield _Asked(source, _find_name(source.name, names) if any(folders) else "")
 
 
 def _find_name(name: str, names: set[str]) -> str:

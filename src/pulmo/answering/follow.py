@@ -1,15 +1,14 @@
 """The model that serves, exchanged while it serves: a better one takes over, a broken one changes nothing."""
 
-import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from pulmo.answering.champion import Place
 from pulmo.answering.predictor import Predictor
 from pulmo.base.errors import UserError
+from pulmo.base.process import tell
 from pulmo.images.film import FittedFilm
 from pulmo.package.info import CARD
 from pulmo.package.storage import ONNX
@@ -17,43 +16,22 @@ from pulmo.package.storage import ONNX
 SECONDS = 2.0  # between two looks for another model
 
 
-class PredictorSource(Protocol):
-    """Gives the predictor for the next request; one that was taken stays good until its request ends."""
-
-    @property
-    def warning(self) -> str:
-        """One line on why the model is not the one that it should be; empty where it is."""
-
-    def current(self) -> Predictor:
-        """The predictor that answers now."""
-
-    def start(self) -> None:
-        """Begin to look for other models."""
-
-    def stop(self) -> None:
-        """Look no more."""
-
-
 class Follower:
     """The model that `find` names, looked for again every two seconds in a thread of its own."""
 
-    def __init__(
-        self, find: Callable[[], Place], seconds: float = SECONDS, threads: int = 1, bf16: bool = False
-    ) -> None:
-        """`threads` compute one call of the model: with more than one each batch is answered sooner, but as they wait
-        for one another fewer films a second are. `bf16` is that of `Predictor.load`. UserError where there is no model
-        to begin with."""
+    def __init__(self, find: Callable[[], Place], seconds: float = SECONDS, bf16: bool = False) -> None:
+        """`bf16` is that of `Predictor.load`. UserError where there is no model to begin with."""
         self._find = find
         self._seconds = seconds
-        self._threads, self._bf16 = threads, bf16
+        self._bf16 = bf16
         self._stopped = threading.Event()
-        self._place = find()
-        self._seen = _mark(self._place)
-        self._predictor = _load(self._place, threads, bf16)
-        self.warning = ""
+        place = find()
+        self._seen = _mark(place)
+        self._predictor = _load(place, bf16)
+        self.warning = ""  # one line on why the model is not the one that it should be; empty where it is
 
     def current(self) -> Predictor:
-        """The predictor that answers now."""
+        """The predictor that answers now, and stays good until the request that took it ends."""
         return self._predictor
 
     def look(self) -> None:
@@ -66,12 +44,12 @@ class Follower:
                 self.warning = ""
                 return
             name = f"{place.name} {place.version}".strip()
-            predictor = _load(place, self._threads, self._bf16)
+            predictor = _load(place, self._bf16)
         except Exception as error:  # whatever is wrong with a new model, the old one goes on
             self._warn(name, error)
             return
         self._predictor, self._seen, self.warning = predictor, mark, ""
-        print(f"serves: {predictor.model.name}, version {predictor.model.version}", file=sys.stderr, flush=True)
+        tell(f"serves: {predictor.model.name}, version {predictor.model.version}")
 
     def start(self) -> None:
         """Begin to look for other models."""
@@ -91,7 +69,7 @@ class Follower:
         warning = f"{name} cannot be loaded, {model.name}, version {model.version}, goes on serving"
         if warning != self.warning:
             reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            print(f"warning: {warning}: {reason}", file=sys.stderr, flush=True)
+            tell(f"warning: {warning}: {reason}")
         self.warning = warning
 
 
@@ -101,8 +79,9 @@ def _mark(place: Place) -> object:
     return place, [(state.st_mtime_ns, state.st_ino, state.st_size) for state in states]
 
 
-def _load(place: Place, threads: int, bf16: bool) -> Predictor:
-    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads, bf16)
+def _load(place: Place, bf16: bool) -> Predictor:
+    # one thread a batch: with more each batch is answered sooner, but as they wait for one another fewer films a second
+    predictor = Predictor.load_folder(place.folder, place.name, place.version, threads=1, bf16=bf16)
     blank = np.zeros((predictor.info.size, predictor.info.size), np.uint8)
     predictor.score([FittedFilm(blank)])  # fails here, if at all
     return predictor

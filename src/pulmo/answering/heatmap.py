@@ -1,4 +1,4 @@
-"""The places on a film that speak for the network's answer, drawn on the film as it came."""
+"""A film as a picture, with the places in colour that speak for the network's answer."""
 
 import io
 
@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pulmo.images.film import Gray
+from pulmo.answering.predictor import Predictor
+from pulmo.images.decode import decode_gray
+from pulmo.images.film import FittedFilm, Gray
 
 COLOUR = (213, 94, 0)  # vermillion, which every kind of colour vision tells from gray
 STRENGTH = 0.65  # of the colour where the heat is greatest
@@ -47,8 +49,35 @@ def lay_heat(gray: Gray, heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(mixed), dtype=np.uint8)
 
 
-def draw_heat(gray: Gray, heat: NDArray[np.float32]) -> bytes:
-    """`lay_heat` as a PNG."""
+def draw_heat(
+    predictor: Predictor, film: FittedFilm, gray: Gray, label: str | None, cover: bool = False
+) -> NDArray[np.uint8] | None:
+    """A film, decoded to `gray` (height, width), as uint8 (height, width, 3), with what speaks for its label in colour.
+
+    None where it has no label, or the network no map of its own and places are not to be covered in turn, which takes
+    as long as 50 films.
+    """
+    if label is None:
+        return None
+    if (maps := predictor.network.explain(film.pixels[None])) is not None:
+        heat = maps[0]
+    elif cover:
+        heat = predictor.network.occlude(film.pixels)
+    else:
+        return None
+    height, width = gray.shape
+    return lay_heat(gray, spread_heat(scale_heat(heat, label), width, height, predictor.info.size, predictor.info.fit))
+
+
+def decode_small(content: bytes, side: int) -> Gray:
+    """A film's file decoded to gray pixels, made smaller where a side is longer than `side`."""
+    picture = Image.fromarray(decode_gray(content))
+    picture.thumbnail((side, side))
+    return np.asarray(picture)
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A picture (height, width), or (height, width, 3) in colour, as a PNG."""
     content = io.BytesIO()
-    Image.fromarray(lay_heat(gray, heat)).save(content, "PNG", compress_level=1)
+    Image.fromarray(pixels).save(content, "PNG", compress_level=1)
     return content.getvalue()

@@ -84,12 +84,13 @@ def _infer(request: Request, body: Annotated[bytes, Depends(_read_body)]) -> Res
     """Answer films; `parameters.anyway` answers those that are refused as well. Not a medical device."""
     service: Service = request.app.state.service
     asked = _read_request(body, request.headers.get(HEADER), request.app.state.limits)
-    results = service.answer(asked.films, Wishes(anyway=asked.anyway))
+    predictor = service.source.current()
+    results = service.answer(asked.films, Wishes(anyway=asked.anyway), predictor)
     texts = {
         "label": [result.get("answer", {}).get("label") or "" for result in results],
         "answer": [json.dumps(result, ensure_ascii=False) for result in results],
     }
-    head = {"model_name": MODEL, "model_version": service.source.current().model.version, "id": asked.id}
+    head = {"model_name": MODEL, "model_version": predictor.model.version, "id": asked.id}
     return _respond(head, {name: (texts[name], binary) for name, binary in asked.outputs.items()})
 
 

@@ -1,9 +1,9 @@
 """The model behind a page and a REST interface. Nothing uploaded is kept, written to disk or logged."""
 
 import base64
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,15 +17,14 @@ from starlette.requests import ClientDisconnect
 
 from pulmo.answering import open_inference
 from pulmo.answering.admission import Admission, Limits, broken_off, problem_response, refuse
-from pulmo.answering.follow import PredictorSource
+from pulmo.answering.follow import Follower
 from pulmo.answering.log import AnswerLog
 from pulmo.answering.openapi import PREDICT
 from pulmo.answering.service import Service, Upload, Wishes
 from pulmo.answering.uploads import read_uploads
 
-PAGE = Path(__file__).parent / "page" / "index.html"
-
-
+_PAGE = Path(__file__).parent / "page" / "index.html"
+_DESCRIPTION = "NORMAL or PNEUMONIA from a chest X-ray, and how far to trust it. Not a medical device."
 _HEATMAP = (
     "add each film with its heat map, as base64 of a PNG; null where /v1/model says heatmap: false, for a network that "
     "does not end in pooling and one linear layer takes seconds for one: `pulmo predict --heatmap` draws it"
@@ -57,7 +56,7 @@ def _model(request: Request) -> dict[str, Any]:
     predictor, limits = request.app.state.service.source.current(), request.app.state.limits
     info = predictor.info
     return {
-        "model": {"name": predictor.model.name, "version": predictor.model.version, "sha256": predictor.model.sha256},
+        "model": asdict(predictor.model),
         "arch": info.arch,
         "size": info.size,
         "bf16": predictor.bf16,
@@ -89,7 +88,7 @@ def _metrics(request: Request) -> PlainTextResponse:
 
 
 def make_app(
-    source: PredictorSource,
+    source: Follower,
     token: str = "",
     limits: Limits | None = None,
     names: frozenset[str] = frozenset(),
@@ -111,7 +110,7 @@ def make_app(
 
     app = FastAPI(title="Pulmo", description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service, app.state.limits = Service(source, log, cores), limits
-    page = PAGE.read_text(encoding="utf-8")
+    page = _PAGE.read_text(encoding="utf-8")
     app.add_middleware(Admission, token=token, names=names, limits=limits, headers=_security_headers(page))
     app.get("/", include_in_schema=False)(lambda: HTMLResponse(page))
     app.get("/healthz")(_healthz)
@@ -127,19 +126,12 @@ def make_app(
     return app
 
 
-_DESCRIPTION = "NORMAL or PNEUMONIA from a chest X-ray, and how far to trust it. Not a medical device."
-
-
 def _security_headers(page: str) -> dict[str, str]:
     """The page may run its own script, use its own style, and talk to its own server; nothing else."""
-    hashes = {
-        tag: base64.b64encode(sha256(re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[0].encode()).digest())
-        for tag in ("script", "style")
-    }
     policy = {
         "default-src": "'none'",
-        "script-src": f"'sha256-{hashes['script'].decode()}'",
-        "style-src": f"'sha256-{hashes['style'].decode()}'",
+        "script-src": _hash_part(page, "script"),
+        "style-src": _hash_part(page, "style"),
         "img-src": "data:",
         "connect-src": "'self'",
         **dict.fromkeys(("base-uri", "form-action", "frame-ancestors"), "'none'"),
@@ -153,6 +145,12 @@ def _security_headers(page: str) -> dict[str, str]:
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cache-Control": "no-store",
     }
+
+
+def _hash_part(page: str, tag: str) -> str:
+    """The content of a page's only element of this kind, as a policy names it."""
+    content = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+    return f"'sha256-{base64.b64encode(sha256(content.encode()).digest()).decode()}'"
 
 
 def _tell_invalid(_: Request, error: Any) -> JSONResponse:

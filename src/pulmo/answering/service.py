@@ -1,19 +1,16 @@
 """Films of a request answered: decoded a few at a time, scored together with those of other requests, and drawn."""
 
 import base64
-import io
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Semaphore
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-
 from pulmo.answering.admission import to_problem
 from pulmo.answering.answer import Answer
-from pulmo.answering.follow import PredictorSource
-from pulmo.answering.heatmap import draw_heat, scale_heat, spread_heat
+from pulmo.answering.follow import Follower
+from pulmo.answering.heatmap import decode_small, draw_heat, encode_png
 from pulmo.answering.log import AnswerLog
 from pulmo.answering.metrics import Metrics
 from pulmo.answering.predictor import Predictor, read_fitted
@@ -21,7 +18,6 @@ from pulmo.answering.scorer import Scorer
 from pulmo.answering.words import decision_text, worth_text
 from pulmo.base.errors import UserError
 from pulmo.base.process import usable_cores
-from pulmo.images.decode import decode_gray
 from pulmo.images.film import FittedFilm
 from pulmo.images.limits import MemoryShortage
 from pulmo.package.inference import BATCH
@@ -50,7 +46,7 @@ class Wishes:
 class Service:
     """Answers the requests of a server; to be asked from many threads. It uses so many `cores` (0 = all)."""
 
-    def __init__(self, source: PredictorSource, log: AnswerLog | None = None, cores: int = 0) -> None:
+    def __init__(self, source: Follower, log: AnswerLog | None = None, cores: int = 0) -> None:
         self.source = source
         self.metrics = Metrics(source)
         self._log = log
@@ -58,13 +54,17 @@ class Service:
         self._scorer = Scorer(cores)
         self._turns = Semaphore(cores)  # more decoders at once get in each other's way, and take memory
 
-    def answer(self, films: Sequence[Upload], wishes: Wishes) -> list[dict[str, Any]]:
-        """For each film, in their order, a dictionary with its name and an `answer` or a `problem`."""
-        predictor = self.source.current()
-        with self.metrics.timed():
-            parts = (films[start : start + BATCH] for start in range(0, len(films), BATCH))
-            results = [result for part in parts for result in self._answer(predictor, part, wishes)]
-        self.metrics.count(results)
+    def answer(
+        self, films: Sequence[Upload], wishes: Wishes, predictor: Predictor | None = None
+    ) -> list[dict[str, Any]]:
+        """For each film, in their order, a dictionary with its name and an `answer` or a `problem`.
+
+        The predictor that serves now answers, unless another is given.
+        """
+        predictor, began = predictor or self.source.current(), time.perf_counter()
+        parts = (films[start : start + BATCH] for start in range(0, len(films), BATCH))
+        results = [result for part in parts for result in self._answer(predictor, part, wishes)]
+        self.metrics.count(results, time.perf_counter() - began)
         return results
 
     def _answer(self, predictor: Predictor, films: Sequence[Upload], wishes: Wishes) -> Iterator[dict[str, Any]]:
@@ -73,7 +73,8 @@ class Service:
         scores = iter(self._scorer.score(predictor, [item for item in read if isinstance(item, FittedFilm)]))
         for film, fitted in zip(films, read, strict=True):
             if not isinstance(fitted, FittedFilm):
-                yield {"film": film.name, "problem": fitted, **_report(predictor, film.content, None, fitted, wishes)}
+                report = _report(predictor, film.content, None, None, fitted["detail"]) if wishes.dicom else {}
+                yield {"film": film.name, "problem": fitted, **report}
                 continue
             score = next(scores)
             answer = predictor.decide(fitted, score, wishes.anyway)
@@ -82,8 +83,8 @@ class Service:
             said = {"decision": decision_text(answer), "worth": worth_text(answer), "answer": answer.to_dict()}
             with self._turns:
                 pictures = _draw(predictor, film.content, fitted, answer, wishes)
-                pictures |= _report(predictor, film.content, fitted, answer, wishes)
-            yield {"film": film.name, **said, **pictures}
+                report = _report(predictor, film.content, fitted, answer) if wishes.dicom else {}
+            yield {"film": film.name, **said, **pictures, **report}
 
 
 def _fit(predictor: Predictor, content: bytes) -> FittedFilm | Problem:
@@ -97,15 +98,16 @@ def _fit(predictor: Predictor, content: bytes) -> FittedFilm | Problem:
 
 
 def _report(
-    predictor: Predictor, content: bytes, fitted: FittedFilm | None, said: Answer | Problem, wishes: Wishes
+    predictor: Predictor, content: bytes, fitted: FittedFilm | None, answer: Answer | None, problem: str = ""
 ) -> dict[str, str | None]:
-    if not wishes.dicom:
-        return {}
-    from pulmo.answering.dicom.reply import encode_reply  # highdicom, which belongs to another extra
+    """A report and a picture in DICOM, or the reason why there are none, as for a film that is no DICOM."""
+    from pulmo.answering.dicom.reply import make_reply  # highdicom, which belongs to another extra
 
-    if isinstance(said, Answer):
-        return encode_reply(predictor, content, fitted, said)
-    return encode_reply(predictor, content, None, None, said["detail"])
+    try:
+        reply = make_reply(predictor, content, fitted, answer, problem)
+    except UserError as error:
+        return {"dicom_sr": None, "dicom_picture": None, "dicom_problem": error.message}
+    return {"dicom_sr": _to_base64(reply.report), "dicom_picture": _to_base64(reply.picture)}
 
 
 def _draw(
@@ -113,18 +115,15 @@ def _draw(
 ) -> dict[str, str | None]:
     if not wishes.heatmap and not wishes.film:
         return {}
-    picture = Image.fromarray(decode_gray(content))
-    picture.thumbnail((SIDE, SIDE))
+    gray = decode_small(content, SIDE)
     drawn: dict[str, str | None] = {}
     if wishes.film:
-        png = io.BytesIO()
-        picture.save(png, "PNG", compress_level=1)
-        drawn["film_png"] = base64.b64encode(png.getvalue()).decode()
+        drawn["film_png"] = _to_base64(encode_png(gray))
     if wishes.heatmap:
-        heat = predictor.network.explain(fitted.pixels[None]) if answer.label else None
-        if heat is None or answer.label is None:
-            return drawn | {"heatmap_png": None}
-        scaled = scale_heat(heat[0], answer.label)
-        spread = spread_heat(scaled, *picture.size, predictor.info.size, predictor.info.fit)
-        drawn["heatmap_png"] = base64.b64encode(draw_heat(np.asarray(picture), spread)).decode()
+        coloured = draw_heat(predictor, fitted, gray, answer.label)
+        drawn["heatmap_png"] = None if coloured is None else _to_base64(encode_png(coloured))
     return drawn
+
+
+def _to_base64(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()

@@ -10,7 +10,8 @@ from pulmo.answering.dicom.header import draw_film
 from pulmo.answering.dicom.reply import Reply, make_reply
 from pulmo.answering.dicom.send import Destination, TurnedDown, Unreachable
 from pulmo.answering.dicom.spool import Spool
-from pulmo.answering.follow import PredictorSource
+from pulmo.answering.follow import Follower
+from pulmo.answering.predictor import read_fitted
 from pulmo.base.errors import UserError
 from pulmo.base.process import tell
 from pulmo.images.limits import MemoryShortage
@@ -27,7 +28,7 @@ class Listener:
     def __init__(
         self,
         spool: Spool,
-        source: PredictorSource,
+        source: Follower,
         destinations: Sequence[Destination],
         longest_wait: float = LONGEST_WAIT,
     ) -> None:
@@ -84,15 +85,14 @@ class Listener:
         predictor = self._source.current()
         for left in reversed(range(_TRIES)):
             try:
-                fitted = predictor.read(content)
+                fitted = read_fitted(content, predictor.info)
                 break
             except MemoryShortage:
                 if not left:
                     raise
                 self._stopped.wait(_PAUSE)
             except UserError as error:
-                reason = error.message.removeprefix("film 1: ")
-                return make_reply(predictor, content, None, None, reason), f"not read: {reason}"
+                return make_reply(predictor, content, None, None, error.message), f"not read: {error.message}"
         answer = predictor.answer([fitted])[0]
         said = "unsure" if answer.unsure and answer.label else answer.label or f"refused: {answer.refusal}"
         return make_reply(predictor, content, fitted, answer), said
