@@ -7,7 +7,6 @@ from typing import Any
 
 from pulmo import Predictor
 from pulmo.answering.dicom.listener import Listener
-from pulmo.answering.dicom.receive import Receiver
 from pulmo.answering.dicom.scp import start_scp
 from pulmo.answering.dicom.send import parse_destination
 from pulmo.answering.dicom.spool import Spool
@@ -54,7 +53,7 @@ def listening(
     destinations = [parse_destination(text, "PULMO") for text in to]
     spool = Spool(folder, limit, [destination.queue for destination in destinations])
     listener = Listener(spool, source, destinations, longest_wait=0.2)
-    server = start_scp(Receiver(spool), ("127.0.0.1", port), "PULMO", callers)
+    server = start_scp(spool, ("127.0.0.1", port), "PULMO", callers)
     listener.start()
     try:
         yield Rig(spool, server)

@@ -70,6 +70,10 @@ def test_what_is_wrong_with_a_store_or_an_address_is_said(root, monkeypatch):
     with pytest.raises(NotAtHand, match="only MLflow can read the store at postgresql://") as error:
         find_model()
     assert "secret" not in str(error.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://name:secret@[host")
+    with pytest.raises(UserError, match="does not answer: Invalid IPv6 URL") as error:
+        find_model()
+    assert "secret" not in str(error.value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (root / "mlflow.db").write_bytes(b"no database" * 100)
     with pytest.raises(UserError, match=r"mlflow\.db cannot be read: file is not a database"):

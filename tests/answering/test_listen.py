@@ -35,7 +35,6 @@ from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
 from pulmo.answering.dicom import scp
-from pulmo.answering.dicom.receive import Receiver
 from pulmo.answering.dicom.spool import REPLY_BYTES, Spool
 from pulmo.answering.dicom.stow import make_stow_app
 from pulmo.base.errors import UserError
@@ -217,7 +216,7 @@ def body(*contents: bytes, kind: bytes = b"application/dicom") -> dict[str, Any]
 def test_stow_takes_films_and_says_what_became_of_each(source, tmp_path) -> None:
     with WebArchive() as archive:
         with listening(source, tmp_path, f"http://ada:s3cret@127.0.0.1:{archive.port}/dicom-web/studies") as rig:
-            web = TestClient(make_stow_app(Receiver(rig.spool)), "http://127.0.0.1")
+            web = TestClient(make_stow_app(rig.spool), "http://127.0.0.1")
             films = [hospital_film(), hospital_film(BodyPartExamined="KNEE")]
             done = web.post("/studies", **body(*films))
             assert done.status_code == 200
@@ -238,7 +237,7 @@ def test_stow_takes_films_and_says_what_became_of_each(source, tmp_path) -> None
 
 def test_stow_refuses_what_is_no_request_for_it(source, tmp_path, monkeypatch) -> None:
     spool = Spool(tmp_path, REPLY_BYTES, ["one"])
-    web = TestClient(make_stow_app(Receiver(spool), "secret"), "http://127.0.0.1")
+    web = TestClient(make_stow_app(spool, "secret"), "http://127.0.0.1")
     allowed = {"authorization": "Bearer secret"}
     assert web.post("/studies", **body(hospital_film())).status_code == 401
 
@@ -304,6 +303,7 @@ def test_a_spool_has_one_listener(tmp_path) -> None:
     [
         (["--to", "nowhere"], "--to nowhere names no place"),
         (["--to", "A@host:99999999"], "names no place"),
+        (["--to", "http://[host/studies"], "names no place"),
         (["--to", "A@host:1", "--at", "LONGER-THAN-16-LETTERS@127.0.0.1:1"], "names no place"),
         (["--to", "A@host:1", "--at", "PULMO@0.0.0.0:1"], "any machine could send films"),
         (["--to", "A@host:1", "--at", "PULMO@0.0.0.0:1", "--from", "CR1", "--http-port", "0"], "without a token"),

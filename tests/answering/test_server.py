@@ -177,12 +177,13 @@ FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
 def test_names_and_pages_of_others_are_refused(package):
-    asked = client(package, names=frozenset({"films.example"}))
-    for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "films.example"):
+    asked = client(package, names=frozenset({"Films.Example"}))
+    for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "films.example", "FILMS.EXAMPLE:80"):
         assert asked.get("/healthz", headers={"host": host}).status_code == 200
         assert asked.get("/v1/model", headers={"host": host, "origin": f"http://{host}"}).status_code == 200
-    check_problem(asked.get("/v1/model", headers={"host": "evil.example"}), 421, "name")
-    for origin in ("http://evil.example", "null", ""):
+    for host in ("evil.example", "[", ""):
+        check_problem(asked.get("/v1/model", headers={"host": host}), 421, "name")
+    for origin in ("http://evil.example", "null", "", "http://["):
         check_problem(asked.get("/v1/model", headers={"origin": origin}), 403, "pages of other servers")
 
 

@@ -57,7 +57,8 @@ class Admission:
         self, app: ASGIApp, token: str, names: frozenset[str], limits: Limits, headers: Mapping[str, str]
     ) -> None:
         """`names`: host names, beside localhost, that the server goes by. `headers`: of every response."""
-        self.app, self.token, self.names, self.limits = app, token, names, limits
+        self.app, self.token, self.limits = app, token, limits
+        self.names = {"localhost", *(name.lower() for name in names)}
         self.headers = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
         self.requests = self.bytes = 0
 
@@ -91,7 +92,7 @@ class Admission:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_own(host):
             raise HTTPException(421, "this server does not go by that name; `--name` gives it one")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             raise HTTPException(403, "pages of other servers may not ask")
         if self.token and scope["path"] not in OPEN:
             scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -105,7 +106,7 @@ class Admission:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        if name == "localhost" or name in self.names:
+        if name in self.names:
             return True
         try:
             return bool(ipaddress.ip_address(name))

@@ -34,11 +34,11 @@ _LOGGED = "SELECT artifact_location FROM logged_models WHERE model_id = ?"
 
 @dataclass(frozen=True)
 class Place:
-    """A registered model's package on this disk."""
+    """A model's package on this disk."""
 
     folder: Path
-    name: str  # of its experiment
-    version: str
+    name: str  # of its experiment, or of the folder
+    version: str  # in the registry; empty where it is not registered
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ def _ask_server(store: str, name: str, alias: str | None, version: str | None) -
 
 def _get(store: str, method: str, **query: str) -> Any:
     """A server's answer; None where it knows no such thing."""
-    place = urlsplit(store)
-    address = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    request = Request(f"{address}/api/2.0/mlflow/{method}?{urlencode(query)}", headers=_credentials(place))
     try:
+        place = urlsplit(store)
+        address = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        request = Request(f"{address}/api/2.0/mlflow/{method}?{urlencode(query)}", headers=_credentials(place))
         with urlopen(request, timeout=_SECONDS) as answer:
             return json.load(answer)
     except HTTPError as error:

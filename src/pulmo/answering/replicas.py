@@ -26,14 +26,12 @@ CORES = 1  # a replica, where Ray's own files name no other `num_cpus` for it
 
 
 def make_replicas(make: Callable[[], "FastAPI"], fewest: int, most: int) -> Any:
-    """The application for Ray Serve: from `fewest` to `most` replicas, each with the app that `make` gives it."""
+    """The application for Ray Serve: from `fewest` to `most` replicas, each with the app that the function `make` gives
+    it; Ray takes no other callable."""
     from ray import serve
 
-    def build() -> "FastAPI":  # Ray takes a function alone
-        return make()
-
     deployment = serve.deployment(
-        serve.ingress(build)(),
+        serve.ingress(make)(),
         name=NAME,
         autoscaling_config={"min_replicas": fewest, "max_replicas": most, "target_ongoing_requests": TARGET},
         max_ongoing_requests=MOST,

@@ -65,7 +65,7 @@ def predict(
 
     prepare(Path(film) for film in films if Path(film).is_file())
     if dicom_sr:
-        require_library("highdicom", "dicom")
+        require("dicom", "highdicom")
     from pulmo.answering import batch, gather, output
 
     if as_json and as_csv:
@@ -169,10 +169,11 @@ def _cut(text: str, place: int, option: str, names: Sequence[str]) -> tuple[str,
     raise UserError(f"{option} {text!r} names none of {', '.join(names)}", "see `pulmo evaluate --help`")
 
 
-def require_library(name: str, extra: str) -> None:
-    """UserError where a library of an extra is not installed."""
-    if not find_spec(name):
-        raise UserError(f"{name} is not installed", f"pip install 'pulmo[{extra}]'")
+def require(extra: str, *libraries: str) -> None:
+    """UserError where one of these libraries, which an extra brings, is not installed."""
+    for name in libraries:
+        if not find_spec(name):
+            raise UserError(f"{name} is not installed", f"pip install 'pulmo[{extra}]'")
 
 
 def find_place(package: Path | None) -> "Place":

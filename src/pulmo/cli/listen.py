@@ -12,12 +12,12 @@ import typer
 from pulmo.base.addresses import join_host
 from pulmo.base.errors import UserError
 from pulmo.base.process import compute_alone, tell
-from pulmo.cli.answers import Package, require_library
-from pulmo.cli.serve import bind, find_package, is_loopback, wait_for_end
+from pulmo.cli.answers import Package, require
+from pulmo.cli.serve import bind, find_served, is_loopback, wait_for_end
 
 if TYPE_CHECKING:
-    from pulmo.answering.dicom.receive import Receiver
     from pulmo.answering.dicom.send import Entity
+    from pulmo.answering.dicom.spool import Spool
 
 _GIGABYTE = 2**30
 
@@ -46,9 +46,10 @@ def listen(
     a destination is down or this process is killed. When the folder is full, senders are told to try again.
     """
     compute_alone()
-    _require_libraries(http_port is not None)
+    require("dicom", "highdicom", "pynetdicom")
+    if http_port is not None:
+        require("serve", "uvicorn", "starlette")
     from pulmo.answering.dicom.listener import Listener
-    from pulmo.answering.dicom.receive import Receiver
     from pulmo.answering.dicom.send import parse_destination, parse_entity
     from pulmo.answering.dicom.spool import Spool
     from pulmo.answering.follow import Follower
@@ -56,7 +57,7 @@ def listen(
     side = parse_entity("--at", at)
     _check(side, callers or [], http_port is not None)
     destinations = [parse_destination(text, side.title) for text in dict.fromkeys(to)]
-    follower = Follower(lambda: find_package(package))
+    follower = Follower(lambda: find_served(package))
     waiting = Spool(spool, int(limit_gb * _GIGABYTE), [destination.queue for destination in destinations])
     with ExitStack() as stack:
         stack.callback(waiting.close)
@@ -67,18 +68,11 @@ def listen(
         listener.start()
         follower.start()
         stack.callback(follower.stop)
-        addresses = _open(Receiver(waiting), side, callers or [], http_port, stack)
+        addresses = _open(waiting, side, callers or [], http_port, stack)
         model = follower.current().model
         print(f"answers: {model.name}, version {model.version}\n{addresses}\nCtrl-C ends it", flush=True)
         wait_for_end()
         tell("ends; what waits is sent at the next start")
-
-
-def _require_libraries(web: bool) -> None:
-    for library in ("highdicom", "pynetdicom"):
-        require_library(library, "dicom")
-    for library in ("uvicorn", "starlette") if web else ():
-        require_library(library, "serve")
 
 
 def _check(side: "Entity", callers: Sequence[str], web: bool) -> None:
@@ -93,26 +87,26 @@ def _check(side: "Entity", callers: Sequence[str], web: bool) -> None:
         raise UserError(f"--at {side}: other machines could send without a token", "set PULMO_TOKEN")
 
 
-def _open(receiver: "Receiver", side: "Entity", callers: Sequence[str], http_port: int | None, stack: ExitStack) -> str:
+def _open(spool: "Spool", side: "Entity", callers: Sequence[str], http_port: int | None, stack: ExitStack) -> str:
     """Begin to take films; the addresses at which."""
     from pulmo.answering.dicom.scp import start_scp
 
     try:
-        server = start_scp(receiver, (side.host, side.port), side.title, callers)
+        server = start_scp(spool, (side.host, side.port), side.title, callers)
     except OSError as error:
         raise UserError(f"cannot listen at {side}: {error.strerror}", "--at names another address") from None
     stack.callback(server.shutdown)
     addresses = f"C-STORE: {side._replace(port=server.server_address[1])}"
     if http_port is not None:
-        addresses += f", STOW-RS: {_start_stow(receiver, side.host, http_port)}"
+        addresses += f", STOW-RS: {_start_stow(spool, side.host, http_port)}"
     return addresses
 
 
-def _start_stow(receiver: "Receiver", host: str, port: int) -> str:
+def _start_stow(spool: "Spool", host: str, port: int) -> str:
     from pulmo.answering.dicom.stow import make_stow_app
     from pulmo.answering.listening import make_server
 
     socket = bind(host, port)
-    server = make_server(make_stow_app(receiver, os.environ.get("PULMO_TOKEN", "")))
+    server = make_server(make_stow_app(spool, os.environ.get("PULMO_TOKEN", "")))
     threading.Thread(target=server.run, args=([socket],), daemon=True).start()
     return f"http://{join_host(host, socket.getsockname()[1])}/studies"

@@ -1,7 +1,6 @@
 """The server in several processes of a Ray cluster, started by `pulmo serve --ray` or by deploy/rayservice.yaml."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,7 @@ def make_application(settings: Replicas, token: str, folder: str) -> Any:
     """The application for Ray Serve; its replicas work in `folder`, where it is not empty."""
     from pulmo.answering.replicas import make_replicas
 
-    return make_replicas(partial(make_replica, settings, token, folder), settings.fewest, settings.most)
+    return make_replicas(lambda: make_replica(settings, token, folder), settings.fewest, settings.most)
 
 
 def make_replica(settings: Replicas, token: str, folder: str) -> "FastAPI":
@@ -45,11 +44,11 @@ def make_replica(settings: Replicas, token: str, folder: str) -> "FastAPI":
     from pulmo.answering.log import AnswerLog
     from pulmo.answering.replicas import assigned_cores
     from pulmo.answering.server import make_app
-    from pulmo.cli.serve import find_package
+    from pulmo.cli.serve import find_served
 
     if folder:
         os.chdir(folder)
     package = Path(settings.package) if settings.package else None
     log = AnswerLog(Path(settings.log)) if settings.log else None
-    follower = Follower(lambda: find_package(package), bf16=settings.bf16)  # each core takes a batch of its own
+    follower = Follower(lambda: find_served(package), bf16=settings.bf16)  # each core takes a batch of its own
     return make_app(follower, token, names=frozenset(settings.names), log=log, cores=assigned_cores())

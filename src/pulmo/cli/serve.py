@@ -14,7 +14,7 @@ import typer
 from pulmo.base.addresses import join_host
 from pulmo.base.errors import UserError
 from pulmo.base.process import compute_alone
-from pulmo.cli.answers import Package, find_place, require_library
+from pulmo.cli.answers import Package, find_place, require
 
 if TYPE_CHECKING:
     from pulmo.answering.answer import ModelId
@@ -58,10 +58,9 @@ def serve(
             "set PULMO_TOKEN, or give --token, or listen at 127.0.0.1",
         )
     compute_alone()
-    for library in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
-        require_library(library, "serve")
+    require("serve", "fastapi", "prometheus_client", "python_multipart", "uvicorn")
     if bf16:
-        require_library("openvino", "openvino")
+        require("openvino", "openvino")
     names = name or []
     if replicas:
         _serve_replicas(_read_replicas(replicas, package, bf16, names, log), token, host, port)
@@ -79,7 +78,7 @@ def _serve_here(
 
     answer_log = AnswerLog(log) if log else None
     listener = bind(host, port)
-    follower = Follower(lambda: find_package(package), bf16=bf16)
+    follower = Follower(lambda: find_served(package), bf16=bf16)
     app = make_app(follower, token, names=frozenset(names), log=answer_log)
     _announce(follower.current().model, host, listener.getsockname()[1])
     make_server(app).run([listener])
@@ -97,7 +96,7 @@ def _read_replicas(text: str, package: Path | None, bf16: bool, names: list[str]
 
 
 def _serve_replicas(settings: "Replicas", token: str, host: str, port: int) -> None:
-    require_library("ray", "ray")
+    require("ray", "ray")
     from pulmo.answering.predictor import Predictor
     from pulmo.answering.replicas import CORES, serving
     from pulmo.base.cluster import join_cluster
@@ -105,7 +104,7 @@ def _serve_replicas(settings: "Replicas", token: str, host: str, port: int) -> N
 
     with bind(host, port) as listener:  # Ray would look for the next free port
         port = listener.getsockname()[1]
-    place = find_package(Path(settings.package) if settings.package else None)
+    place = find_served(Path(settings.package) if settings.package else None)
     model = Predictor.load_folder(place.folder, place.name, place.version).model
     application = make_application(settings, token, str(Path.cwd()))
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", _PATIENCE)
@@ -136,7 +135,7 @@ def bind(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen at {host}, port {port}: {reason}", "--host and --port name another") from None
 
 
-def find_package(package: Path | None) -> "Place":
+def find_served(package: Path | None) -> "Place":
     """The model that answers, under a name that tells clients nothing of this machine's folders."""
     place = find_place(package)
     return place if place.version else replace(place, name=place.folder.resolve().name)

@@ -66,7 +66,7 @@ class Listener:
     def _answer(self, film: Path) -> None:
         number, began = int(film.stem), time.perf_counter()
         try:
-            reply, said = self._reply(film.read_bytes())
+            reply, outcome = self._reply(film.read_bytes())
             self._spool.put_replies(film, [content for content in (reply.report, reply.picture) if content])
         except OSError as error:  # a full disk, which somebody may clear
             tell(f"warning: film {number} waits: {error.strerror or error}")
@@ -79,9 +79,10 @@ class Listener:
             traceback.print_exc()
             self._fail(film, "the program failed")
             return
-        tell(f"film {number}: {said}, {time.perf_counter() - began:.2f} s")
+        tell(f"film {number}: {outcome}, {time.perf_counter() - began:.2f} s")
 
     def _reply(self, content: bytes) -> tuple[Reply, str]:
+        """The reply to a film, and the outcome in a few words."""
         predictor = self._source.current()
         for left in reversed(range(_TRIES)):
             try:
@@ -94,8 +95,8 @@ class Listener:
             except UserError as error:
                 return make_reply(predictor, content, None, None, error.message), f"not read: {error.message}"
         answer = predictor.answer([fitted])[0]
-        said = "unsure" if answer.unsure and answer.label else answer.label or f"refused: {answer.refusal}"
-        return make_reply(predictor, content, fitted, answer), said
+        outcome = "unsure" if answer.unsure and answer.label else answer.label or f"refused: {answer.refusal}"
+        return make_reply(predictor, content, fitted, answer), outcome
 
     def _fail(self, film: Path, reason: str) -> None:
         tell(f"error: film {int(film.stem)}: {reason}; it is kept as {self._spool.set_aside(film)}")

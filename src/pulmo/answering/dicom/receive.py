@@ -22,36 +22,30 @@ class Outcome(IntEnum):
     TOO_LARGE = 0xC000
 
 
-class Receiver:
-    """Takes films for a listener."""
-
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
-
-    def take(self, content: bytes) -> Outcome:
-        """Take a DICOM file: keep it to be answered, or pass over what is no plain film, and our own pictures."""
-        if len(content) > MOST_BYTES:
-            return Outcome.TOO_LARGE
-        try:
-            header = read_film_header(content)
-        except NotDicom as error:
-            tell(f"not taken: {error.message}")
-            return Outcome.NO_FILM
-        if header.sop_class not in FILM_CLASSES:
-            return Outcome.UNKNOWN_CLASS
-        if header.maker == MAKER:
-            tell("passed over: a picture of our own")
-            return Outcome.TAKEN
-        if not is_plain_film(header.modality):
-            tell("passed over: no plain X-ray film by its modality")
-            return Outcome.TAKEN
-        try:
-            number = self._spool.add_film(content)
-        except OSError as error:
-            tell(f"not taken: {error.strerror or error}")
-            return Outcome.NO_ROOM
-        if number is None:
-            tell("not taken: the spool is full, the sender has to try again")
-            return Outcome.NO_ROOM
-        tell(f"film {number}: taken")
+def take(spool: Spool, content: bytes) -> Outcome:
+    """Take a DICOM file: keep it to be answered, or pass over what is no plain film, and our own pictures."""
+    if len(content) > MOST_BYTES:
+        return Outcome.TOO_LARGE
+    try:
+        header = read_film_header(content)
+    except NotDicom as error:
+        tell(f"not taken: {error.message}")
+        return Outcome.NO_FILM
+    if header.sop_class not in FILM_CLASSES:
+        return Outcome.UNKNOWN_CLASS
+    if header.maker == MAKER:
+        tell("passed over: a picture of our own")
         return Outcome.TAKEN
+    if not is_plain_film(header.modality):
+        tell("passed over: no plain X-ray film by its modality")
+        return Outcome.TAKEN
+    try:
+        number = spool.add_film(content)
+    except OSError as error:
+        tell(f"not taken: {error.strerror or error}")
+        return Outcome.NO_ROOM
+    if number is None:
+        tell("not taken: the spool is full, the sender has to try again")
+        return Outcome.NO_ROOM
+    tell(f"film {number}: taken")
+    return Outcome.TAKEN

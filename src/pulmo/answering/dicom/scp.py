@@ -7,7 +7,8 @@ from typing import Any
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from pulmo.answering.dicom.receive import FILM_CLASSES, MOST_BYTES, Receiver
+from pulmo.answering.dicom.receive import FILM_CLASSES, MOST_BYTES, take
+from pulmo.answering.dicom.spool import Spool
 
 ASSOCIATIONS = 8  # at once; each may hold one film in memory
 _PDU = 2**17  # bytes that a sender puts into one message
@@ -15,8 +16,9 @@ _VERIFICATION = "1.2.840.10008.1.1"  # C-ECHO
 _SECONDS = 30  # that a silent sender keeps its association
 
 
-def start_scp(receiver: Receiver, address: tuple[str, int], ae_title: str, callers: Sequence[str]) -> Any:
-    """A running server, whose `shutdown` ends it. `callers`: AE titles that may send; anybody may where it is empty.
+def start_scp(spool: Spool, address: tuple[str, int], ae_title: str, callers: Sequence[str]) -> Any:
+    """A running server that keeps films in `spool`; its `shutdown` ends it. `callers`: AE titles that may send; anybody
+    may where it is empty.
 
     OSError where the address cannot be had.
     """
@@ -27,7 +29,7 @@ def start_scp(receiver: Receiver, address: tuple[str, int], ae_title: str, calle
     ae.require_calling_aet = list(callers)
     for sop_class in (*FILM_CLASSES, _VERIFICATION):
         ae.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)
-    handlers: list[Any] = [(evt.EVT_C_STORE, _store, [receiver])]
+    handlers: list[Any] = [(evt.EVT_C_STORE, _store, [spool])]
     server = ae.make_server(
         address, evt_handlers=handlers, server_class=ThreadedAssociationServer, request_handler=_BoundedHandler
     )
@@ -36,9 +38,9 @@ def start_scp(receiver: Receiver, address: tuple[str, int], ae_title: str, calle
     return server
 
 
-def _store(event: Any, receiver: Receiver) -> int:
+def _store(event: Any, spool: Spool) -> int:
     event.assoc.dul.socket.received = 0
-    return int(receiver.take(event.encoded_dataset()))
+    return int(take(spool, event.encoded_dataset()))
 
 
 class _BoundedHandler(RequestHandler):

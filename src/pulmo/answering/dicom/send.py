@@ -80,9 +80,11 @@ def parse_entity(option: str, text: str) -> Entity:
 
 def parse_destination(text: str, ae_title: str) -> Destination:
     """The destination that a text names; `ae_title` is what this side calls itself. UserError where it names none."""
-    if text.startswith(("http://", "https://")) and urlsplit(text).hostname:
-        return StowDestination(text)
-    return StoreDestination(parse_entity("--to", text), ae_title)
+    try:
+        is_web = text.startswith(("http://", "https://")) and urlsplit(text).hostname
+    except ValueError:  # a bracket without its other one
+        is_web = False
+    return StowDestination(text) if is_web else StoreDestination(parse_entity("--to", text), ae_title)
 
 
 class StoreDestination:

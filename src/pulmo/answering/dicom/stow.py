@@ -13,19 +13,20 @@ from starlette.routing import Route
 
 from pulmo.answering.admission import Admission, Limits, broken_off, refuse
 from pulmo.answering.dicom.header import NotDicom, read_film_header
-from pulmo.answering.dicom.receive import MOST_BYTES, Outcome, Receiver
+from pulmo.answering.dicom.receive import MOST_BYTES, Outcome, take
+from pulmo.answering.dicom.spool import Spool
 
 LIMITS = Limits(films=100, request_bytes=MOST_BYTES, all_bytes=3 * MOST_BYTES, requests=8)
 _BOUNDARY = re.compile(r'multipart/related\s*;.*?\bboundary="?([^";,]{1,70})"?', re.IGNORECASE)
 _CLASS, _INSTANCE = "00081150", "00081155"  # ReferencedSOPClassUID, ReferencedSOPInstanceUID
 
 
-def make_stow_app(receiver: Receiver, token: str = "") -> Starlette:
-    """`POST /studies` and `POST /studies/UID`, as a DICOMweb service has them."""
+def make_stow_app(spool: Spool, token: str = "") -> Starlette:
+    """`POST /studies` and `POST /studies/UID`, as a DICOMweb service has them; films are kept in `spool`."""
 
     async def store(request: Request) -> Response:
         parts = _split(request.headers.get("content-type", ""), await request.body())
-        return await run_in_threadpool(_store, receiver, parts)
+        return await run_in_threadpool(_store, spool, parts)
 
     routes = [Route(path, store, methods=["POST"]) for path in ("/studies", "/studies/{study}")]
     app = Starlette(routes=routes, exception_handlers={HTTPException: refuse, ClientDisconnect: broken_off})
@@ -54,9 +55,9 @@ def _split(kind: str, body: bytes) -> list[bytes]:
     return parts
 
 
-def _store(receiver: Receiver, parts: list[bytes]) -> Response:
+def _store(spool: Spool, parts: list[bytes]) -> Response:
     """Take the files, and say of each what became of it (DICOM PS3.18, 10.5.3)."""
-    outcomes = [receiver.take(content) for content in parts]
+    outcomes = [take(spool, content) for content in parts]
     stored, failed = [], []
     for content, outcome in zip(parts, outcomes, strict=True):
         item = _name(content)
