@@ -72,18 +72,18 @@ class Decider:
         """
         probability, called = self.locked.decide(np.array([logit], dtype=np.float64))
         refused = bool(not_chest or unlike)
-        said = anyway or not refused
+        labelled = anyway or not refused
         return Answer(
-            label=self.classes[int(called[0])] if said else None,
-            prob_pneumonia=float(probability[0]) if said else None,
+            label=self.classes[int(called[0])] if labelled else None,
+            prob_pneumonia=float(probability[0]) if labelled else None,
             threshold=self.locked.threshold,
             sensitivity=self.sensitivity,
             specificity=self.specificity,
-            unsure=not said or not self.locked.is_sure(probability)[0],
+            unsure=not labelled or not self.locked.is_sure(probability)[0],
             not_a_chest_film=not_chest or None,
             unlike_training=unlike,
             note=note,
-            logit=float(logit) if said else None,
+            logit=float(logit) if labelled else None,
             model=self.model,
             anyway=refused and anyway,
         )

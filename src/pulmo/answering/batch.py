@@ -2,7 +2,7 @@
 cluster each task does that for a few of them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -73,7 +73,9 @@ def answer_films(
     with ThreadPoolExecutor(cores) as pool:
         groups: deque[Future[list[Row]]] = deque()
         while group := [pool.submit(_decode, predictor, asked) for asked in islice(named, together)]:
-            groups.append(pool.submit(_answer_decoded, predictor, group, folders, anyway))
+            # all films of the group are being decoded, or are, before a thread of the pool comes to this
+            decoded = (film.result() for film in group)
+            groups.append(pool.submit(_answer, predictor, decoded, folders, anyway))
             if len(groups) > cores:
                 yield from groups.popleft().result()
         for rows in groups:
@@ -97,7 +99,7 @@ def answer_on_cluster(
 
 def _answer_group(package: Path, model: ModelId, folders: Folders, anyway: bool, group: list[_Asked]) -> list[Row]:
     predictor = _load(package, model)
-    return _answer(predictor, [_decode(predictor, asked) for asked in group], folders, anyway)
+    return _answer(predictor, (_decode(predictor, asked) for asked in group), folders, anyway)
 
 
 @cache
@@ -121,21 +123,12 @@ def _decode(predictor: Predictor, asked: _Asked) -> _Decoded:
     return _Decoded(asked.source.name, asked.stem, film, reason, content if asked.stem else b"")
 
 
-def _answer_decoded(
-    predictor: Predictor, group: Sequence[Future[_Decoded]], folders: Folders, anyway: bool
-) -> list[Row]:
-    """The rows of a group whose films are being decoded: all of them are, before a thread of the pool comes to this."""
-    return _answer(predictor, [film.result() for film in group], folders, anyway)
-
-
-def _answer(predictor: Predictor, group: Sequence[_Decoded], folders: Folders, anyway: bool) -> list[Row]:
-    rows = []
+def _answer(predictor: Predictor, films: Iterable[_Decoded], folders: Folders, anyway: bool) -> list[Row]:
+    rows, group = [], list(films)
     answers = iter(predictor.answer([decoded.film for decoded in group if decoded.film], anyway))
     for decoded in group:
         answer = next(answers) if decoded.film else None
-        error = decoded.error
-        if answer and answer.label is None:
-            error = f"refused: {answer.refusal}"
+        error = f"refused: {answer.refusal}" if answer and answer.label is None else decoded.error
         heat, report, unreported = None, None, ""
         if folders.heatmaps and decoded.film and answer and answer.label:
             gray = decode_gray(decoded.content)

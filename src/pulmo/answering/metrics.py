@@ -24,7 +24,7 @@ class Metrics:
         self._registry.register(self)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What is not counted but looked up whenever Prometheus asks, as its registry wants it."""
+        """The gauges, read anew for each text; the registry calls this."""
         about, model = "1 where the model is not the one that should serve", self._source.current().model
         yield GaugeMetricFamily("pulmo_model_warning", about, bool(self._source.warning))
         serving = GaugeMetricFamily("pulmo_model", "1 for the model that serves", labels=["name", "version", "sha256"])

@@ -80,11 +80,11 @@ class Service:
             answer = predictor.decide(fitted, score, wishes.anyway)
             if self._log:
                 self._log.write(fitted, score, answer)
-            said = {"decision": decision_text(answer), "worth": worth_text(answer), "answer": answer.to_dict()}
+            words = {"decision": decision_text(answer), "worth": worth_text(answer), "answer": answer.to_dict()}
             with self._turns:
                 pictures = _draw(predictor, film.content, fitted, answer, wishes)
                 report = _report(predictor, film.content, fitted, answer) if wishes.dicom else {}
-            yield {"film": film.name, **said, **pictures, **report}
+            yield {"film": film.name, **words, **pictures, **report}
 
 
 def _fit(predictor: Predictor, content: bytes) -> FittedFilm | Problem:
