@@ -35,6 +35,8 @@ from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
 from pulmo.answering.dicom import scp
+from pulmo.answering.dicom.listener import Listener
+from pulmo.answering.dicom.send import Unreachable
 from pulmo.answering.dicom.spool import REPLY_BYTES, Spool
 from pulmo.answering.dicom.stow import make_stow_app
 from pulmo.base.errors import UserError
@@ -180,10 +182,60 @@ def test_a_film_that_breaks_the_program_is_kept_aside_and_the_next_is_answered(s
 
     monkeypatch.setattr(listener, "make_reply", break_once)
     with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
+        (tmp_path / "failed").rmdir()  # as whoever looked into it may do
         assert send_films(rig.port, films) == [0, 0]
         wait_for(lambda: len(archive.datasets) == 2)
     assert archive.reported == [uid(films[1])]
     assert [uid(path.read_bytes()) for path in (tmp_path / "failed").iterdir()] == [uid(films[0])]
+
+
+class DownForDays:
+    """A destination that takes the first reply at the 1,101st try."""
+
+    name = queue = "down"
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.contents: list[bytes] = []
+
+    def send(self, content: bytes) -> None:
+        self.tries += 1
+        if self.tries <= 1100:
+            raise Unreachable("no association")
+        self.contents.append(content)
+
+    def rest(self) -> None:
+        pass
+
+
+def test_a_destination_may_be_down_for_days(source, tmp_path) -> None:
+    spool, down = Spool(tmp_path, ROOM, ["down"]), DownForDays()
+    spool.add_film(b"film")
+    film = spool.wait_film(0)
+    assert film
+    spool.put_replies(film, [b"report"])
+    listener = Listener(spool, source, [down], longest_wait=1e-6)
+    listener.start()
+    wait_for(lambda: down.contents)
+    listener.stop()
+    assert (down.tries, down.contents) == (1101, [b"report"])
+
+
+def test_a_disk_that_fails_for_a_moment_stops_no_reply(source, tmp_path, monkeypatch) -> None:
+    remove, failures = Spool.remove, []
+
+    def fail_once(spool: Spool, path: Path) -> None:
+        if path.parent.name != "inbox" and not failures:
+            failures.append(path)
+            raise OSError(5, "Input/output error")
+        remove(spool, path)
+
+    monkeypatch.setattr(Spool, "remove", fail_once)
+    films = [hospital_film() for _ in range(2)]
+    with Archive() as archive, listening(source, tmp_path, archive.address) as rig:
+        assert send_films(rig.port, films) == [0, 0]
+        wait_for(lambda: failures and rig.is_idle())
+    assert list(dict.fromkeys(archive.reported)) == [uid(film) for film in films]
 
 
 def test_only_named_callers_may_send(source, tmp_path) -> None:

@@ -102,26 +102,25 @@ class Listener:
         tell(f"error: film {int(film.stem)}: {reason}; it is kept as {self._spool.set_aside(film)}")
 
     def _send_all(self, destination: Destination) -> None:
-        failures, complaint = 0, ""
-        while not self._stopped.wait(min(2.0 ** (failures - 1), self._longest) if failures else 0):
+        pause, complaint = 0.0, ""
+        while not self._stopped.wait(pause):
             path = self._spool.wait_reply(destination.queue, _LOOK)
             if path is None:
                 destination.rest()
                 continue
             try:
                 destination.send(path.read_bytes())
+                self._spool.remove(path)
             except TurnedDown as error:
                 tell(f"error: {destination.name} turned {path.name} down ({error}): {self._spool.set_aside(path)}")
             except Exception as error:  # whatever it is, the reply is kept and tried again
-                failures += 1
+                pause = min(2 * pause or 1.0, self._longest)
                 reason = str(error) if isinstance(error, Unreachable) else f"{type(error).__name__}: {error}"
                 if reason != complaint:
                     tell(f"warning: {destination.name} takes nothing ({reason}); replies wait for it")
                 complaint = reason
                 continue
-            else:
-                self._spool.remove(path)
             if complaint:
                 tell(f"{destination.name} takes replies again")
-            failures, complaint = 0, ""
+            pause, complaint = 0.0, ""
         destination.rest()

@@ -55,9 +55,7 @@ def draw_answer(pixels: NDArray[np.uint8], verdict: Verdict) -> NDArray[np.uint8
     width = max(film.width, _LEAST)
     font = ImageFont.load_default(_TEXT)
     letters = int((width - 2 * _MARGIN) / font.getlength("n"))
-    lines = [
-        line for text in [*verdict.sentences(), verdict.software()] for line in textwrap.wrap(text, max(letters, 20))
-    ]
+    lines = [line for text in verdict.sentences() for line in textwrap.wrap(text, max(letters, 20))]
     canvas = Image.new("RGB", (width, film.height + _LINE * len(lines) + 2 * _MARGIN))
     canvas.paste(film, ((width - film.width) // 2, 0))
     pen = ImageDraw.Draw(canvas)

@@ -35,16 +35,16 @@ class Verdict:
         return to_ascii(PurePath(self.model.name).name or "model")
 
     def sentences(self) -> list[str]:
-        """All that is said about the film, for people."""
+        """All that is said about the film, for people; the last line is that of `software`."""
         answer = self.answer
         if answer is None:
-            said = [f"No answer: {self.problem[:_LONGEST]}"]
+            texts = [f"No answer: {self.problem[:_LONGEST]}"]
         elif answer.prob_pneumonia is None:
-            said = [f"No answer: {decision_text(answer)}"]
+            texts = [f"No answer: {decision_text(answer)}"]
         else:
             probability = f"Probability of pneumonia {probability_text(answer.prob_pneumonia)}, calibrated"
-            said = [decision_text(answer), probability, threshold_text(answer), answer.note]
-        return [to_ascii(text) for text in (*said, NOT_A_DEVICE) if text]
+            texts = [decision_text(answer), probability, threshold_text(answer), answer.note]
+        return [to_ascii(text) for text in (*texts, NOT_A_DEVICE, self.software()) if text]
 
     def software(self) -> str:
         """The model and the program that spoke, in a line."""
@@ -123,7 +123,7 @@ def _make_group(film: FilmHeader, verdict: Verdict, uid: str) -> Any:
         ],
         source_images=[sr.SourceImageForMeasurementGroup(film.sop_class, film.sop_instance)],
     )
-    for text in [*verdict.sentences(), verdict.software()]:
+    for text in verdict.sentences():
         comment = sr.TextContentItem(codes.COMMENT, text, RelationshipTypeValues.CONTAINS)
         group[0].ContentSequence.append(comment)
     return group

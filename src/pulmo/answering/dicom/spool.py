@@ -98,6 +98,7 @@ class Spool:
     def set_aside(self, path: Path) -> Path:
         """Move a film that cannot be answered, or a reply that its destination turned down, to `failed`."""
         film = path.parent == self._inbox
+        self._failed.mkdir(exist_ok=True)  # which somebody may have removed with what was in it
         target = self._failed / (path.name if film else f"{path.stem}-{path.parent.name}.dcm")
         path.replace(target)
         self._count(0, films=-1 if film else 0)
