@@ -368,6 +368,24 @@ def test_a_listener_that_would_be_unsafe_or_of_no_use_does_not_start(arguments, 
         CliRunner().invoke(cli.app, ["listen", *arguments], catch_exceptions=False)
 
 
+def test_a_port_in_use_is_told_with_the_option_that_names_another(package, tmp_path) -> None:
+    options = [
+        "--to",
+        "A@127.0.0.1:1",
+        "--package",
+        str(package),
+        "--spool",
+        str(tmp_path),
+        "--at",
+        "PULMO@127.0.0.1:0",
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(UserError, match=f"port {port}: Address already in use") as error:
+            CliRunner().invoke(cli.app, ["listen", *options, "--http-port", port], catch_exceptions=False)
+    assert error.value.hint == "--http-port names another"
+
+
 def launch(package: Path, spool: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     """A listener of its own, and the line in which it says where it listens."""
     code = "import sys; from pulmo.cli import main; sys.argv[0] = 'pulmo'; main()"

@@ -106,7 +106,7 @@ def _start_stow(spool: "Spool", host: str, port: int) -> str:
     from pulmo.answering.dicom.stow import make_stow_app
     from pulmo.answering.listening import make_server
 
-    socket = bind(host, port)
+    socket = bind(host, port, "--http-port names another")
     server = make_server(make_stow_app(spool, os.environ.get("PULMO_TOKEN", "")))
     threading.Thread(target=server.run, args=([socket],), daemon=True).start()
     return f"http://{join_host(host, socket.getsockname()[1])}/studies"

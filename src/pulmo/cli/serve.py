@@ -126,13 +126,13 @@ def _announce(model: "ModelId", host: str, port: int) -> None:
     print(f"page and REST: http://{join_host(host, port)}\nCtrl-C ends it", flush=True)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; UserError where the address cannot be had."""
+def bind(host: str, port: int, hint: str = "--host and --port name another") -> socket.socket:
+    """A listening socket; UserError, with the hint, where the address cannot be had."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise UserError(f"cannot listen at {host}, port {port}: {reason}", "--host and --port name another") from None
+        raise UserError(f"cannot listen at {host}, port {port}: {reason}", hint) from None
 
 
 def find_served(package: Path | None) -> "Place":
