@@ -101,7 +101,8 @@ def preprocess(raw: Path, films: pd.DataFrame, folder: Path, workers: int, engin
 def answer(package: Path, raw: Path, engine: str) -> None:
     """Answer films by themselves, with one thread for the network here as on a node."""
     predictor = Predictor.load_folder(package, threads=1)
-    films = itertools.islice(gather_films([str(raw)]), ANSWERED)
+    sources, _ = gather_films([str(raw)])
+    films = itertools.islice(sources, ANSWERED)
     rows = answer_films(predictor, films) if engine == "local" else answer_on_cluster(predictor, package, films)
     assert sum(row.answer is not None for row in rows) == ANSWERED
 

@@ -23,18 +23,24 @@ class Source:
     read: Callable[[], bytes]
 
 
-def gather_films(named: Sequence[str]) -> Iterator[Source]:
+def gather_films(named: Sequence[str]) -> tuple[Iterator[Source], int | None]:
     """Each film once, in the order of the names; folders are searched below themselves, in the order of their paths.
+    And the largest possible number of films, for a progress bar; None where only reading an archive could tell.
 
     Of a folder or an archive, what has the suffix of an image, or none as DICOM often has, is a film. A name behind
     which there is nothing gives a source that raises.
     """
+    listed = [(name, [Path(STDIN)] if name == STDIN else _list_paths(name)) for name in named]
+    paths = [path for _, matches in listed for path in matches]
+    return _open_films(listed), None if any(map(is_archive, paths)) else len(paths)
+
+
+def _open_films(listed: Sequence[tuple[str, list[Path]]]) -> Iterator[Source]:
     seen: set[tuple[int, int]] = set()
-    for name in named:
+    for name, paths in listed:
         if name == STDIN:
             yield Source(STDIN, partial(read_stream, sys.stdin.buffer))
             continue
-        paths = _list_paths(name)
         if not paths:
             yield Source(name, partial(_raise, FileNotFoundError(2, "not found")))
         for path in paths:
@@ -54,12 +60,6 @@ def detach(source: Source) -> Source:
         return Source(STDIN, partial(bytes, source.read()))
     except (OSError, UserError) as error:
         return Source(STDIN, partial(_raise, error))
-
-
-def count_films(named: Sequence[str]) -> int | None:
-    """The largest possible number of films, for a progress bar; None where only reading an archive could tell."""
-    paths = [path for name in named if name != STDIN for path in _list_paths(name)]
-    return None if any(is_archive(path) for path in paths) else len(paths) + named.count(STDIN)
 
 
 def _list_paths(name: str) -> list[Path]:

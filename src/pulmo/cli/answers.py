@@ -78,10 +78,11 @@ def predict(
     answer: Callable[..., Iterable[Row]] = batch.answer_films
     if engine is Engine.ray:
         answer = partial(batch.answer_on_cluster, package=place.folder)
-    rows = answer(predictor, films=gather.gather_films(films), folders=batch.Folders(heatmap, dicom_sr), anyway=anyway)
+    sources, total = gather.gather_films(films)
+    rows = answer(predictor, films=sources, folders=batch.Folders(heatmap, dicom_sr), anyway=anyway)
     out = sys.stdout
     with redirect_stdout(sys.stderr) if engine is Engine.ray else nullcontext():  # Ray tells there of nodes that die
-        whole = _write_rows(rows, gather.count_films(films), write, out)
+        whole = _write_rows(rows, total, write, out)
     if not whole:
         raise typer.Exit(1)
 
