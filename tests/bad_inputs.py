@@ -31,6 +31,7 @@ TABLES = {
     "model packages": ("test_package.py", "bad_package or not_finite"),
     "networks": ("test_inference.py", "bad_package"),
     "names": ("test_names.py", "no_name or nothing_can"),
+    "the command line": ("test_cli.py", "empty_argument or folder_in_place"),
     "stages, with files spoiled and disks failing": ("test_stages.py", "clear_line"),
 }
 

@@ -6,8 +6,11 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from small_project import PULMO
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
+from pulmo.answering.gather import gather_films
 from pulmo.answering.heatmap import lay_heat, scale_heat, spread_heat
 from pulmo.base.errors import UserError
 from pulmo.films import contents
@@ -75,8 +79,8 @@ def test_archives_and_standard_input_are_read(package, films, tmp_path):
     done = ask(package, "--json", tmp_path / "films.zip", tmp_path / "films.tar.gz", tmp_path / "films.zip")
     places = [name.removeprefix(str(tmp_path)) for name in names_of(done)]
     assert places == ["/films.zip:a.jpeg", "/films.zip:below/c.png", "/films.tar.gz:b.png"]
-    piped = rows_of(ask(package, "--json", "-", given=(films / "b.png").read_bytes()))
-    assert piped[0]["film"] == "-"
+    piped = rows_of(ask(package, "--json", "-", "-", given=(films / "b.png").read_bytes()))
+    assert [row["film"] for row in piped] == ["-"]
     assert piped[0]["prob_pneumonia"] == rows_of(done)[2]["prob_pneumonia"]
 
 
@@ -95,6 +99,52 @@ def test_what_cannot_be_read_is_a_line_and_a_row_and_the_others_are_answered(pac
     assert [float(row["prob_pneumonia"]) >= float(row["threshold"]) for row in rows if row["label"]] == [
         rows[1]["label"] == "PNEUMONIA"
     ]
+
+
+def test_names_behind_which_there_is_no_film_say_why(package, films, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/gone.png").symlink_to("nowhere.png")
+    (tmp_path / "links/self.png").symlink_to("self.png")
+    (tmp_path / "gone.zip").symlink_to("nowhere.zip")
+    named = (tmp_path / "empty", tmp_path / "links", tmp_path / "gone.zip", films / "b.png")
+    rows = rows_of(ask(package, "--json", *named, code=1))
+    assert [(Path(row["film"]).name, row["error"]) for row in rows] == [
+        ("empty", "the folder holds no film"),
+        ("gone.png", "No such file or directory"),
+        ("self.png", "Too many levels of symbolic links"),
+        ("gone.zip", "No such file or directory"),
+        ("b.png", None),
+    ]
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Be a user who may not open every file, where this one is root."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_folder_that_may_not_be_opened_is_named(films):
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch).chmod(0o755)
+        closed = Path(scratch, "closed")
+        closed.mkdir()
+        shutil.copy(films / "a.jpeg", scratch)
+        shutil.copy(films / "b.png", closed)
+        closed.chmod(0)
+        with without_rights():
+            film, *others = gather_films([scratch, f"{closed}/b.png"])[0]
+            assert film.read() == (Path(scratch) / "a.jpeg").read_bytes()
+            assert [other.name for other in others] == [str(closed), f"{closed}/b.png"]
+            for other in others:
+                with pytest.raises(PermissionError):
+                    other.read()
+        closed.chmod(0o700)
 
 
 def test_people_get_a_line_a_film_and_what_the_threshold_is_worth(package, films):
@@ -222,10 +272,10 @@ def test_what_never_ends_or_is_larger_than_any_film_is_refused_at_once(package, 
 
 
 def test_folders_without_end_are_one_message(package, films, monkeypatch):
-    def walk(*_):
+    def walk(*_, **__):
         raise RecursionError
 
-    monkeypatch.setattr(Path, "rglob", walk)
+    monkeypatch.setattr(os, "walk", walk)
     with pytest.raises(UserError, match="its folders lie too deep in each other"):
         CliRunner().invoke(cli.app, ["predict", "--package", str(package), str(films)], catch_exceptions=False)
 

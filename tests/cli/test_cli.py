@@ -221,6 +221,16 @@ def test_a_folder_in_place_of_a_file_is_no_matter_of_permissions(tmp_path, monke
         cli.main()
 
 
+@pytest.mark.parametrize("given", ["predict ", "evaluate --films ", "serve --token="])
+def test_an_empty_argument_is_one_clear_line(given, monkeypatch):
+    """Taken as it is, the first would ask about every film below this folder, the last serve without a token."""
+    monkeypatch.setattr("sys.argv", ["pulmo", *given.split(" ")])
+    with pytest.raises(
+        SystemExit, match=r"^error: (an argument|--token) is empty\n\nhint: a shell variable that is not"
+    ):
+        cli.main()
+
+
 def test_a_bug_in_a_command_keeps_its_traceback(monkeypatch):
     def break_down() -> None:
         np.zeros(3) + np.zeros(4)

@@ -1,8 +1,10 @@
 """The films that a command line names: files, folders, patterns, archives and standard input, each film once."""
 
 import glob
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +32,7 @@ def gather_films(named: Sequence[str]) -> tuple[Iterator[Source], int | None]:
     Of a folder or an archive, what has the suffix of an image, or none as DICOM often has, is a film. A name behind
     which there is nothing gives a source that raises.
     """
-    listed = [(name, [Path(STDIN)] if name == STDIN else _list_paths(name)) for name in named]
+    listed = [(name, [Path(STDIN)] if name == STDIN else _list_paths(name)) for name in dict.fromkeys(named)]
     paths = [path for _, matches in listed for path in matches]
     return _open_films(listed), None if any(map(is_archive, paths)) else len(paths)
 
@@ -42,9 +44,10 @@ def _open_films(listed: Sequence[tuple[str, list[Path]]]) -> Iterator[Source]:
             yield Source(STDIN, partial(read_stream, sys.stdin.buffer))
             continue
         if not paths:
-            yield Source(name, partial(_raise, FileNotFoundError(2, "not found")))
+            reason = "the folder holds no film" if Path(name).is_dir() else "not found"
+            yield Source(name, partial(_raise, FileNotFoundError(2, reason)))
         for path in paths:
-            if path.exists():
+            with suppress(OSError):  # what cannot be looked at says so when it is read
                 place = path.stat()
                 if (place.st_dev, place.st_ino) in seen:
                     continue
@@ -71,13 +74,25 @@ def _list_paths(name: str) -> list[Path]:
 
 def _search(name: str) -> list[Path]:
     path = Path(name)
-    if path.is_dir():
-        return [file for file in sorted(path.rglob("*")) if _is_film(file.relative_to(path)) and file.is_file()]
-    if path.exists():
-        return [path]
+    try:
+        if path.is_dir():
+            return _list_folder(path)
+        if path.exists() or path.is_symlink():
+            return [path]
+    except PermissionError:
+        return [path]  # and reading it says so
     # Path.glob refuses absolute patterns, and its * finds hidden files, which a shell's does not
     matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
     return [file for match in matches for file in _search(match)]
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """The films below a folder, links to nothing among them, and the folders that cannot be opened."""
+    errors: list[OSError] = []
+    found = [Path(place, name) for place, _, names in os.walk(folder, onerror=errors.append) for name in names]
+    films = [path for path in found if path.is_file() or (path.is_symlink() and not path.exists())]
+    films += [Path(error.filename) for error in errors]
+    return sorted(path for path in films if _is_film(path.relative_to(folder)))
 
 
 def _is_film(path: Path) -> bool:
@@ -89,7 +104,7 @@ def _open_archive(path: Path) -> Iterator[Source]:
     try:
         for member, content in read_members(path, lambda name: _is_film(Path(name))):
             yield Source(f"{path}:{member}", partial(bytes, content))
-    except UserError as error:
+    except (OSError, UserError) as error:
         yield Source(str(path), partial(_raise, error))
 
 

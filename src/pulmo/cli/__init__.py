@@ -1,6 +1,7 @@
 """NORMAL or PNEUMONIA from one chest X-ray: everything that is done with the pipeline beside `dvc repro`."""
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import typer
@@ -22,6 +23,7 @@ app.add_typer(overview.queue, name="queue")
 def main() -> None:
     """Run the command line; a mistake of the user is a message and a hint on stderr, and exit code 1."""
     try:
+        _refuse_empty(sys.argv[1:])
         app()
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -37,6 +39,17 @@ def main() -> None:
         if known := from_database(error) or _from_store(error):
             sys.exit(f"error: {known}")
         raise
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """UserError for an empty argument: it would mean the folder in which the command runs, or no token at all."""
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
+        if not argument or (name.startswith("--") and sign and not value):
+            raise UserError(
+                f"{name or 'an argument'} is empty",
+                "a shell variable that is not set gives an empty one; write a value",
+            )
 
 
 def _from_store(error: Exception) -> UserError | None:

@@ -1,5 +1,6 @@
 """Commands that ask a model: about films, or about a labelled folder."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -63,7 +64,8 @@ def predict(
     compute_alone()
     from pulmo.images.guard import prepare
 
-    prepare(Path(film) for film in films if Path(film).is_file())
+    # Path.is_file raises where a folder may not be opened
+    prepare(Path(film) for film in films if os.path.isfile(film))  # noqa: PTH113
     if dicom_sr:
         require("dicom", "highdicom")
     from pulmo.answering import batch, gather, output
