@@ -177,13 +177,20 @@ def test_many_films_come_in_their_order(package, films, tmp_path):
 
 def test_a_heat_map_is_drawn_for_each_film(package, films, tmp_path):
     rows = rows_of(ask(package, "--json", "--heatmap", tmp_path / "heat", films / "b.png", films / "below"))
-    for row, name in zip(rows, ("b.png", "c.png"), strict=True):
-        assert Path(row["heatmap"]).name == name
+    for row, name in zip(rows, ("b", "c"), strict=True):
+        assert Path(row["heatmap"]).name == f"{name}-heatmap.png"
         with Image.open(row["heatmap"]) as drawn, Image.open(row["film"]) as film:
             assert (drawn.size, drawn.mode) == (film.size, "RGB")
     (tmp_path / "b.png").write_bytes((films / "b.png").read_bytes())
     ask(package, "--heatmap", tmp_path / "more", films / "b.png", tmp_path / "b.png")
-    assert {file.name for file in (tmp_path / "more").iterdir()} == {"b.png", "b-2.png"}
+    assert {file.name for file in (tmp_path / "more").iterdir()} == {"b-heatmap.png", "b-2-heatmap.png"}
+
+
+def test_a_heat_map_beside_its_film_leaves_the_film(package, films, tmp_path):
+    film = Path(shutil.copy(films / "b.png", tmp_path))
+    ask(package, "--heatmap", tmp_path, film)
+    assert film.read_bytes() == (films / "b.png").read_bytes()
+    assert (tmp_path / "b-heatmap.png").exists()
 
 
 def test_a_network_without_heat_map_of_its_own_is_asked_with_places_covered(films, tmp_path):

@@ -134,7 +134,7 @@ def _answer(predictor: Predictor, films: Iterable[_Decoded], folders: Folders, a
             gray = decode_gray(decoded.content)
             drawn = draw_heat(predictor, decoded.film, gray, answer.label, cover=True)
             assert drawn is not None
-            heat = folders.heatmaps / f"{decoded.stem}.png"
+            heat = folders.heatmaps / f"{decoded.stem}-heatmap.png"
             write_bytes(heat, encode_png(drawn))
         if folders.reports and decoded.content:
             report, unreported = _write_report(predictor, decoded, answer, folders.reports / decoded.stem)
