@@ -350,6 +350,16 @@ def test_a_spool_has_one_listener(tmp_path) -> None:
     assert Spool(spool, ROOM, ["one"]).list_strays() == ["other"]
 
 
+def test_a_spool_leaves_alone_what_others_keep_in_its_folder(tmp_path) -> None:
+    own, download = tmp_path / "films/000000000007.dcm", tmp_path / ".film.part"
+    own.parent.mkdir()
+    own.write_bytes(b"somebody's")
+    download.mkdir()
+    spool = Spool(tmp_path, ROOM, ["one"])
+    assert download.exists()
+    assert (spool.size, spool.add_film(b"film")) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

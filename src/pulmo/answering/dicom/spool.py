@@ -28,17 +28,18 @@ class Spool:
         self.folder, self.limit, self.queues = folder, limit, tuple(queues)
         self._inbox, self._failed = folder / "inbox", folder / "failed"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # films and names of patients
-        for place in (self._inbox, self._failed, *(self._queue(queue) for queue in queues)):
-            place.mkdir(parents=True, exist_ok=True)
+        own = (self._inbox, self._failed, folder / "outbox")  # what lies beside them is somebody else's
+        for place in (*own, *(self._queue(queue) for queue in queues)):
+            place.mkdir(exist_ok=True)
         self._lock_file = (folder / ".lock").open("w")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"another listener uses {folder}", "give each its own --spool") from None
-        for part in folder.rglob(".*.part"):  # left by a writer that was killed
+        for part in [part for place in own for part in place.rglob(".*.part")]:  # left by a writer that was killed
             shutil.rmtree(part)
         self._changed = threading.Condition()
-        files = [path for path in folder.rglob("*.dcm") if _NUMBERED.match(path.name)]
+        files = [path for place in own for path in place.rglob("*.dcm") if _NUMBERED.match(path.name)]
         self._bytes = sum(path.stat().st_size for path in files)
         self._films = sum(path.parent == self._inbox for path in files)
         self._number = max((int(path.stem[:_DIGITS]) for path in files), default=0)
