@@ -12,8 +12,7 @@ def decision_text(answer: Answer) -> str:
     if refusal:
         return f"Called {answer.label} all the same: {refusal}"
     if answer.unsure:
-        shown, threshold = (probability_text(value) for value in (probability, answer.threshold))
-        return f"Leave it to a person: {shown} is too near the threshold {threshold} to tell"
+        return f"Leave it to a person: {probability_text(probability)} is not sure enough"
     return f"Called {answer.label}"
 
 
