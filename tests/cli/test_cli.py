@@ -202,6 +202,15 @@ def test_without_a_run_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
         assert len(hint) < 2
 
 
+@pytest.mark.parametrize("command", ["ui", "history", "promote faster", "recipe list", "experiments"])
+def test_outside_a_project_a_command_says_so_and_leaves_nothing(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    with pytest.raises(UserError, match=f"{tmp_path} lies in no Pulmo project"):
+        call(*command.split())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"test": null}', '{"test": {"metrics": {}}, "locked": {}}'])
 def test_a_report_that_was_edited_is_one_clear_line(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
@@ -215,6 +224,7 @@ def test_a_report_that_was_edited_is_one_clear_line(tmp_path, monkeypatch, conte
 
 
 def test_a_folder_in_place_of_a_file_is_no_matter_of_permissions(tmp_path, monkeypatch):
+    (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["pulmo", "sweep", "."])
     with pytest.raises(SystemExit, match=r"Is a directory\n\nhint: correct the path"):
@@ -281,6 +291,7 @@ def copy_recipes(folder: Path) -> None:
 
 def test_a_recipe_that_is_honest_itself_runs_once_and_one_that_fails_does_not_end_the_others(tmp_path, monkeypatch):
     copy_recipes(tmp_path)
+    (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     ran: list[tuple[str, bool]] = []
@@ -534,6 +545,7 @@ def test_a_run_that_fails_leaves_the_earlier_experiment_of_its_name(tmp_path, re
 
 def test_a_recipe_whose_weights_cannot_be_had_is_left_out_and_the_others_run(tmp_path, recorded, monkeypatch):
     lead_hugging_face_to(9, tmp_path / "cache", monkeypatch)
+    (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr("pulmo.experiments.project.Project", lambda root: recorded)

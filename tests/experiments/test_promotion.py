@@ -165,6 +165,7 @@ def root(tmp_path, monkeypatch, empty_store):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     empty_store(tmp_path)
     write_params(tmp_path)
+    (tmp_path / ".dvc").mkdir()
     for command in (["init", "-q"], ["config", "user.name", "Ada"]):
         subprocess.run(["git", *command], check=True)
     return tmp_path

@@ -42,6 +42,14 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
+def require_project() -> Path:
+    """`project_root`; UserError where neither the working directory nor a folder above it is a project."""
+    root = project_root()
+    if not (root / ".dvc").is_dir():
+        raise UserError(f"{root} lies in no Pulmo project", "cd into your clone of it; git clone brings one")
+    return root
+
+
 def film_store() -> Path:
     """The folder of what earlier runs decoded, which all checkouts and temporary copies of a project share."""
     return project_root() / ".cache/films"

@@ -29,7 +29,7 @@ def promote(
             "--force and --reason TEXT go together: what is forced is recorded with its reason", "give both, or neither"
         )
     check_reference(experiment)
-    project = Project(paths.project_root())
+    project = Project(paths.require_project())
     if project.dvc.find_commits(experiment) or (
         stands_here(project.root, experiment) and list_without_run(project, [])
     ):
@@ -51,7 +51,7 @@ def history() -> None:
     from pulmo.experiments.project import Project
     from pulmo.tracking import registry
 
-    project = Project(paths.project_root())
+    project = Project(paths.require_project())
     versions = registry.read_versions(project.store) if project.has_store else []
     if not versions:
         raise UserError("there was no champion yet", "`pulmo promote EXP` makes one")

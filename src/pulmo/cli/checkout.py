@@ -16,7 +16,7 @@ def setup() -> None:
     from pulmo.experiments.dvc import Dvc
     from pulmo.reporting.vega import plots_page
 
-    root = paths.project_root()
+    root = paths.require_project()
     write_bytes(root / ".dvc/plots.html", plots_page().encode())
     dvc = Dvc(root)
     dvc.run("config", "--local", "plots.html_template", "plots.html")
@@ -41,7 +41,7 @@ def ui(
     from pulmo.tracking.page import address, has_display, serve_page
     from pulmo.tracking.store import open_store
 
-    store = open_store(paths.project_root())
+    store = open_store(paths.require_project())
     if store.uri.startswith("http"):
         path = urlsplit(store.uri).path.rstrip("/")
         print(address(store, show_address(store.uri) + ("" if "@" in path else path)))
@@ -62,7 +62,7 @@ def deps(
     """Compare the code that the stages reach with the deps of dvc.yaml; exit code 1 where they differ."""
     from pulmo.experiments.code_deps import find_code_deps, read_code_deps, write_code_deps
 
-    root = paths.project_root()
+    root = paths.require_project()
     differs = False
     for stage, declared in read_code_deps(root).items():
         reached = find_code_deps(root, stage)

@@ -66,7 +66,7 @@ def compare(
     from pulmo.reporting.comparison import format_comparison, write_comparison
     from pulmo.reporting.saved import read_part
 
-    project = Project(paths.project_root())
+    project = Project(paths.require_project())
     if any(project.dvc.find_commits(name) for name in (first, second)):
         _add_runs(project)
     a, b = (read_predictions(read_output(project, paths.PREDICTIONS, name)) for name in (first, second))
@@ -118,7 +118,7 @@ def experiments(
     from pulmo.experiments.sync import list_without_run
     from pulmo.experiments.workspace import KEEP, WORKSPACE, list_lost_outputs
 
-    project = Project(paths.project_root())
+    project = Project(paths.require_project())
     listed = read_experiments(project, commits=True)
     print(format_experiments(listed, sort, terminal_width()))
     if any(item.name == WORKSPACE for item in listed):
@@ -141,7 +141,7 @@ def sync(
     from pulmo.experiments.sync import sync_store
 
     changes = 0
-    for line in sync_store(Project(paths.project_root()), older_than):
+    for line in sync_store(Project(paths.require_project()), older_than):
         print(line, flush=True)
         changes += 1
     if not changes:
@@ -154,7 +154,7 @@ def run_queued(jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="ex
     from pulmo.experiments.project import Project
     from pulmo.experiments.queue import run_queue
 
-    project = Project(paths.project_root())
+    project = Project(paths.require_project())
     try:
         run_queue(project, jobs, lambda line: print(line, flush=True))
     except KeyboardInterrupt:

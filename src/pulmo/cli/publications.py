@@ -19,7 +19,7 @@ def list_recipes() -> None:
     """Names of the recipes."""
     from pulmo.experiments import recipes
 
-    print("\n".join(recipes.list_recipes(paths.project_root() / "recipes")))
+    print("\n".join(recipes.list_recipes(paths.require_project() / "recipes")))
 
 
 @app.command("run")
@@ -38,7 +38,7 @@ def run_recipes(
     if protocol not in ("published", "honest", "both"):
         raise UserError(f"there is no --protocol {protocol}", "choose published, honest or both")
     end_by_exception(signal.SIGTERM, signal.SIGHUP)  # DVC and its stage would go on alone
-    project = Project(paths.project_root())
+    project = Project(paths.require_project())
     runs = choose_runs(project.root / "recipes", names or [], protocol)
     errors: list[RunError] = []
     for name, honest in runs:

@@ -23,7 +23,7 @@ def sweep(
     from pulmo.experiments.project import Project
     from pulmo.experiments.sweep import run_sweep
 
-    root = paths.project_root()
+    root = paths.require_project()
     folder = run_sweep(Project(root), file, storage)
     report = read_json(folder / "sweep.json")
     if report["importances"]:
