@@ -69,6 +69,7 @@ def test_a_film_may_come_in_any_form(predictor, film, gray):
     films = [str(film), film.read_bytes(), gray, make_dataset(gray)]
     assert predictor.predict(films) == [expected] * 4
     assert predictor.predict([]) == []
+    assert predictor.predict(film.parent.glob(film.name)) == [expected]
     deep = predictor.predict(gray.astype(np.uint16) * 16)
     assert abs(deep.logit - expected.logit) < 0.1, "scaled to its range, which is nearly the same"
 

@@ -1,7 +1,7 @@
 """Films in, answers out: the same decoding, network, temperature and threshold that were evaluated."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast, overload
@@ -87,16 +87,19 @@ class Predictor:
         return cls(info, network, model, read_familiarity(folder, info), quick)
 
     @overload
-    def predict(self, films: list[Any] | tuple[Any, ...], anyway: bool = ...) -> list[Answer]: ...
+    def predict(
+        self, films: list[Any] | tuple[Any, ...] | Generator[Any, None, None], anyway: bool = ...
+    ) -> list[Answer]: ...
     @overload
     def predict(self, films: Film, anyway: bool = ...) -> Answer: ...
     def predict(self, films: Any, anyway: bool = False) -> Answer | list[Answer]:
-        """The answer for one film, or a list of answers in the order of a list of films.
+        """The answer for one film, or a list of answers in the order of a list of films, or of a generator as
+        `Path.glob` gives.
 
         A film that is refused has no label, unless it is to be answered `anyway`. ImageError where one is no film,
         naming it by its path or its place.
         """
-        if isinstance(films, list | tuple):
+        if isinstance(films, list | tuple | Generator):
             return self.answer([self.read(film, place) for place, film in enumerate(films, start=1)], anyway)
         return self.answer([self.read(films)], anyway)[0]
 
@@ -156,14 +159,17 @@ def _read(film: Film, size: int, fit: str) -> FittedFilm:
         return read_film(_to_bytes(film), size, fit)
     raise UserError(
         f"a film of type {type(film).__name__} is not read",
-        "give the path of a file, its content as bytes, an array, or a pydicom data set",
+        "give the path of a file, its content as bytes, an array, or a pydicom data set, or a list of these",
     )
 
 
 def _to_gray(pixels: NDArray[Any]) -> Gray:
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
         shape = " x ".join(str(side) for side in pixels.shape)
-        raise ImageError(f"an array of {shape} {pixels.dtype} is no film; give gray pixels, 2-D uint8 or uint16")
+        raise ImageError(
+            f"an array of {shape} {pixels.dtype} is no film",
+            "give gray pixels, 2-D uint8 or uint16; a list of arrays for several films",
+        )
     return cast(Gray, pixels) if pixels.dtype == np.uint8 else stretch(pixels)
 
 
