@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -46,7 +47,8 @@ def main() -> None:
     train, val, test = (read_rows(paths.SPLITS, paths.INDEX, split) for split in SPLITS)
     data = read_data(paths.FILMS, paths.SPLITS, paths.INDEX, open_images(paths.IMAGES))
     history, leakage = pd.read_csv(paths.HISTORY), read_json(paths.LEAKAGE)
-    trained, epochs = view_films(load_classifier(paths.TRAINED), asked.tta_views), history.to_dict("records")
+    trained = view_films(load_classifier(paths.TRAINED), asked.tta_views)
+    epochs = cast("list[dict[str, float]]", history.to_dict("records"))
     tags = {"data_sha256": trained.info.data_sha256}
     started = evaluate_run(paths.project_root(), read_json(paths.MLFLOW_RUN), record, tags, epochs)
     with shared_cores(choose_device()), started as run:

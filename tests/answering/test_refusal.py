@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pulmo.answering.follow import Follower
 from pulmo.answering.served import Served
 from pulmo.answering.server import make_app
 from pulmo.evaluation.novelty import fit_familiarity
+from pulmo.package.familiarity import Familiarity
 from pulmo.package.inference import Network
 from pulmo.package.storage import ONNX
 
@@ -32,11 +34,16 @@ def draw(count: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    network = Network((make_package(folder / "plain") / ONNX).read_bytes())
-    known = fit_familiarity(network, draw(140, 0), range(100), range(100, 140))
-    return make_package(folder / "package", known)
+def known(tmp_path_factory) -> Familiarity:
+    network = Network((make_package(tmp_path_factory.mktemp("plain") / "package") / ONNX).read_bytes())
+    found = fit_familiarity(network, draw(140, 0), range(100), range(100, 140))
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory, known) -> Path:
+    return make_package(tmp_path_factory.mktemp("model") / "package", known)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,29 @@ def ask(package: Path, *arguments: object, code: int):
     done = CliRunner().invoke(cli.app, command)
     assert done.exit_code == code, done.output
     return done
+
+
+def test_an_external_report_says_how_many_films_would_be_refused(tmp_path, known, films):
+    labelled = tmp_path / "hospital"
+    for place, picture in enumerate(draw(6, 0)):
+        folder = labelled / ("NORMAL" if place % 2 else "PNEUMONIA")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{place}.png")
+    shutil.copy(films / "noise.png", labelled / "NORMAL")
+    shutil.copy(films / "photograph.png", labelled / "PNEUMONIA")
+    package = make_package(tmp_path / "package", known, metrics={"test": {}})
+    asked = ["evaluate", "--films", labelled, "--package", package, "--out", tmp_path / "out"]
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in asked], catch_exceptions=False)
+    assert "the model refuses 0.250 (" in done.stdout
+    table = pd.read_csv(tmp_path / "out/predictions.csv", keep_default_na=False).set_index("path").refused
+    assert table["NORMAL/noise.png"] == "unlike"
+    assert table["PNEUMONIA/photograph.png"] == "no chest film: a picture in colour"
+    assert (table == "").sum() == 6
+    content = json.loads((tmp_path / "out/evaluation.json").read_text())["external"]
+    assert content["refused"]["value"] == 0.25
+    assert content["answers"]["coverage"]["value"] <= min(0.75, content["selective"]["coverage"]["value"])
+    page = (tmp_path / "out/report.md").read_text()
+    assert "the model refuses **0.250 (" in page
 
 
 def test_foreign_films_are_refused_with_their_reason_and_the_others_answered(package, films):
@@ -90,7 +120,7 @@ def test_an_answer_may_be_forced_and_is_marked(package, films):
 
 def test_no_heat_map_is_drawn_of_a_refused_film(package, films, tmp_path):
     ask(package, "--heatmap", tmp_path / "maps", films, code=1)
-    assert [file.name for file in (tmp_path / "maps").iterdir()] == ["home.png"]
+    assert [file.name for file in (tmp_path / "maps").iterdir()] == ["home-heatmap.png"]
 
 
 def test_the_answer_itself_says_so_in_python(package, films):

@@ -85,7 +85,8 @@ def test_a_foreign_package_writes_no_markup_in_its_card(report, tmp_path):
     assert "<img" not in page
     assert "<title>Model card: `![a](https://example.org/a.png)`|&lt;b&gt; at 32 pixels</title>" in page
 
-    external = ExternalReport(report.test, Known(None, bad), {}, {})
+    answers = report.test.selective
+    external = ExternalReport(report.test, Known(None, bad), answers["coverage"], answers, {}, {})
     package = info | {"locked": report.locked.to_json(), "metrics": {"test": {}}}
     source = {"path": bad, "csv": bad}
     write_external_report(external, Facts(package, 100, bad), source, bad, tmp_path)

@@ -50,7 +50,7 @@ def test_every_way_to_an_answer_sees_the_pixels_of_the_stage(folder, package):
     results = Service(SimpleNamespace(current=lambda: predictor)).answer(uploads, Wishes(anyway=True))
     np.testing.assert_allclose([result["answer"]["logit"] for result in results], expected, atol=1e-5)
 
-    evaluate_folder(load_classifier(package), {"path": raw}, folder / "external", Resampling(100))
+    evaluate_folder(package, {"path": raw}, folder / "external", Resampling(100))
     external = pd.read_csv(folder / "external/predictions.csv").merge(index, on="path")
     assert len(external) == len(index)
     np.testing.assert_allclose(external.logit, expected[external.row], atol=1e-4)

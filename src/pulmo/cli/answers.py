@@ -143,7 +143,6 @@ def evaluate(
     from pulmo.evaluation.external import evaluate_folder
     from pulmo.metrics.bootstrap import Resampling
     from pulmo.metrics.estimates import estimate_text
-    from pulmo.model.classifier import load_classifier
 
     for option, path in (("--films", films), ("--labels", labels)):
         if path and not path.exists():
@@ -155,10 +154,12 @@ def evaluate(
     for text in label_value or []:
         label, value = _cut(text, text.rfind("="), "--label-value", LABELS)
         source["label_values"][value] = label
-    report = evaluate_folder(load_classifier(_choose(package).folder), source, out, Resampling(seed=42))
+    report = evaluate_folder(_choose(package).folder, source, out, Resampling(seed=42))
     print(f"{report.split.films} films of {report.split.patients} patients, {report.split.pneumonia} with PNEUMONIA")
     rows = [[name, estimate_text(estimate)] for name, estimate in report.split.metrics.items()]
     print(render([align(rows)], terminal_width()))
+    refused = estimate_text(report.refused)
+    print(f"Asked about them, the model refuses {refused} of these films. The numbers above count them all the same.")
     print(report.known.text)
     print(f"->  {out}")
 

@@ -79,14 +79,17 @@ class Known:
 class ExternalReport:
     """The report on films from elsewhere."""
 
-    split: SplitReport
+    split: SplitReport  # of all films, as if each had been answered
     known: Known
+    refused: Estimate  # share of the films that the model refuses when it is asked about them
+    answers: dict[str, Estimate]  # like `split.selective`, of the films that are not refused
     own: dict[str, Estimate]  # each metric on the model's own test films; empty where it has none
     change: dict[str, Estimate]  # each metric less that on the model's own test films
 
     def to_json(self) -> dict[str, Any]:
         """The part `external` of the evaluation.json about them."""
-        content: dict[str, Any] = to_json({**vars(self.split), "known": self.known, "change": self.change})
+        parts = {"known": self.known, "refused": self.refused, "answers": self.answers, "change": self.change}
+        content: dict[str, Any] = to_json(vars(self.split) | parts)
         return content
 
 
