@@ -289,6 +289,9 @@ def test_stow_takes_films_and_says_what_became_of_each(source, tmp_path) -> None
 
 def test_stow_refuses_what_is_no_request_for_it(source, tmp_path, monkeypatch) -> None:
     spool = Spool(tmp_path, REPLY_BYTES, ["one"])
+    assert TestClient(make_stow_app(spool, "secret"), "http://gate.example").post("/studies").status_code == 421
+    named = TestClient(make_stow_app(spool, "secret", "gate.example"), "http://gate.example")
+    assert named.post("/studies").status_code == 401
     web = TestClient(make_stow_app(spool, "secret"), "http://127.0.0.1")
     allowed = {"authorization": "Bearer secret"}
     assert web.post("/studies", **body(hospital_film())).status_code == 401
@@ -376,6 +379,11 @@ def test_a_listener_that_would_be_unsafe_or_of_no_use_does_not_start(arguments, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=reason):
         CliRunner().invoke(cli.app, ["listen", *arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("limit", ["nan", "inf", "0", "much"])
+def test_a_spool_without_bound_is_a_mistake_of_usage(limit) -> None:
+    assert CliRunner().invoke(cli.app, ["listen", "--to", "A@host:1", "--limit-gb", limit]).exit_code == 2
 
 
 def test_a_port_in_use_is_told_with_the_option_that_names_another(package, tmp_path) -> None:

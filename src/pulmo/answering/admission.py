@@ -91,7 +91,9 @@ class Admission:
     def _check_sender(self, scope: Scope, headers: Mapping[str, str]) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_own(host):
-            raise HTTPException(421, "this server does not go by that name; `--name` gives it one")
+            raise HTTPException(
+                421, "this server does not go by that name; `--name` of serve, `--at` of listen gives it one"
+            )
         if origin is not None and origin.partition("://")[2] != host:
             raise HTTPException(403, "pages of other servers may not ask")
         if self.token and scope["path"] not in OPEN:

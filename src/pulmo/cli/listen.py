@@ -38,7 +38,7 @@ def listen(
         int | None, typer.Option(min=0, max=65535, help="take STOW-RS too; PULMO_TOKEN is what requests must bear")
     ] = None,
     spool: Annotated[Path, typer.Option(help="folder for films and replies that wait")] = Path("pulmo-spool"),
-    limit_gb: Annotated[float, typer.Option(min=0.1, help="what that folder may take, in GB")] = 4.0,
+    limit_gb: Annotated[float, typer.Option(min=0.1, max=1e9, help="what that folder may take, in GB")] = 4.0,
 ) -> None:
     """Answer films that arrive by C-STORE or STOW-RS, and send a report and a picture of each. Not a medical device.
 
@@ -107,6 +107,6 @@ def _start_stow(spool: "Spool", host: str, port: int) -> str:
     from pulmo.answering.listening import make_server
 
     socket = bind(host, port, "--http-port names another")
-    server = make_server(make_stow_app(spool, os.environ.get("PULMO_TOKEN", "")))
+    server = make_server(make_stow_app(spool, os.environ.get("PULMO_TOKEN", ""), host))
     threading.Thread(target=server.run, args=([socket],), daemon=True).start()
     return f"http://{join_host(host, socket.getsockname()[1])}/studies"

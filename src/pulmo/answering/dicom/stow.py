@@ -21,8 +21,11 @@ _BOUNDARY = re.compile(r'multipart/related\s*;.*?\bboundary="?([^";,]{1,70})"?',
 _CLASS, _INSTANCE = "00081150", "00081155"  # ReferencedSOPClassUID, ReferencedSOPInstanceUID
 
 
-def make_stow_app(spool: Spool, token: str = "") -> Starlette:
-    """`POST /studies` and `POST /studies/UID`, as a DICOMweb service has them; films are kept in `spool`."""
+def make_stow_app(spool: Spool, token: str = "", host: str = "") -> Starlette:
+    """`POST /studies` and `POST /studies/UID`, as a DICOMweb service has them; films are kept in `spool`.
+
+    `host`: the name that senders may know this machine by, beside its addresses.
+    """
 
     async def store(request: Request) -> Response:
         parts = _split(request.headers.get("content-type", ""), await request.body())
@@ -31,7 +34,7 @@ def make_stow_app(spool: Spool, token: str = "") -> Starlette:
     routes = [Route(path, store, methods=["POST"]) for path in ("/studies", "/studies/{study}")]
     app = Starlette(routes=routes, exception_handlers={HTTPException: refuse, ClientDisconnect: broken_off})
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    app.add_middleware(Admission, token=token, names=frozenset(), limits=LIMITS, headers=headers)
+    app.add_middleware(Admission, token=token, names=frozenset({host}) - {""}, limits=LIMITS, headers=headers)
     return app
 
 
