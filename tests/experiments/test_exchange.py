@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 
@@ -22,6 +23,7 @@ from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.experiments import study as studies
 from pulmo.experiments import trials
+from pulmo.experiments.exchange import open_exchange
 from pulmo.experiments.project import Project
 from pulmo.experiments.sweep import run_sweep
 from pulmo.tracking.store import open_store
@@ -197,6 +199,18 @@ def test_a_result_that_could_not_be_pushed_is_pushed_with_the_next(pair, tmp_pat
     share(pair[0], tmp_path)
     sent = run(tmp_path / "hub.git", "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     assert [ref.rpartition("/")[2] for ref in sent] == ["toy-0", "toy-1"]
+
+
+def test_each_of_two_jobs_that_end_at_once_pushes_its_result_once(pair, tmp_path):
+    script(pair[0], push=f"echo $5 >> {tmp_path / 'pushed'}; sleep 0.5; {PUSH}")
+    exchange = open_exchange(pair[0])
+    refs = [f"refs/exps/{exchange.commit[:2]}/{exchange.commit[2:]}/toy-{number}" for number in (0, 1)]
+    for ref in refs:
+        run(pair[0].root, "git", "update-ref", ref, "HEAD")
+    with ThreadPoolExecutor(2) as jobs:
+        list(jobs.map(exchange.send, ("toy-0", "toy-1")))
+    assert sorted((tmp_path / "pushed").read_text().split()) == refs
+    assert exchange.unsent == []
 
 
 def test_a_worker_that_was_thought_dead_goes_on_with_other_trials(pair, tmp_path, capsys):

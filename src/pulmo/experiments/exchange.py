@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 
 from pulmo.base.addresses import hide_secrets
 from pulmo.base.errors import UserError
@@ -20,6 +21,7 @@ class Exchange:
         self.remote = remote  # Git's
         self.commit = commit
         self.unsent: list[str] = []
+        self._sending = Lock()
 
     def list_sent(self, sweep: str) -> list[str]:
         """Refs of experiments on the Git remote that bear the names of a sweep; UserError where it does not answer."""
@@ -55,12 +57,13 @@ class Exchange:
 
     def send_rest(self) -> None:
         """Push what could not be pushed before, and print the reason where it cannot be now."""
-        for name in tuple(self.unsent):
-            try:
-                self.project.dvc.run("--wait-for-lock", "exp", "push", self.remote, self._ref(name))
-                self.unsent.remove(name)
-            except UserError as error:
-                print(f"{name}: not pushed yet: {error.message}", flush=True)
+        with self._sending:  # jobs are threads: two that end at once would both push what waits
+            for name in tuple(self.unsent):
+                try:
+                    self.project.dvc.run("--wait-for-lock", "exp", "push", self.remote, self._ref(name))
+                    self.unsent.remove(name)
+                except UserError as error:
+                    print(f"{name}: not pushed yet: {error.message}", flush=True)
 
     def list_lacking(self, names: Iterable[str]) -> list[str]:
         """Those of the named experiments that are not in this checkout."""
