@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -383,6 +384,21 @@ def test_a_poor_trial_is_stopped_and_its_state_forgotten(fake, tmp_path):
     found = fake.store.client.get_run(run_id)
     assert (found.info.status, found.data.tags["pulmo.pruned"]) == ("KILLED", "true")
     assert not state.exists()
+
+
+def test_a_training_that_ends_while_the_state_of_another_is_looked_for_does_no_harm(fake, tmp_path, monkeypatch):
+    state = tmp_path / ".resume/key/mlflow_run.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(json.dumps({"run_id": "another"}))
+
+    def end_and_read(file: Path) -> object:
+        shutil.rmtree(file.parent)
+        return read_json(file)
+
+    monkeypatch.setattr(trials, "read_json", end_and_read)
+    fake.begin_run(0.4)
+    fake.dvc.write("sleep 100")
+    assert fake.run_trial(lambda epoch, auroc: True) is None
 
 
 def test_a_stopped_sweep_tells_the_stage_of_a_trial_once_and_lets_it_end(fake, tmp_path):

@@ -122,5 +122,6 @@ def _stop(process: subprocess.Popen[bytes], pid: int) -> None:
 def _forget(root: Path, run_id: str) -> None:
     """Delete the state from which the stopped training could go on."""
     for file in (root / ".resume").glob(f"*/{paths.MLFLOW_RUN.name}"):
-        if read_json(file)["run_id"] == run_id:
-            shutil.rmtree(file.parent, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another training has ended since, and took its state away
+            if read_json(file)["run_id"] == run_id:
+                shutil.rmtree(file.parent, ignore_errors=True)
