@@ -203,6 +203,16 @@ def test_a_database_that_cannot_be_used_is_one_line(params, tmp_path, monkeypatc
     assert "\n" not in error.value.message
 
 
+def test_a_database_whose_driver_says_nothing_is_one_line_too(params, tmp_path, monkeypatch):
+    def fail(*arguments: object, **options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", fail)
+    with pytest.raises(UserError, match=r"the study's database cannot be used \(TimeoutError\)"):
+        open_study(read_sweep(sweep_file(tmp_path), params), f"sqlite:///{tmp_path / 'a.db'}")
+
+
 @pytest.mark.parametrize(
     "address",
     [

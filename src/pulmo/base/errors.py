@@ -2,6 +2,7 @@
 
 import errno
 import sqlite3
+from collections.abc import Iterator
 
 _CURES = {
     **dict.fromkeys((errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), "correct the path"),
@@ -24,6 +25,16 @@ class UserError(Exception):
         return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
 
 
+def known_mistake(error: Exception) -> UserError | None:
+    """An error as a mistake that can be put right, also where a file, a disk or a database is at fault; None for a
+    bug."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError):
+        return from_disk(error)
+    return from_database(error)
+
+
 def from_disk(error: OSError) -> UserError:
     """The system's error about a file or a disk, as a mistake that can be put right."""
     named = f"{error.filename}: " if error.filename else ""
@@ -31,16 +42,19 @@ def from_disk(error: OSError) -> UserError:
     return UserError(f"{named}{error.strerror or error}", cure)
 
 
-def from_database(error: BaseException) -> UserError | None:
-    """SQLite's error about a full or unwritable disk, as a mistake that can be put right; None for any other error.
-
-    MLflow and Optuna wrap it in errors of their own.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
+def from_database(error: Exception) -> UserError | None:
+    """SQLite's error about a full or unwritable disk, as a mistake that can be put right; None for any other error."""
+    for cause in list_causes(error):
         if isinstance(cause, sqlite3.OperationalError) and any(sign in str(cause) for sign in _DISK):
             return UserError(
                 f"the database cannot be written: {cause}", "check free space and permissions, then run again"
             )
-        cause = cause.__cause__ or cause.__context__
     return None
+
+
+def list_causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it: MLflow and Optuna wrap those of a database in errors of their own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -9,9 +9,10 @@ from types import FrameType
 
 import psutil
 
-from pulmo.base.errors import UserError, from_database, from_disk
+from pulmo.base.errors import known_mistake
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and numbers of glibc's malloc.h
+_SAME_START = 60  # seconds: the clock that start times are read from may have been set since
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -23,16 +24,12 @@ def run_stage(main: Callable[[], None]) -> None:
     keep_memory()
     try:
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {from_disk(error)}")
     except KeyboardInterrupt:
         print("interrupted; run the same command to go on", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if full := from_database(error):
-            sys.exit(f"error: {full}")
+        if known := known_mistake(error):
+            sys.exit(f"error: {known}")
         raise
 
 
@@ -76,9 +73,6 @@ def end_by_exception(*numbers: int) -> None:
 
 def _exit(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
-
-
-_SAME_START = 60  # seconds: the clock that start times are read from may have been set since
 
 
 def process_lives(pid: int, started: float | None = None) -> bool:

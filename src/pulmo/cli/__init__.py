@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import typer
 
-from pulmo.base.errors import UserError, from_database, from_disk
+from pulmo.base.errors import UserError, known_mistake
 from pulmo.cli import answers, champions, checkout, listen, overview, publications, search, serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -25,10 +25,6 @@ def main() -> None:
     try:
         _refuse_empty(sys.argv[1:])
         app()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {from_disk(error)}")
     except ModuleNotFoundError as error:
         if find_spec("dvc"):
             raise
@@ -36,7 +32,7 @@ def main() -> None:
         cure = "pip install 'pulmo[pipeline]'"
         sys.exit(f"error: {UserError(lacking, cure)}")
     except Exception as error:
-        if known := from_database(error) or _from_store(error):
+        if known := known_mistake(error) or _from_store(error):
             sys.exit(f"error: {known}")
         raise
 

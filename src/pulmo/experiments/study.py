@@ -14,7 +14,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from pulmo.base.addresses import hide_secrets, show_address
-from pulmo.base.errors import UserError
+from pulmo.base.errors import UserError, list_causes
 from pulmo.base.files import write_json
 from pulmo.base.process import process_lives
 from pulmo.experiments.sweep_file import Sweep
@@ -62,15 +62,20 @@ def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
     return study
 
 
-def lost_database(error: BaseException, storage: str) -> UserError | None:
+def lost_database(error: Exception, storage: str) -> UserError | None:
     """The error that says why the database of a study no longer answers; None where that is not the cause."""
-    cause: BaseException | None = error  # Optuna may stumble over itself when its storage fails
-    while cause is not None and not isinstance(cause, optuna.exceptions.StorageInternalError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return None
-    reason = hide_secrets(str(cause.__cause__ or cause).strip().splitlines()[0], storage)
-    return UserError(f"the study's database no longer answers ({reason})", "the same command goes on once it does")
+    for cause in list_causes(error):  # Optuna may stumble over itself when its storage fails
+        if isinstance(cause, optuna.exceptions.StorageInternalError):
+            reason = hide_secrets(_first_line(cause.__cause__ or cause), storage)
+            return UserError(
+                f"the study's database no longer answers ({reason})", "the same command goes on once it does"
+            )
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _open_database(storage: str) -> _Database:
@@ -94,7 +99,7 @@ def _open_database(storage: str) -> _Database:
             raise
         except Exception as error:  # of whatever driver the URL names
             if attempt == 3:
-                reason = hide_secrets(str(error).strip().splitlines()[0], storage)
+                reason = hide_secrets(_first_line(error), storage)
                 raise UserError(f"the study's database cannot be used ({reason})", "check --storage") from None
             time.sleep(1)  # two first workers may be making the tables at once
     if sqlite:  # it has no row locks: without this two jobs may both take the trial that waits first
@@ -207,7 +212,7 @@ def list_running(study: optuna.Study) -> list[str]:
 def write_report(study: optuna.Study, folder: Path) -> tuple[str, float]:
     """Write sweep.json and history.png into `folder`; return name and AUROC on validation of the best trial so far."""
     best = study.best_trial
-    ended = study.get_trials(states=(TrialState.COMPLETE,))
+    ended = list_complete(study)
     importances = optuna.importance.get_param_importances(study) if len(ended) > 1 else {}
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     name, auroc = f"{study.study_name}-{best.number}", float(best.value or 0.0)
