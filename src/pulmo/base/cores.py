@@ -110,10 +110,9 @@ class Turns:
 
     def _take_free(self) -> bool:
         """Take what cores are free, as many as are still needed; True once there are enough."""
-        held = {core.name for core in self._cores}
         for number in range(usable_cores()):
-            if len(self._cores) < self.threads and str(self.folder / f"core-{number}") not in held:
-                self._cores += filter(None, [self._lock(f"core-{number}")])
+            if len(self._cores) < self.threads and (core := self._lock(f"core-{number}")):
+                self._cores.append(core)
         return len(self._cores) == self.threads
 
     def _is_awaited(self) -> bool:
@@ -126,7 +125,7 @@ class Turns:
         return first is None
 
     def _lock(self, name: str) -> IO[str] | None:
-        """The locked file, or None where another process has locked it."""
+        """The locked file, or None where it is locked already, also by this process."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # whatever tidies temporary folders may remove it
         if self.folder.stat().st_uid != os.getuid():
             raise PermissionError(f"{self.folder} belongs to somebody else")

@@ -107,7 +107,7 @@ class PreprocessParams(Section):
     max_rejected: Count
     engine: Literal["local", "ray"]
     workers: Count
-    store_gb: Annotated[int, Field(ge=0)]
+    store_gb: Count
 
 
 class AugmentParams(Section):

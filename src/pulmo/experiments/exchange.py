@@ -70,9 +70,11 @@ class Exchange:
         refs = run_git(self.project.root, "for-each-ref", "--format=%(refname)", self._ref("")).splitlines()
         return [name for name in names if self._ref(name) not in refs]
 
-    def receive(self, names: Iterable[str]) -> list[str]:
-        """Fetch experiments without their outputs; returns those that came."""
-        return [name for name in names if self._fetch(name)]
+    def receive(self, name: str) -> bool:
+        """Fetch an experiment without its outputs; True where it came."""
+        ref = self._ref(name)
+        fetched = _call_git(self.project.root, "fetch", "--quiet", "--no-tags", self.remote, f"{ref}:{ref}")
+        return fetched.returncode == 0
 
     def check_unchanged(self) -> None:
         """UserError where an experiment would not be one of the commit that is shared."""
@@ -87,10 +89,6 @@ class Exchange:
                 f"{changes[0][3:]} differs from its commit, which is all that other workers have",
                 "commit and push it, or put it aside with `git stash`",
             )
-
-    def _fetch(self, name: str) -> bool:
-        refspec = f"{self._ref(name)}:{self._ref(name)}"
-        return not _call_git(self.project.root, "fetch", "--quiet", "--no-tags", self.remote, refspec).returncode
 
     def _ref(self, name: str) -> str:
         return f"refs/exps/{self.commit[:2]}/{self.commit[2:]}/{name}"

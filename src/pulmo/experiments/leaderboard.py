@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from filelock import FileLock
 from pydantic import Field, TypeAdapter, ValidationError
@@ -20,7 +20,7 @@ ENTRIES, LEADERBOARD = paths.REPORTS / "recipes.json", paths.REPORTS / "recipes.
 HONEST = "honest"
 Result = Annotated[Estimate | ValueInInterval, Field(union_mode="left_to_right")]
 Metric = Literal["auroc", "accuracy", "sensitivity", "specificity", "f1", "loss"]
-SHOWN: tuple[Metric, ...] = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "loss")
+SHOWN: tuple[Metric, ...] = get_args(Metric)
 HEADS = ("AUROC", "accuracy", "sensitivity", "specificity", "F1", "loss", "val AUROC", "seconds", "test opened")
 # Where films are, and what the leaderboard does not show.
 _NO_CHANGE = ("data.", "evaluate.rendered_films", "evaluate.robustness_films", "evaluate.explain_films")

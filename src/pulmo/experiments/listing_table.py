@@ -116,7 +116,8 @@ def _age(created: str, now: datetime) -> str:
     if not created:
         return ""
     minutes = max(0.0, (now - datetime.fromisoformat(created)).total_seconds() / 60)
-    for unit, size, limit in (("m", 1, 60), ("h", 60, 48 * 60), ("d", 24 * 60, float("inf"))):
-        if minutes < limit:
-            return f"{minutes / size:.0f}{unit}"
-    return ""
+    if minutes < 60:
+        return f"{minutes:.0f}m"
+    if minutes < 48 * 60:
+        return f"{minutes / 60:.0f}h"
+    return f"{minutes / (24 * 60):.0f}d"

@@ -132,12 +132,15 @@ class Search:
         """Fetch the experiments of other workers, and tell of each that came; returns those that did not."""
         assert self.exchange
         trials = {f"{self.sweep.name}-{trial.number}": trial for trial in list_complete(self.study)}
-        lacking = self.exchange.list_lacking(trials)
-        came = self.exchange.receive(lacking)
-        for name in came:
-            trial = trials[name]
-            print(f"{_result_text(name, trial.value, trial.params)}  from {trial.user_attrs['checkout']}", flush=True)
-        return [name for name in lacking if name not in came]
+        still_lacking = []
+        for name in self.exchange.list_lacking(trials):
+            if self.exchange.receive(name):
+                trial = trials[name]
+                result = _result_text(name, trial.value, trial.params)
+                print(f"{result}  from {trial.user_attrs['checkout']}", flush=True)
+            else:
+                still_lacking.append(name)
+        return still_lacking
 
     def report(self) -> None:
         """Write the results so far into files and the run of the sweep."""

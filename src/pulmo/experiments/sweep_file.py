@@ -50,13 +50,22 @@ class Sweep(Section):
                     f"space.{key} is of no known kind",
                     "write one of {float: [low, high]}, log, int, or {choice: [a, b]}",
                 )
-            numbers = all(type(value) is int or (type(value) is float and kind != "int") for value in values)
-            ordered = numbers and len(values) == 2 and (0 if kind == "log" else -math.inf) < values[0] < values[1]
-            if not (len(set(map(repr, values))) > 1 if kind == "choice" else ordered and values[1] < math.inf):
+            if not _fits(kind, values):
                 raise ValueError(f"space.{key}: got {values}", f"{kind} needs {KINDS[kind]}")
             if key in self.fixed:
                 raise ValueError(f"space.{key} is in fixed too", "remove it there or here")
         return self
+
+
+def _fits(kind: str, values: list[Any]) -> bool:
+    """True where the values of a dimension are those that KINDS asks for."""
+    if kind == "choice":
+        return len(set(map(repr, values))) > 1
+    types = (int,) if kind == "int" else (int, float)
+    if len(values) != 2 or any(type(value) not in types for value in values):
+        return False
+    low, high = values
+    return bool((0 if kind == "log" else -math.inf) < low < high < math.inf)
 
 
 def read_sweep(file: Path, params: Path) -> Sweep:

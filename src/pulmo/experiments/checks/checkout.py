@@ -51,9 +51,8 @@ def check_versions(project: Project) -> Finding:
     wanted = tomllib.loads((project.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     python = ".".join(map(str, sys.version_info[:3]))
     wrong = [] if python in SpecifierSet(wanted["requires-python"]) else [f"python {python}"]
-    for requirement in map(
-        Requirement, [*wanted["dependencies"], *wanted.get("optional-dependencies", {}).get("pipeline", [])]
-    ):
+    requirements = [*wanted["dependencies"], *wanted.get("optional-dependencies", {}).get("pipeline", [])]
+    for requirement in map(Requirement, requirements):
         try:
             installed = version(requirement.name)
         except PackageNotFoundError:

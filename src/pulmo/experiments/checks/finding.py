@@ -2,11 +2,13 @@
 
 from typing import Literal, NamedTuple
 
+State = Literal["ok", "warning", "error"]
+
 
 class Finding(NamedTuple):
     """The result of a check; `cure` is empty where there is nothing to do."""
 
-    state: Literal["ok", "warning", "error"]
+    state: State
     text: str
     cure: str = ""
 

@@ -1,10 +1,9 @@
 """Checks of the machine: what it computes with, and its disk."""
 
 import shutil
-from typing import Literal
 
 from pulmo.base.process import usable_cores
-from pulmo.experiments.checks.finding import Finding
+from pulmo.experiments.checks.finding import Finding, State
 from pulmo.experiments.project import Project
 
 _GIB = 2**30
@@ -29,6 +28,6 @@ def check_compute(project: Project) -> Finding:
 def check_disk(project: Project) -> Finding:
     """Room for data, cache and runs."""
     free = shutil.disk_usage(project.root).free / _GIB
-    state: Literal["ok", "warning", "error"] = "ok" if free >= _ENOUGH else "warning" if free >= _NEEDED else "error"
+    state: State = "ok" if free >= _ENOUGH else "warning" if free >= _NEEDED else "error"
     cure = "" if state == "ok" else "dvc gc --workspace --all-experiments, or free space"
     return Finding(state, f"{free:.1f} GiB free", cure)
