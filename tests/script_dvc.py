@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from small_project import run
 
@@ -21,7 +22,7 @@ class ScriptDvc(Dvc):
     def command(self, *arguments: str) -> dict[str, object]:
         return {"args": [str(self.root / "bin/dvc"), *arguments], "cwd": self.root, "env": dict(os.environ)}
 
-    def read(self, path: str, revision: str) -> str:
+    def read(self, path: Path, revision: str) -> str:
         if self.broken:
             raise self.broken
         auroc = run(self.root, "git", "log", "-1", "--format=%s", revision)

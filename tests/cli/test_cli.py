@@ -474,12 +474,12 @@ class Recorded(Dvc):
     def ran(self) -> list[list[str]]:
         return [command for command in self.commands if "run" in command]
 
-    def read(self, path: str, revision: str) -> str:
+    def read(self, path: Path, revision: str) -> str:
         found = {"value": 0.69 + int(revision) / 100, "low": 0.5, "high": 1.0, "films": 120, "patients": 60}
         metrics = {"metrics": dict.fromkeys(leaderboard.SHOWN, found)}
         report = {split: metrics | {"calibration": {"before": {"log_loss": found}}} for split in ("val", "test")}
         model = {"training": {"weights": "none"}, "data_sha256": "d", "git_revision": "g"}
-        return json.dumps({"reports/evaluation.json": report, "models/trained/model.json": model}[path])
+        return json.dumps({"reports/evaluation.json": report, "models/trained/model.json": model}[str(path)])
 
 
 @pytest.fixture

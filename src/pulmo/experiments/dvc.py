@@ -72,7 +72,7 @@ class Dvc:
         """Commits of the experiments called `name` (`toy-*` are several names), whatever commit they vary."""
         return set(run_git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split())
 
-    def read(self, path: str, revision: str | None) -> str:
+    def read(self, path: Path, revision: str | None) -> str:
         """Text of an output at a DVC experiment or anything git resolves, for None in the workspace, on disk or in the
         cache; UserError where it is not to be had."""
         import dvc.api
@@ -81,7 +81,7 @@ class Dvc:
         from scmrepo.exceptions import SCMError
 
         try:
-            return str(dvc.api.read(path, repo=str(self.root), rev=revision))
+            return str(dvc.api.read(str(path), repo=str(self.root), rev=revision))
         except (DvcException, SCMError, DataIndexDirError, OSError) as error:
             raise UserError(
                 hide_secrets(" ".join(str(error).split()))[:150], "`dvc pull` brings what is in no cache"
@@ -90,17 +90,22 @@ class Dvc:
     def read_cached(self, path: Path, revision: str | None) -> str | None:
         """`read`, but None where the output is in no cache at hand."""
         try:
-            return self.read(str(path), revision)
+            return self.read(path, revision)
         except UserError:
             return None
+
+    def open_repo(self) -> Any:
+        """DVC's own object of this checkout, to be closed by `with`."""
+        from dvc.repo import Repo
+
+        return Repo(str(self.root))
 
     def cache_folder(self) -> Path:
         """The folder of the cache, as it is configured."""
         from dvc.exceptions import DvcException
-        from dvc.repo import Repo
 
         try:
-            with Repo(str(self.root)) as repo:
+            with self.open_repo() as repo:
                 return Path(repo.cache.local_cache_dir)
         except (DvcException, OSError) as error:  # OSError: a link that leads nowhere
             raise UserError(
@@ -110,28 +115,20 @@ class Dvc:
 
     def default_remote(self) -> str:
         """The name of the DVC remote that is used where none is named; empty where there is none."""
-        from dvc.repo import Repo
-
-        with Repo(str(self.root)) as repo:
+        with self.open_repo() as repo:
             return str(repo.config["core"].get("remote") or "")
 
-    def list_uncached(self, lock: str) -> list[str]:
-        """The outputs that the text of a dvc.lock names and that are not in the cache."""
-        from dvc.repo import Repo
-        from dvc.utils.serialize import parse_yaml
-
-        stages = (parse_yaml(lock, "dvc.lock") or {}).get("stages", {}).values()
-        outs = [(out["path"], out.get("md5")) for stage in stages for out in stage.get("outs", [])]
-        with Repo(str(self.root)) as repo:
-            return [path for path, md5 in outs if not (md5 and repo.cache.local.exists(md5))]
+    def list_uncached(self, outputs: Mapping[str, str]) -> list[str]:
+        """Those of the outputs, each with its hash, that are not in the cache."""
+        with self.open_repo() as repo:
+            return [path for path, md5 in outputs.items() if not (md5 and repo.cache.local.exists(md5))]
 
     def read_queue(self) -> tuple[Tasks, int]:
         """Every task that DVC remembers, and the number of workers that answer."""
         from dvc.exceptions import DvcException
-        from dvc.repo import Repo
 
         try:
-            with Repo(str(self.root)) as repo:
+            with self.open_repo() as repo:
                 queue = repo.experiments.celery_queue
                 tasks = {task["rev"]: (task["name"] or task["rev"][:7], task["status"]) for task in queue.status()}
                 return tasks, len(queue.worker_status())
@@ -149,11 +146,10 @@ class Dvc:
     def queue_again(self, task: str) -> bool:
         """Put a task that failed, or that no worker runs any more, back into the queue, as it was; False where DVC
         knows of no such task."""
-        from dvc.repo import Repo
         from dvc.repo.experiments.queue.remove import remove_tasks
         from dvc.repo.experiments.queue.tasks import run_exp
 
-        with Repo(str(self.root)) as repo:
+        with self.open_repo() as repo:
             queue = repo.experiments.celery_queue
             active = {entry: task for entry in queue.iter_active() if entry.stash_rev == task}
             queue._mark_inactive_tasks_failure(active)  # what `dvc queue kill` does, less the signal to another's pid

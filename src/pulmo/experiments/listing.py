@@ -15,7 +15,7 @@ from pulmo.base.params_file import flatten
 from pulmo.base.yaml import read_yaml
 from pulmo.experiments.dvc import failure_reason
 from pulmo.experiments.project import Project
-from pulmo.experiments.workspace import WORKSPACE, equals, has_own_results, read_lock
+from pulmo.experiments.workspace import WORKSPACE, equals, has_own_results, output_hashes, read_stages
 
 _HAVE_RESULTS = ("Success", "Commit", "Workspace")
 
@@ -66,16 +66,16 @@ def _read_workspace(root: Path, shown: list[dict[str, Any]]) -> Experiment:
     (entry,) = [baseline for baseline in shown if baseline["rev"] == WORKSPACE]
     tip = {"name": WORKSPACE, "revs": [entry], "executor": {"state": "workspace"}}
     experiment = _read_entry(root, tip, run_git(root, "rev-parse", "HEAD"))
-    if not _is_whole(_read_stages(root, WORKSPACE), experiment.params):
+    if not _is_whole(read_stages(root, WORKSPACE), experiment.params):
         return replace(experiment, state="Unfinished", metrics={}, error="`dvc repro` has not run to its end")
-    return replace(experiment, created=_changed(root))
+    return replace(experiment, created=_results_time(root))
 
 
 def read_results(project: Project) -> Experiment | None:
     """The results in the workspace, HEAD's or newer ones, under the name that `dvc repro` gives their run; None where
     they are not those of a whole pipeline, or are neither on this disk nor in the cache."""
-    root, lock = project.root, _read_stages(project.root, WORKSPACE)
-    if not lock:
+    root, stages = project.root, read_stages(project.root, WORKSPACE)
+    if not stages:
         return None
     evaluation, metrics, package = (
         project.dvc.read_cached(path, None) for path in (paths.EVALUATION, paths.METRICS, paths.PACKAGE / "model.json")
@@ -84,24 +84,24 @@ def read_results(project: Project) -> Experiment | None:
         return None
     digest = hashlib.md5(evaluation.encode(), usedforsecurity=False).hexdigest()  # as DVC knows a file
     params = flatten(read_yaml(root / paths.PARAMS))
-    if _written(lock).get(str(paths.EVALUATION)) != digest or not _is_whole(lock, params):
+    if output_hashes(stages).get(str(paths.EVALUATION)) != digest or not _is_whole(stages, params):
         return None
     revision = json.loads(package)["git_revision"] if package else run_git(root, "rev-parse", "HEAD")
     return Experiment(
         name=f"repro-{revision[:7]}",
         revision=WORKSPACE,
         baseline=revision,
-        created=_changed(root),
+        created=_results_time(root),
         state="Success",
         params=params,
         metrics=flatten(json.loads(metrics)),
         error=None,
-        data=_hash_data(lock),
+        data=_hash_data(stages),
     )
 
 
-def _changed(root: Path) -> str:
-    """When the metrics in the workspace were written, of which DVC tells no time; ISO 8601."""
+def _results_time(root: Path) -> str:
+    """The time at which the metrics in the workspace were written, in ISO 8601. DVC tells none."""
     return datetime.fromtimestamp((root / paths.METRICS).stat().st_mtime).isoformat()
 
 
@@ -125,7 +125,7 @@ def _read_entry(root: Path, entry: dict[str, Any], baseline: str) -> Experiment:
     if state == "Failed" and log and Path(log).is_file():
         error = failure_reason(Path(log).read_text(encoding="utf-8", errors="replace"))
     params = _flat(data.get("params"))
-    stages = _read_stages(root, tip["rev"]) if state in _HAVE_RESULTS else []
+    stages = read_stages(root, tip["rev"]) if state in _HAVE_RESULTS else []
     if state == "Success" and not (data.get("metrics") and _is_whole(stages, params)):
         state, error = "Unfinished", "only a part of the stages ran"
     # The metrics file that git carries is there, unchanged, in what has not come to its end: those are not its own.
@@ -145,24 +145,12 @@ def _read_entry(root: Path, entry: dict[str, Any], baseline: str) -> Experiment:
 
 def hash_films(root: Path, revision: str) -> str:
     """DVC's hash of the table of films at a commit, in which their content is; empty where dvc.lock names none."""
-    return _written(_read_stages(root, revision)).get(str(paths.FILMS), "")
-
-
-def _read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
-    from dvc.utils.serialize import parse_yaml
-
-    lock = parse_yaml(read_lock(root, revision), "dvc.lock") or {}
-    return list(lock.get("stages", {}).values())
-
-
-def _written(stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """DVC's hash of each output by its path."""
-    return {out["path"]: str(out.get("md5", "")) for stage in stages for out in stage.get("outs", [])}
+    return output_hashes(read_stages(root, revision)).get(str(paths.FILMS), "")
 
 
 def _hash_data(stages: Sequence[Mapping[str, Any]]) -> str:
     """Hash of what is validated and tested on: the films, by their content, and the split that each is in."""
-    hashes = _written(stages)
+    hashes = output_hashes(stages)
     both = "".join(hashes.get(str(path), "") for path in (paths.FILMS, paths.SPLITS))
     return hashlib.sha256(both.encode()).hexdigest() if both else ""
 
@@ -172,7 +160,7 @@ def _is_whole(stages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) ->
 
     `dvc exp run train` leaves evaluate, and thereby the metrics, as they were in the baseline; its dvc.lock tells.
     """
-    left = _written(stages)
+    left = output_hashes(stages)
     return bool(stages) and all(
         all(left.get(dep["path"], dep.get("md5")) == dep.get("md5") for dep in stage.get("deps", []))
         and _flat({file: {"data": used} for file, used in stage.get("params", {}).items()}).items() <= params.items()

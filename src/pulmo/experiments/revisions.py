@@ -21,20 +21,19 @@ def read_output(project: Project, path: Path, revision: str) -> str:
             raise UserError(f"{path} is not in the workspace", "run `dvc repro` first")
         return file.read_text(encoding="utf-8")
     try:
-        return project.dvc.read(str(path), revision)
+        return project.dvc.read(path, revision)
     except UserError as error:
         reason = error.message
-    text = project.store.read_artifact(revision, path.name) if project.has_store else None
+    if project.has_store and (text := project.store.read_artifact(revision, path.name)) is not None:
+        return text
     head = find_commit(project.root, "HEAD")
-    if text is None and head and find_commit(project.root, revision) == head and list_lost_outputs(project.dvc):
+    if head and find_commit(project.root, revision) == head and list_lost_outputs(project.dvc):
         own = f"{KEEP} puts your own results in their place; until then they are `{WORKSPACE}`"
         raise UserError(
             f"{path} of {revision!r} was made elsewhere, and is in no cache at hand",
             own if has_own_results(project.root) else "`dvc repro` makes results of your own",
         )
-    if text is None:
-        raise UserError(
-            f"{path} of {revision!r} is found neither by DVC ({reason}) nor in an MLflow run of that name",
-            "`dvc exp show` lists the experiments, `dvc pull` brings their outputs",
-        )
-    return text
+    raise UserError(
+        f"{path} of {revision!r} is found neither by DVC ({reason}) nor in an MLflow run of that name",
+        "`dvc exp show` lists the experiments, `dvc pull` brings their outputs",
+    )

@@ -92,7 +92,7 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
 
 def _find_runs(project: Project) -> list[Any]:
     """The runs that hold the results in the workspace, of an experiment or a commit, the last one first."""
-    return find_evaluations(project.store, project.dvc.read(str(paths.EVALUATION), None))
+    return find_evaluations(project.store, project.dvc.read(paths.EVALUATION, None))
 
 
 def _mark_repeated(project: Project) -> Iterator[str]:

@@ -106,7 +106,7 @@ class _Watch:
 
 
 def _read_result(project: Project, commit: str) -> float:
-    metrics = json.loads(project.dvc.read(str(paths.METRICS), commit))
+    metrics = json.loads(project.dvc.read(paths.METRICS, commit))
     if "auroc" not in metrics["val"]:
         raise TrialError("its AUROC on validation is undefined")
     return float(metrics["val"]["auroc"])

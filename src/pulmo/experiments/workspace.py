@@ -1,6 +1,8 @@
 """The results in the workspace beside those of HEAD, which in a fresh clone were made elsewhere and are in no cache."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pulmo.base import paths
 from pulmo.base.git import run_git
@@ -32,14 +34,24 @@ def stands_here(root: Path, revision: str) -> bool:
     return revision == WORKSPACE or (commit != "" and commit == find_commit(root, "HEAD"))
 
 
-def read_lock(root: Path, revision: str) -> str:
-    """Text of dvc.lock at a commit or in the workspace; empty where there is none."""
-    if revision == WORKSPACE:
-        return (root / LOCK).read_text(encoding="utf-8") if (root / LOCK).is_file() else ""
-    return run_git(root, "show", f"{revision}:./{LOCK}")
+def read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
+    """The stages in dvc.lock, at a commit or in the workspace; none where there is no dvc.lock."""
+    from dvc.utils.serialize import parse_yaml
+
+    if revision != WORKSPACE:
+        text = run_git(root, "show", f"{revision}:./{LOCK}")
+    else:
+        text = (root / LOCK).read_text(encoding="utf-8") if (root / LOCK).is_file() else ""
+    lock = parse_yaml(text, str(LOCK)) or {}
+    return list(lock.get("stages", {}).values())
+
+
+def output_hashes(stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """DVC's hash of each output of some stages, by its path."""
+    return {out["path"]: str(out.get("md5", "")) for stage in stages for out in stage.get("outs", [])}
 
 
 def list_lost_outputs(dvc: Dvc) -> list[str]:
     """The outputs of HEAD that neither git nor DVC's cache holds."""
-    absent = dvc.list_uncached(read_lock(dvc.root, "HEAD"))
+    absent = dvc.list_uncached(output_hashes(read_stages(dvc.root, "HEAD")))
     return [path for path in absent if not run_git(dvc.root, "cat-file", "-t", f"HEAD:./{path}")]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pulmo.experiments.checks.finding import Finding, name_few
+from pulmo.experiments.dvc import Dvc
 from pulmo.experiments.project import Project
 
 _LISTED = 5  # files that a cure names; the next look names the rest
@@ -33,7 +34,7 @@ class Recorded(NamedTuple):
 
 def check_contents(project: Project) -> Finding:
     """Check that outputs and their copies in the cache hold what DVC recorded."""
-    files = list(_list_recorded(project.root))
+    files = list(_list_recorded(project.dvc))
     damaged = [file for file in files if file.is_damaged]
     copies = [file for file in files if file.is_copy_damaged]
     if not damaged and not copies:
@@ -55,11 +56,9 @@ def _find_cure(root: Path, damaged: list[Recorded], copies: list[Recorded]) -> s
     return f"{remove}; dvc pull (from a remote), or dvc repro"
 
 
-def _list_recorded(root: Path) -> Iterator[Recorded]:
+def _list_recorded(dvc: Dvc) -> Iterator[Recorded]:
     """Every file of every output in the workspace's dvc.lock; of a folder those that the cache lists."""
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
+    with dvc.open_repo() as repo:
         for out in repo.index.outs:
             if out.hash_name != "md5" or not out.hash_info or not out.is_in_repo:
                 continue
