@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from pulmo import cli
 from pulmo.base.errors import UserError
 from pulmo.base.files import write_csv, write_json
+from pulmo.base.params import PromoteParams
 from pulmo.base.params_file import load_params
 from pulmo.cli.answers import find_place
 from pulmo.experiments import doctor
@@ -36,7 +37,7 @@ from pulmo.tracking.runs import evaluate_run
 from pulmo.tracking.store import open_store, store_uri
 from pulmo.tracking.upkeep import mark_replaced, move_artifacts
 
-BOUNDS = {"min_auroc": 0.9, "max_ece": 0.05, "max_leaks": 0, "min_shortcut_margin": 0.01}
+BOUNDS = PromoteParams(min_auroc=0.9, max_ece=0.05, max_leaks=0, min_shortcut_margin=0.01)
 CLEAN = {"patients_across_splits": [], "exact_duplicates_across_splits": []}
 
 
@@ -92,14 +93,14 @@ def failed(found: list[Gate]) -> list[str]:
     ],
 )
 def test_each_gate_stops_what_it_is_for(found, leakage, against):
-    assert failed(check_gates(found, leakage, **BOUNDS)) == against
+    assert failed(check_gates(found, leakage, BOUNDS)) == against
 
 
 def test_chance_excuses_a_calibration_error_in_few_films():
     found = report(ece=0.06)
     found["val"]["calibration"]["after"]["ece"]["chance_high"] = 0.07
-    assert failed(check_gates(found, CLEAN, **BOUNDS)) == []
-    lines = format_gates(check_gates(found, CLEAN, **BOUNDS), 120).splitlines()
+    assert failed(check_gates(found, CLEAN, BOUNDS)) == []
+    lines = format_gates(check_gates(found, CLEAN, BOUNDS), 120).splitlines()
     assert any(
         re.fullmatch(r"passed  calibration error \(ECE\), films as they are +0\.060  at most 0\.070", line)
         for line in lines
@@ -108,14 +109,14 @@ def test_chance_excuses_a_calibration_error_in_few_films():
         "calibration error (ECE), films as they are: at most 0.070, not 0.050: in 120 films a calibrated "
         "model has that by chance alone"
     )
-    assert not any(gate.note for gate in check_gates(report(), CLEAN, **BOUNDS))
+    assert not any(gate.note for gate in check_gates(report(), CLEAN, BOUNDS))
 
 
 @pytest.mark.parametrize(("ece", "against"), [(0.04, []), (0.06, ["calibration"])])
 def test_calibration_is_judged_on_re_rendered_films_where_there_are_any(ece, against):
     found = report(ece=0.1 - ece)
     found["val"]["calibration_rendered"] = {"ece": {"value": ece, "chance_high": 0.03}, "films": 90}
-    gates = check_gates(found, CLEAN, **BOUNDS)
+    gates = check_gates(found, CLEAN, BOUNDS)
     assert failed(gates) == against
     assert re.search(rf"calibration error \(ECE\), films re-rendered +{ece:.3f}  at most 0\.050", format_gates(gates))
 
@@ -153,9 +154,10 @@ def test_a_draw_does_not_replace_the_champion():
 
 def test_the_bounds_of_the_repository_name_every_gate(tmp_path):
     write_params(tmp_path)
-    bounds = load_params(tmp_path / "params.yaml").promote.model_dump()
-    assert set(bounds) == set(BOUNDS)
-    assert failed(check_gates(report(), CLEAN, **bounds)) == []
+    bounds = load_params(tmp_path / "params.yaml").promote
+    gates = check_gates(report(), CLEAN, bounds)
+    assert failed(gates) == []
+    assert sorted(gate.bound for gate in gates) == sorted(bounds.model_dump().values())
 
 
 @pytest.fixture

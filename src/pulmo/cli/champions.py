@@ -38,7 +38,7 @@ def promote(
     candidate = promotion.find_candidate(project, experiment)
     if experiment not in (candidate.name, candidate.run_id):
         print(f"{experiment} holds the results of the run {candidate.name}")
-    verdict = promotion.judge(project, candidate, load_params(project.root / paths.PARAMS).promote.model_dump())
+    verdict = promotion.judge(project, candidate, load_params(project.root / paths.PARAMS).promote)
     print(promotion.format_gates(verdict.gates, terminal_width()))
     if verdict.champion and verdict.difference:
         print(f"validation AUROC less that of {verdict.champion.name}: {estimate_text(verdict.difference)}")

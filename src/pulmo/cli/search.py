@@ -1,6 +1,5 @@
 """The command that searches for better params."""
 
-import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +22,8 @@ def sweep(
     from pulmo.experiments.project import Project
     from pulmo.experiments.sweep import run_sweep
 
-    root = paths.require_project()
-    folder = run_sweep(Project(root), file, storage)
+    project = Project(paths.require_project())
+    folder = run_sweep(project, file, storage)
     report = read_json(folder / "sweep.json")
     if report["importances"]:
         rows = [[key, f"{share:.2f}", "#" * round(40 * share)] for key, share in report["importances"].items()]
@@ -32,6 +31,6 @@ def sweep(
     counts = ", ".join(f"{number} {state}" for state, number in report["trials"].items())
     print(f"\ntrials: {counts}  ->  {folder}/history.png, and the run {folder.name} in MLflow")
     print(f"best: validation AUROC {report['val_auroc']:.4f}, in {report['checkout']}")
-    elsewhere = report["checkout"] != f"{socket.gethostname()}:{root}"
-    outputs = f"dvc exp pull {find_git_remote(root)} {report['best']} && " if elsewhere else ""
+    elsewhere = report["checkout"] != project.address
+    outputs = f"dvc exp pull {find_git_remote(project.root)} {report['best']} && " if elsewhere else ""
     print(f"\n    {outputs}dvc exp apply {report['best']}")

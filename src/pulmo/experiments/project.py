@@ -1,5 +1,6 @@
 """The one value that everything here works on: a checkout, its DVC, and its MLflow store."""
 
+import socket
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,11 @@ class Project:
     def __init__(self, root: Path, dvc: Dvc | None = None) -> None:
         self.root = root
         self.dvc = dvc or Dvc(root)
+
+    @property
+    def address(self) -> str:
+        """Host and path, by which checkouts that share a study tell each other apart."""
+        return f"{socket.gethostname()}:{self.root}"
 
     @cached_property
     def store(self) -> Store:

@@ -13,6 +13,7 @@ import pandas as pd
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 from pulmo.base.names import check_reference
+from pulmo.base.params import PromoteParams
 from pulmo.base.paths import EVALUATION
 from pulmo.base.tables import align, render
 from pulmo.experiments.project import Project
@@ -77,15 +78,7 @@ class Verdict:
         return against
 
 
-def check_gates(
-    report: Mapping[str, Any],
-    leakage: Mapping[str, Any] | None,
-    *,
-    min_auroc: float,
-    max_ece: float,
-    max_leaks: int,
-    min_shortcut_margin: float,
-) -> list[Gate]:
+def check_gates(report: Mapping[str, Any], leakage: Mapping[str, Any] | None, bounds: PromoteParams) -> list[Gate]:
     """The gates, all on validation, from the contents of reports/evaluation.json and reports/leakage.json.
 
     The calibration error is that of re-rendered films, where there are any: the temperature is fitted on them. It may
@@ -99,10 +92,10 @@ def check_gates(
     keys = ("patients_across_splits", "exact_duplicates_across_splits")
     leaks = None if leakage is None else float(sum(len(leakage[key]) for key in keys))
     return [
-        Gate("AUROC, lower end of its 95% interval", auroc.low, min_auroc, at_least=True),
-        Gate("AUROC beyond the best shortcut's", margin, min_shortcut_margin, at_least=True),
-        _calibration_gate(report, max_ece),
-        Gate("patients or identical films in two splits", leaks, max_leaks, at_least=False),
+        Gate("AUROC, lower end of its 95% interval", auroc.low, bounds.min_auroc, at_least=True),
+        Gate("AUROC beyond the best shortcut's", margin, bounds.min_shortcut_margin, at_least=True),
+        _calibration_gate(report, bounds.max_ece),
+        Gate("patients or identical films in two splits", leaks, bounds.max_leaks, at_least=False),
     ]
 
 
@@ -148,8 +141,8 @@ def find_candidate(project: Project, name: str) -> registry.Candidate:
     )
 
 
-def judge(project: Project, candidate: registry.Candidate, bounds: Mapping[str, Any]) -> Verdict:
-    """Hold a candidate against the gates (`bounds` as in `check_gates`) and the champion; changes nothing.
+def judge(project: Project, candidate: registry.Candidate, bounds: PromoteParams) -> Verdict:
+    """Hold a candidate against the gates and the champion; changes nothing.
 
     UserError where its package is damaged, which no reason can force.
     """
@@ -165,7 +158,7 @@ def judge(project: Project, candidate: registry.Candidate, bounds: Mapping[str, 
     if report is None:
         raise UserError(f"the run of {candidate.name} holds no evaluation.json", "run the experiment again")
     leakage = store.read_verified(candidate.run_id, "leakage.json")
-    gates = check_gates(json.loads(report), json.loads(leakage) if leakage else None, **bounds)
+    gates = check_gates(json.loads(report), json.loads(leakage) if leakage else None, bounds)
     if champion is None:
         return Verdict(gates, None)
     try:
@@ -186,17 +179,18 @@ def promote(project: Project, candidate: registry.Candidate, verdict: Verdict, r
     objections = "; ".join(verdict.objections)
     if objections and not reason:
         raise UserError(f"{candidate.name} was not promoted: {objections}", "--force --reason TEXT promotes it even so")
-    if verdict.champion and verdict.difference and not objections:
-        why = f"beats {verdict.champion.name} on validation, AUROC {estimate_text(verdict.difference)}"
+    if objections:
+        why = f"forced: {reason}"
     else:
         why = "first champion, every gate passed"
-    if reason and not objections:
-        why = f"{why}; {reason}"
+        if verdict.champion and verdict.difference:
+            why = f"beats {verdict.champion.name} on validation, AUROC {estimate_text(verdict.difference)}"
+        why += f"; {reason}" if reason else ""
     tags = {
         "experiment": candidate.name,
         "replaced": f"version {verdict.champion.number}, {verdict.champion.name}" if verdict.champion else "",
         "by": run_git(project.root, "config", "user.name") or "unknown",
-        "why": f"forced: {reason}" if objections else why,
+        "why": why,
         "objections": objections,
     }
     tags = {key: text for key, text in tags.items() if text}

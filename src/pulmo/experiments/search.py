@@ -157,7 +157,7 @@ class Search:
         name = f"{self.sweep.name}-{trial.number}"
         own = psutil.Process()
         trial.set_user_attr("process", (socket.gethostname(), own.pid, own.create_time()))
-        trial.set_user_attr("checkout", f"{socket.gethostname()}:{self.project.root}")
+        trial.set_user_attr("checkout", self.project.address)
         chosen = propose(trial, self.sweep)
 
         def is_poor(epoch: int, auroc: float) -> bool:

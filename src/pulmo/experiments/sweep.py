@@ -4,7 +4,6 @@ Trials are judged by their AUROC on validation alone. The study lives in a datab
 was, and several workers, on one machine or many, share one study.
 """
 
-import socket
 from pathlib import Path
 
 import optuna
@@ -15,13 +14,7 @@ from pulmo.experiments.aside import prepare_aside
 from pulmo.experiments.exchange import Exchange, open_exchange
 from pulmo.experiments.project import Project
 from pulmo.experiments.search import Search
-from pulmo.experiments.study import (
-    check_origin,
-    keep_origin,
-    keep_space,
-    lost_database,
-    open_study,
-)
+from pulmo.experiments.study import check_origin, keep_origin, keep_space, lost_database, open_study
 from pulmo.experiments.sweep_file import Sweep, read_sweep
 from pulmo.tracking import trial_runs
 
@@ -62,8 +55,8 @@ def run_sweep(project: Project, file: Path, storage: str = "") -> Path:
 
 def _prepare_study(project: Project, sweep: Sweep, file: Path, storage: str, exchange: Exchange | None) -> optuna.Study:
     """The study, with this checkout fit to take part in it; UserError where it cannot be."""
-    here = f"{socket.gethostname()}:{project.root}" if exchange else ""
-    study = open_study(sweep, storage or f"sqlite:///{project.root / 'optuna.db'}", here)
+    worker = project.address if exchange else ""
+    study = open_study(sweep, storage or f"sqlite:///{project.root / 'optuna.db'}", worker)
     sent = exchange.list_sent(sweep.name) if exchange else []
     if not study.trials and (sent or project.dvc.find_commits(f"{sweep.name}-[0-9]*")):
         there = f" --git-remote {exchange.remote}" if exchange and sent else ""

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from pulmo.tracking.upkeep import (
     find_broken,
     find_evaluations,
     find_experiment_runs,
+    is_from_here,
     is_gone,
     list_left_open,
     mark_replaced,
@@ -58,15 +58,15 @@ def sync_store(project: Project, older_than: float | None = None) -> Iterator[st
         recorded = find_experiment_runs(project.store)
         for experiment in experiments:
             runs = recorded.get((experiment.name, experiment.baseline), [])
-            if evaluated := experiment.state == "Success":
+            if experiment.state == "Success":
                 whole = [run for run in runs if EVALUATED in run.data.tags]
                 runs = _drop_twins([run for run in whole if _agrees(run, experiment)])
                 yield from _mark_replaced(project.store, whole, runs)
             if not runs and experiment.state in ("Success", "Failed"):
-                yield _add(project, experiment, evaluated)
-        if (results := read_results(project)) and not _find_runs(project):
-            yield _add(project, results, evaluated=True)
-        if results:
+                yield _add(project, experiment)
+        if results := read_results(project):
+            if not _find_runs(project):
+                yield _add(project, results)
             yield from _mark_repeated(project)
         yield from _close_dead(project.store, states, older_than)
 
@@ -81,10 +81,7 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
         experiment.name
         for experiment in experiments
         if experiment.state == "Success"
-        and not any(
-            EVALUATED in run.data.tags and _agrees(run, experiment)
-            for run in recorded.get((experiment.name, experiment.baseline), [])
-        )
+        and not any(_agrees(run, experiment) for run in recorded.get((experiment.name, experiment.baseline), []))
     )
     results = read_results(project)
     return [*names, WORKSPACE] if results and not (project.has_store and _find_runs(project)) else names
@@ -127,52 +124,56 @@ def _close_dead(store: Store, states: dict[tuple[str, str], str], older_than: fl
 def _mark_replaced(store: Store, runs: list[Any], own: list[Any]) -> Iterator[str]:
     """Mark those `runs` of an experiment that are not its `own`, and those alone."""
     for run in runs:
+        marked = REPLACED in run.data.tags
         # Not another machine's: a store that is shared may hold a colleague's experiment of that name.
-        here, marked = run.data.tags.get(HOST) == socket.gethostname(), REPLACED in run.data.tags
-        if here and (run in own) == marked:
+        if is_from_here(run) and (run in own) == marked:
             mark_replaced(store, run, not marked)
             change = "is its own again" if marked else "replaced"
             yield f"{change:18} {run.info.run_name}  (run {run.info.run_id})"
 
 
 def _agrees(run: Any, experiment: Experiment) -> bool:
-    """True where a run is that of the experiment as it is now, and not of one that `dvc exp run -f` replaced."""
+    """True where a run is the whole one of the experiment as it is now, not of one that `dvc exp run -f` replaced."""
     metrics = run.data.metrics
-    return all(math.isclose(metrics.get(key, math.nan), value) for key, value in experiment.metrics.items())
+    return EVALUATED in run.data.tags and all(
+        math.isclose(metrics.get(key, math.nan), value) for key, value in experiment.metrics.items()
+    )
 
 
 def _drop_twins(runs: list[Any]) -> list[Any]:
     """The runs, the last one first, less the older ones of this machine: an evaluate that is killed once its run has
     ended, but before DVC knows, is run again and leaves two."""
-    here = [run for run in runs if run.data.tags.get(HOST) == socket.gethostname()]
-    return [run for run in runs if run not in here[1:]]
+    older = [run for run in runs if is_from_here(run)][1:]
+    return [run for run in runs if run not in older]
 
 
-def _add(project: Project, experiment: Experiment, evaluated: bool) -> str:
+def _add(project: Project, experiment: Experiment) -> str:
+    """Give an experiment its run, or complete the one of which the store took a part; returns a line that says so."""
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "package"
         try:
-            package = _fetch_package(project.root, experiment.revision, folder) if evaluated else None
+            package = _fetch_package(project.root, experiment, folder)
         except (DvcException, DataIndexDirError, OSError):
             pulls = "" if experiment.revision == WORKSPACE else f"`dvc exp pull REMOTE {experiment.name}` or "
             cure = f"{pulls}`dvc pull` brings it"
             return f"left out           {experiment.name}  (its model is not in the cache; {cure})"
-        record = _read_record(project, experiment, evaluated, package)
-        broken = find_broken(project.store, record)
-        if broken:
+        record = _read_record(project, experiment, package)
+        if broken := find_broken(project.store, record):
             complete_run(project.store, broken, record)
         else:
             add_run(project.store, record)
-    held = f"{len(record.history)} epochs, {len(experiment.metrics)} metrics, {len(record.texts)} files"
-    held = f"{experiment.state.lower()}; {held}, {'the' if package else 'no'} model"
-    return f"{'completed' if broken else 'added':18} {experiment.name}  ({held})"
+    files = f"{len(record.texts)} files, {'the' if package else 'no'} model"
+    content = f"{len(record.history)} epochs, {len(experiment.metrics)} metrics, {files}"
+    change = "completed" if broken else "added"
+    return f"{change:18} {experiment.name}  ({experiment.state.lower()}; {content})"
 
 
-def _read_record(project: Project, experiment: Experiment, evaluated: bool, package: Path | None) -> Record:
+def _read_record(project: Project, experiment: Experiment, package: Path | None) -> Record:
     """All that DVC holds of an experiment; of one that was not evaluated its params and its error."""
+    evaluated = experiment.state == "Success"
     files = {*_TEXTS, paths.HISTORY, paths.PACKAGE / "model.json", paths.MLFLOW_RUN}
     revision = None if experiment.revision == WORKSPACE else experiment.revision
     author = ("log", "-1", "--format=%an", revision) if revision else ("config", "user.name")
@@ -206,10 +207,13 @@ def _read_record(project: Project, experiment: Experiment, evaluated: bool, pack
     )
 
 
-def _fetch_package(root: Path, revision: str, target: Path) -> Path | None:
+def _fetch_package(root: Path, experiment: Experiment, target: Path) -> Path | None:
+    """Copy the model of an experiment to `target`; None where it was not evaluated, or left none."""
     from dvc.api import DVCFileSystem
 
-    outputs = DVCFileSystem(str(root), rev=None if revision == WORKSPACE else revision)
+    if experiment.state != "Success":
+        return None
+    outputs = DVCFileSystem(str(root), rev=None if experiment.revision == WORKSPACE else experiment.revision)
     if not outputs.exists(str(paths.PACKAGE)):  # in the pipeline as it was then
         return None
     outputs.get(str(paths.PACKAGE), str(target), recursive=True)

@@ -75,10 +75,15 @@ def is_gone(run: Any, older_than: float | None = None) -> bool | None:
     """True where the process that wrote a run last is gone, as in `list_left_open`; None where that cannot be told."""
     tags = run.data.tags
     started = float(tags.get(PID_STARTED, 0))
-    if tags.get(HOST) == socket.gethostname() and PID in tags:
+    if is_from_here(run) and PID in tags:
         return not process_lives(int(tags[PID]), started)
     old = older_than is not None and time.time() - max(started, run.info.start_time / 1000) > older_than * 3600
     return True if old else None
+
+
+def is_from_here(run: Any) -> bool:
+    """True where a process of this machine wrote a run last."""
+    return bool(run.data.tags.get(HOST) == socket.gethostname())
 
 
 def close_run(store: Store, run: Any, status: str = "KILLED") -> None:
@@ -154,14 +159,13 @@ def find_broken(store: Store, record: Record) -> Any | None:
         return None
     tags, own = run.data.tags, run.data.params
     same = all(tags.get(key, "") == record.tags.get(key, "") for key in (EXPERIMENT_TAG, BASELINE_TAG))
-    same = same and all(_equal(own.get(key), value) for key, value in clean_names(record.params).items())
+    same = same and all(_may_hold(own.get(key), value) for key, value in clean_names(record.params).items())
     return run if same and (run.info.status != "RUNNING" or is_gone(run)) else None
 
 
-def _equal(logged: str | None, value: Any) -> bool:
-    """True where a param is logged, or was never, as the store may have failed before it had any."""
-    texts = [str(form) for form in (value, float(value) if isinstance(value, int) else value)]
-    return logged is None or logged in texts
+def _may_hold(logged: str | None, value: Any) -> bool:
+    """True where a run holds this value of a param, or none, for the store may have failed before it had any."""
+    return logged in (None, str(value)) or (isinstance(value, int) and logged == str(float(value)))
 
 
 def complete_run(store: Store, run: Any, record: Record) -> None:
