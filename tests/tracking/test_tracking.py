@@ -38,8 +38,8 @@ def client(root: Path):
     return mlflow.MlflowClient(tracking_uri=store_uri(root))
 
 
-def train(root: Path, resumed: str | None = None) -> str:
-    with train_run(root, PARAMS, {"data_sha256": "d"}, resumed) as run:
+def train(root: Path, resumed: str | None = None, params: dict = PARAMS) -> str:
+    with train_run(root, params, {"data_sha256": "d"}, resumed) as run:
         for row in HISTORY:
             run.log_epoch(row)
     return run.run_id
@@ -67,6 +67,12 @@ def test_train_and_evaluate_of_one_experiment_share_a_run(root, monkeypatch):
     assert run.data.tags["dvc.experiment"] == "tidy-crow"
     points = client(root).get_metric_history(run_id, "epoch/val_auroc")
     assert [(point.step, point.value) for point in points] == [(1, 0.7), (2, 0.9)]
+
+
+def test_params_that_mlflow_names_otherwise_do_not_part_evaluate_from_train(root):
+    params = PARAMS | {"data": {"folder": {"label_values": {"Opacity (left)": "PNEUMONIA"}}}}
+    run_id = train(root, params=params)
+    assert evaluate(root, run_id, params) == run_id
 
 
 def test_evaluate_of_a_cached_train_makes_a_run_of_its_own(root, monkeypatch):

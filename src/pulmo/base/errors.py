@@ -9,6 +9,7 @@ _CURES = {
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "move the file that stands where a folder should be"),
     errno.ENOENT: "put it back, or correct the path",
 }
+_CHECK_DISK = "check free space and permissions, then run again"
 _DISK = ("disk is full", "disk I/O error", "readonly database", "unable to open database")
 
 
@@ -31,24 +32,16 @@ def known_mistake(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError):
-        return from_disk(error)
+        named = f"{error.filename}: " if error.filename else ""
+        return UserError(f"{named}{error.strerror or error}", _CURES.get(error.errno or 0, _CHECK_DISK))
     return from_database(error)
-
-
-def from_disk(error: OSError) -> UserError:
-    """The system's error about a file or a disk, as a mistake that can be put right."""
-    named = f"{error.filename}: " if error.filename else ""
-    cure = _CURES.get(error.errno or 0, "check free space and permissions, then run again")
-    return UserError(f"{named}{error.strerror or error}", cure)
 
 
 def from_database(error: Exception) -> UserError | None:
     """SQLite's error about a full or unwritable disk, as a mistake that can be put right; None for any other error."""
     for cause in list_causes(error):
         if isinstance(cause, sqlite3.OperationalError) and any(sign in str(cause) for sign in _DISK):
-            return UserError(
-                f"the database cannot be written: {cause}", "check free space and permissions, then run again"
-            )
+            return UserError(f"the database cannot be written: {cause}", _CHECK_DISK)
     return None
 
 

@@ -15,7 +15,7 @@ from pulmo.base.params_file import flatten
 from pulmo.tracking.contents import Run
 from pulmo.tracking.machine import describe_machine, watch_machine
 from pulmo.tracking.outbox import Outbox
-from pulmo.tracking.store import Store, checked, open_store, server_answers, store_uri
+from pulmo.tracking.store import Store, checked, clean_names, open_store, server_answers, store_uri
 
 EVALUATED = "pulmo.evaluated"
 EXPERIMENT_TAG, BASELINE_TAG = "dvc.experiment", "dvc.baseline"
@@ -139,4 +139,5 @@ def _experiment() -> tuple[str, str]:
 
 
 def _as_params(params: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in flatten(params).items()}
+    """Params as the store holds them."""
+    return {key: str(value) for key, value in clean_names(flatten(params)).items()}

@@ -178,8 +178,8 @@ def complete_run(store: Store, run: Any, record: Record) -> None:
     store.client.set_terminated(run.info.run_id, "FINISHED", int(record.created * 1000))
 
 
-def add_run(store: Store, record: Record) -> str:
-    """Add a whole run, FINISHED or FAILED, and return its id. None of it stays on an error."""
+def add_run(store: Store, record: Record) -> None:
+    """Add a whole run, FINISHED or FAILED. None of it stays on an error."""
     stamp = int(record.created * 1000)
     tags = {"mlflow.source.name": "dvc", **process_tags(), **record.tags}
     run = Run(store.client, store.create_run(record.name, tags, stamp), record.name)
@@ -189,7 +189,6 @@ def add_run(store: Store, record: Record) -> str:
         store.client.delete_run(run.run_id)
         raise
     store.client.set_terminated(run.run_id, "FINISHED" if record.evaluated else "FAILED", stamp)
-    return run.run_id
 
 
 def _fill(store: Store, run: Run, record: Record) -> None:
