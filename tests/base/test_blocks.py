@@ -139,3 +139,12 @@ def test_a_folder_that_refuses_writes_is_no_error(tmp_path: Path) -> None:
     fill(tmp_path, range(2))
     tmp_path.chmod(0o700)
     assert not files(tmp_path)
+
+
+def test_a_file_that_another_process_removes_while_room_is_made_does_not_end_the_storing(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/gone.block").symlink_to("nowhere")
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # so it was a moment ago
+    with Blocks(tmp_path, "kind", MOST) as store:
+        store.put(key(1), value(1))
+        assert store.get(key(1)) == value(1)

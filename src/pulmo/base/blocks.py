@@ -11,6 +11,7 @@ import shutil
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -45,7 +46,7 @@ class Blocks:
         self._lock = threading.Lock()
         self._used: set[Path] = set()
         self._writes = self._most > 0
-        files = _list_files(self._folder) if self._writes else []
+        files = sorted(self._folder.glob("*.block")) if self._writes else []
         self._places = {key: place for file in files for key, place in _read_places(file)}
 
     def __enter__(self) -> Self:
@@ -106,26 +107,17 @@ class Blocks:
 
     def _make_room(self) -> bool:
         """Delete what was not used for the longest until a new file fits; False where the disk has no room for it."""
-        files = [file for folder in self._root.iterdir() if folder.is_dir() for file in _list_files(folder)]
-        taken = sum(_size(file) for file in files)
-        for file in sorted(files, key=_age):
+        files: dict[Path, os.stat_result] = {}
+        for file in sorted(self._root.glob("*/*.block")):
+            with suppress(FileNotFoundError):  # another process made room
+                files[file] = file.stat()
+        taken = sum(facts.st_size for facts in files.values())
+        for file, facts in sorted(files.items(), key=lambda item: item[1].st_mtime_ns):
             if taken + self._block <= self._most:
                 break
-            taken -= _size(file)
+            taken -= facts.st_size
             file.unlink(missing_ok=True)
         return shutil.disk_usage(self._root).free >= self._block + self.reserve
-
-
-def _list_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.block"))
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
-
-
-def _age(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _read_places(file: Path) -> Iterator[tuple[bytes, _Place]]:

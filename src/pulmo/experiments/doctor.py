@@ -4,13 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pulmo.base.addresses import hide_secrets
 from pulmo.base.errors import UserError
-from pulmo.experiments.checks.checkout import (
-    check_environment,
-    check_git,
-    check_params,
-    check_project,
-    check_versions,
-)
+from pulmo.experiments.checks.checkout import check_environment, check_git, check_params, check_project, check_versions
 from pulmo.experiments.checks.contents import check_contents
 from pulmo.experiments.checks.finding import Finding
 from pulmo.experiments.checks.machine import check_compute, check_disk
