@@ -6,13 +6,16 @@ import socket
 import subprocess
 import time
 import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
 from small_project import PULMO
 
-from pulmo.tracking.page import address
+from pulmo.base.errors import UserError
+from pulmo.tracking.page import address, serve_page
 from pulmo.tracking.store import EXPERIMENT, open_store
 
 
@@ -60,6 +63,20 @@ def test_a_note_of_the_user_and_an_unchanged_view_stay(store):
     store.client.set_experiment_tag(experiment, "mlflow.sharedViewState.pulmo", "spoilt")
     address(store, "http://x")
     assert state_of(store.client)["selectedColumns"]
+
+
+def test_the_server_of_another_project_at_that_port_is_not_taken_for_our_own(store):
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
+        with pytest.raises(UserError, match=f"page does not start at port {port}"), serve_page(store, port):
+            pass
+        other.shutdown()
 
 
 @pytest.mark.slow

@@ -82,14 +82,17 @@ def serve_page(store: Store, port: int, seconds: float = 180) -> Iterator[tuple[
     server = f"http://127.0.0.1:{port}"
     places = ["--backend-store-uri", store.uri, "--artifacts-destination", str(store.root / "mlartifacts")]
     command = [*_SERVER, "--port", str(port), *places]
-    process = subprocess.Popen(
-        command, cwd=store.root, env=os.environ | _ENVIRONMENT, start_new_session=True
-    )  # with its children
+    refusal = UserError(f"MLflow's page does not start at port {port}", "choose another one with --port")
+    if _answers(server):  # the page of another project, which would be taken for this one
+        raise refusal
+    environment = os.environ | _ENVIRONMENT
+    # In a session of its own, to be ended with its children.
+    process = subprocess.Popen(command, cwd=store.root, env=environment, start_new_session=True)
     try:
         end = time.monotonic() + seconds
         while not _answers(server):
             if process.poll() is not None or time.monotonic() > end:
-                raise UserError(f"MLflow's page does not start at port {port}", "choose another one with --port")
+                raise refusal
             time.sleep(0.2)
         yield server, process
     finally:
