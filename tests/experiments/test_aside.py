@@ -70,6 +70,16 @@ def test_a_cache_that_was_begun_in_the_place_of_its_name_is_not_lost(tmp_path):
         name_cache(dvc)
 
 
+def test_a_cache_that_was_removed_is_begun_anew_behind_its_name(tmp_path):
+    dvc = Cache(tmp_path / "Röntgen", tmp_path / "Röntgen/.dvc/cache")
+    link = name_cache(dvc)
+    (tmp_path / "Röntgen/.dvc/cache").rmdir()
+    assert needs_name(dvc)
+    assert name_cache(dvc) == link
+    assert link.is_dir()
+    assert not needs_name(dvc)
+
+
 @pytest.mark.parametrize("name", ["C#", "a%20b", "new?"])
 def test_paths_that_dvc_takes_apart_are_refused_with_the_cure(tmp_path, name):
     for folder in (".dvc", "dvc.yaml", "params.yaml", "stages"):

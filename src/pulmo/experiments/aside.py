@@ -48,10 +48,11 @@ def name_cache(dvc: Dvc) -> Path | None:
     if link and link.is_dir() and not link.is_symlink():
         cure = f"`cp -rn {link}/. {cache} && rm -r {link}`, then `pulmo setup`"
         raise UserError(f"{link} was a link to the cache; when it was gone, DVC began another cache there", cure)
-    if link and not link.is_symlink():
+    if link:
         cache.mkdir(parents=True, exist_ok=True)  # DVC makes none behind a link
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(cache)
+        if not link.is_symlink():
+            link.symlink_to(cache)
     if link and link != named:
         dvc.run("config", "--local", "cache.dir", str(link))
     elif not link and cache != named:
