@@ -112,11 +112,12 @@ def experiments(
 ) -> None:
     """List all experiments, best first on validation: their metrics, and the params in which they differ."""
     from pulmo.base.tables import terminal_width
+    from pulmo.experiments.dvc import WORKSPACE
     from pulmo.experiments.listing import read_experiments
     from pulmo.experiments.listing_table import format_experiments
     from pulmo.experiments.project import Project
     from pulmo.experiments.sync import list_without_run
-    from pulmo.experiments.workspace import KEEP, WORKSPACE, list_lost_outputs
+    from pulmo.experiments.workspace import KEEP, list_lost_outputs
 
     project = Project(paths.require_project())
     listed = read_experiments(project, commits=True)

@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +16,7 @@ from pulmo.base.addresses import hide_secrets
 from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
 
+WORKSPACE = "workspace"  # the revision that is not committed
 GRACE = 60.0  # seconds that a stopped stage has to end its run
 Tasks = dict[str, tuple[str, str]]  # by hash: name, and Queued, Running, Failed or Success
 
@@ -72,22 +73,26 @@ class Dvc:
         """Commits of the experiments called `name` (`toy-*` are several names), whatever commit they vary."""
         return set(run_git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split())
 
-    def read(self, path: Path, revision: str | None) -> str:
-        """Text of an output at a DVC experiment or anything git resolves, for None in the workspace, on disk or in the
-        cache; UserError where it is not to be had."""
+    def read(self, path: Path, revision: str) -> str:
+        """Text of an output at a DVC experiment, anything git resolves, or `workspace`, on disk or in the cache;
+        UserError where it is not to be had."""
         import dvc.api
-        from dvc.exceptions import DvcException
-        from dvc_data.index import DataIndexDirError
-        from scmrepo.exceptions import SCMError
 
-        try:
-            return str(dvc.api.read(str(path), repo=str(self.root), rev=revision))
-        except (DvcException, SCMError, DataIndexDirError, OSError) as error:
-            raise UserError(
-                hide_secrets(" ".join(str(error).split()))[:150], "`dvc pull` brings what is in no cache"
-            ) from None
+        with _reading():
+            return str(dvc.api.read(str(path), repo=str(self.root), rev=_as_rev(revision)))
 
-    def read_cached(self, path: Path, revision: str | None) -> str | None:
+    def copy_folder(self, path: Path, revision: str, target: Path) -> Path | None:
+        """Copy a folder from where `read` finds files to `target`; None where the pipeline had no such output then."""
+        from dvc.api import DVCFileSystem
+
+        with _reading():
+            outputs = DVCFileSystem(str(self.root), rev=_as_rev(revision))
+            if not outputs.exists(str(path)):
+                return None
+            outputs.get(str(path), str(target), recursive=True)
+            return target
+
+    def read_cached(self, path: Path, revision: str) -> str | None:
         """`read`, but None where the output is in no cache at hand."""
         try:
             return self.read(path, revision)
@@ -168,6 +173,24 @@ class Dvc:
         text = "\n".join(log.read_text(encoding="utf-8", errors="replace") for log in logs)
         errors = re.findall(r"^[\w.]*(?:Error|Exception): .+$", text, flags=re.MULTILINE)
         return hide_secrets(errors[-1]) if errors else ""
+
+
+def _as_rev(revision: str) -> str | None:
+    """A revision as DVC's Python functions take it, which have no name for the workspace."""
+    return None if revision == WORKSPACE else revision
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+    from scmrepo.exceptions import SCMError
+
+    try:
+        yield
+    except (DvcException, SCMError, DataIndexDirError, OSError) as error:
+        reason = hide_secrets(" ".join(str(error).split()))[:150]
+        raise UserError(reason, "`dvc pull` brings what is in no cache") from None
 
 
 def to_arguments(params: Mapping[str, Any]) -> list[str]:

@@ -13,9 +13,9 @@ from pulmo.base import paths
 from pulmo.base.git import run_git
 from pulmo.base.params_file import flatten
 from pulmo.base.yaml import read_yaml
-from pulmo.experiments.dvc import failure_reason
+from pulmo.experiments.dvc import WORKSPACE, failure_reason
 from pulmo.experiments.project import Project
-from pulmo.experiments.workspace import WORKSPACE, equals, has_own_results, output_hashes, read_stages
+from pulmo.experiments.workspace import equals, has_own_results, output_hashes, read_stages
 
 _HAVE_RESULTS = ("Success", "Commit", "Workspace")
 
@@ -78,7 +78,8 @@ def read_results(project: Project) -> Experiment | None:
     if not stages:
         return None
     evaluation, metrics, package = (
-        project.dvc.read_cached(path, None) for path in (paths.EVALUATION, paths.METRICS, paths.PACKAGE / "model.json")
+        project.dvc.read_cached(path, WORKSPACE)
+        for path in (paths.EVALUATION, paths.METRICS, paths.PACKAGE / "model.json")
     )
     if not (evaluation and metrics):
         return None

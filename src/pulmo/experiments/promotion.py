@@ -16,9 +16,10 @@ from pulmo.base.names import check_reference
 from pulmo.base.params import PromoteParams
 from pulmo.base.paths import EVALUATION
 from pulmo.base.tables import align, render
+from pulmo.experiments.dvc import WORKSPACE
 from pulmo.experiments.project import Project
 from pulmo.experiments.revisions import read_output
-from pulmo.experiments.workspace import WORKSPACE, find_commit
+from pulmo.experiments.workspace import find_commit
 from pulmo.metrics.comparison import compare_models, pair_predictions, read_predictions
 from pulmo.metrics.estimates import Estimate, estimate_text
 from pulmo.metrics.reliability import Chance

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pulmo.base.errors import UserError
 from pulmo.base.names import check_reference
+from pulmo.experiments.dvc import WORKSPACE
 from pulmo.experiments.project import Project
-from pulmo.experiments.workspace import KEEP, WORKSPACE, find_commit, has_own_results, list_lost_outputs
+from pulmo.experiments.workspace import KEEP, find_commit, has_own_results, list_lost_outputs
 
 
 def read_output(project: Project, path: Path, revision: str) -> str:
@@ -14,7 +15,7 @@ def read_output(project: Project, path: Path, revision: str) -> str:
     `revision` is `workspace`, a DVC experiment, anything git resolves, or the name or id of an MLflow run; UserError
     where it is none of them or its output is in no cache at hand.
     """
-    check_reference(revision)  # DVC takes no name for the workspace
+    check_reference(revision)
     if revision == WORKSPACE:
         file = project.root / path
         if not file.is_file():

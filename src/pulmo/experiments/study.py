@@ -46,15 +46,15 @@ def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are
-    prune = sweep.prune
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if prune := sweep.prune:
+        pruner = optuna.pruners.MedianPruner(prune.after_trials, prune.after_epochs)
     study = optuna.create_study(
         storage=_open_database(storage),
         study_name=sweep.name,
         direction="maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(prune.after_trials, prune.after_epochs)
-        if prune
-        else optuna.pruners.NopPruner(),
+        pruner=pruner,
     )
     begun = f"{sweep.seed} {len(study.trials)} {worker}"
     study.sampler = optuna.samplers.TPESampler(seed=zlib.crc32(begun.encode()), constant_liar=True)

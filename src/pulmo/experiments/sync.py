@@ -14,10 +14,11 @@ from typing import Any
 from filelock import FileLock
 
 from pulmo.base import paths
+from pulmo.base.errors import UserError
 from pulmo.base.git import run_git
+from pulmo.experiments.dvc import WORKSPACE
 from pulmo.experiments.listing import Experiment, read_experiments, read_results
 from pulmo.experiments.project import Project
-from pulmo.experiments.workspace import WORKSPACE
 from pulmo.reporting.card import in_short
 from pulmo.tracking.runs import EVALUATED, EXPERIMENT_TAG, HOST
 from pulmo.tracking.store import Store
@@ -89,7 +90,7 @@ def list_without_run(project: Project, experiments: Sequence[Experiment]) -> lis
 
 def _find_runs(project: Project) -> list[Any]:
     """The runs that hold the results in the workspace, of an experiment or a commit, the last one first."""
-    return find_evaluations(project.store, project.dvc.read(paths.EVALUATION, None))
+    return find_evaluations(project.store, project.dvc.read(paths.EVALUATION, WORKSPACE))
 
 
 def _mark_repeated(project: Project) -> Iterator[str]:
@@ -149,14 +150,11 @@ def _drop_twins(runs: list[Any]) -> list[Any]:
 
 def _add(project: Project, experiment: Experiment) -> str:
     """Give an experiment its run, or complete the one of which the store took a part; returns a line that says so."""
-    from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError
-
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "package"
+        target, evaluated = Path(temporary) / "package", experiment.state == "Success"
         try:
-            package = _fetch_package(project.root, experiment, folder)
-        except (DvcException, DataIndexDirError, OSError):
+            package = project.dvc.copy_folder(paths.PACKAGE, experiment.revision, target) if evaluated else None
+        except UserError:
             pulls = "" if experiment.revision == WORKSPACE else f"`dvc exp pull REMOTE {experiment.name}` or "
             cure = f"{pulls}`dvc pull` brings it"
             return f"left out           {experiment.name}  (its model is not in the cache; {cure})"
@@ -175,13 +173,13 @@ def _read_record(project: Project, experiment: Experiment, package: Path | None)
     """All that DVC holds of an experiment; of one that was not evaluated its params and its error."""
     evaluated = experiment.state == "Success"
     files = {*_TEXTS, paths.HISTORY, paths.PACKAGE / "model.json", paths.MLFLOW_RUN}
-    revision = None if experiment.revision == WORKSPACE else experiment.revision
-    author = ("log", "-1", "--format=%an", revision) if revision else ("config", "user.name")
-    read = {path: project.dvc.read_cached(path, revision) if evaluated else None for path in files}
+    here = experiment.revision == WORKSPACE
+    author = ("config", "user.name") if here else ("log", "-1", "--format=%an", experiment.revision)
+    read = {path: project.dvc.read_cached(path, experiment.revision) if evaluated else None for path in files}
     history = csv.DictReader(io.StringIO(read[paths.HISTORY] or ""))
     info = json.loads(read[paths.PACKAGE / "model.json"] or "{}")
     tags = {
-        EXPERIMENT_TAG: "" if experiment.revision == WORKSPACE else experiment.name,
+        EXPERIMENT_TAG: "" if here else experiment.name,
         "dvc.baseline": experiment.baseline,
         "git.revision": experiment.baseline,
         "mlflow.source.git.commit": experiment.baseline,
@@ -205,16 +203,3 @@ def _read_record(project: Project, experiment: Experiment, package: Path | None)
         summary=in_short(read[paths.CARD] or "") or experiment.error or "",
         package=package,
     )
-
-
-def _fetch_package(root: Path, experiment: Experiment, target: Path) -> Path | None:
-    """Copy the model of an experiment to `target`; None where it was not evaluated, or left none."""
-    from dvc.api import DVCFileSystem
-
-    if experiment.state != "Success":
-        return None
-    outputs = DVCFileSystem(str(root), rev=None if experiment.revision == WORKSPACE else experiment.revision)
-    if not outputs.exists(str(paths.PACKAGE)):  # in the pipeline as it was then
-        return None
-    outputs.get(str(paths.PACKAGE), str(target), recursive=True)
-    return target

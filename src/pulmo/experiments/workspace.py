@@ -6,9 +6,8 @@ from typing import Any
 
 from pulmo.base import paths
 from pulmo.base.git import run_git
-from pulmo.experiments.dvc import Dvc
+from pulmo.experiments.dvc import WORKSPACE, Dvc
 
-WORKSPACE = "workspace"
 LOCK = Path("dvc.lock")
 KEEP = '`git commit -am "My first results"`'
 

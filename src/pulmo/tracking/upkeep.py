@@ -92,9 +92,9 @@ def close_run(store: Store, run: Any, status: str = "KILLED") -> None:
     store.client.set_terminated(run.info.run_id, status, max(points, default=run.info.start_time))
 
 
-def move_artifacts(store: Store, look: bool = False) -> int:
+def move_artifacts(store: Store, dry_run: bool = False) -> int:
     """Have the addresses of artifacts in mlflow.db, which are absolute, lead here again after the checkout was moved or
-    copied; returns how many did not (with `look`, nothing is changed). Any other store is left alone.
+    copied; returns how many did not (with `dry_run`, nothing is changed). Any other store is left alone.
 
     An address is changed only where it leads to the former checkout, and either that has no such file or this one has.
     """
@@ -106,9 +106,9 @@ def move_artifacts(store: Store, look: bool = False) -> int:
     if former == here or not former.startswith("file://"):
         return 0
     moved = 0
-    # One transaction, which ends without a change where an error, a kill or `look` keeps it from its COMMIT.
+    # One transaction, which ends without a change where an error, a kill or `dry_run` keeps it from its COMMIT.
     with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as database:
-        database.execute("BEGIN" if look else "BEGIN IMMEDIATE")
+        database.execute("BEGIN" if dry_run else "BEGIN IMMEDIATE")
         for table, column in _ADDRESSES:
             for row, old in database.execute(
                 f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE 'file:%'"
@@ -117,9 +117,9 @@ def move_artifacts(store: Store, look: bool = False) -> int:
                 within = f"{old}/".startswith(f"{former}/")
                 if within and (_as_path(new).exists() or not _as_path(old).exists()):
                     moved += 1
-                    if not look:
+                    if not dry_run:
                         database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (new, row))
-        if not look:
+        if not dry_run:
             database.execute("COMMIT")
     return moved
 

@@ -30,7 +30,7 @@ def check_store(project: Project) -> Finding:
         return Finding("ok", "no mlflow.db yet; the first run makes it")
     ask_once()
     runs = probe_store(project.store)
-    if moved := move_artifacts(project.store, look=True):
+    if moved := move_artifacts(project.store, dry_run=True):
         return Finding(
             "warning", f"{moved} addresses in mlflow.db lead to where this checkout was before", "pulmo sync"
         )
