@@ -39,13 +39,13 @@ def known_mistake(error: Exception) -> UserError | None:
 
 def from_database(error: Exception) -> UserError | None:
     """SQLite's error about a full or unwritable disk, as a mistake that can be put right; None for any other error."""
-    for cause in list_causes(error):
+    for cause in walk_causes(error):
         if isinstance(cause, sqlite3.OperationalError) and any(sign in str(cause) for sign in _DISK):
             return UserError(f"the database cannot be written: {cause}", _CHECK_DISK)
     return None
 
 
-def list_causes(error: BaseException) -> Iterator[BaseException]:
+def walk_causes(error: BaseException) -> Iterator[BaseException]:
     """An error and what led to it: MLflow and Optuna wrap those of a database in errors of their own."""
     cause: BaseException | None = error
     while cause is not None:

@@ -14,7 +14,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from pulmo.base.addresses import hide_secrets, show_address
-from pulmo.base.errors import UserError, list_causes
+from pulmo.base.errors import UserError, walk_causes
 from pulmo.base.files import write_json
 from pulmo.base.process import process_lives
 from pulmo.experiments.sweep_file import Sweep
@@ -64,7 +64,7 @@ def open_study(sweep: Sweep, storage: str, worker: str = "") -> optuna.Study:
 
 def lost_database(error: Exception, storage: str) -> UserError | None:
     """The error that says why the database of a study no longer answers; None where that is not the cause."""
-    for cause in list_causes(error):  # Optuna may stumble over itself when its storage fails
+    for cause in walk_causes(error):  # Optuna may stumble over itself when its storage fails
         if isinstance(cause, optuna.exceptions.StorageInternalError):
             reason = hide_secrets(_first_line(cause.__cause__ or cause), storage)
             return UserError(

@@ -37,10 +37,10 @@ def read_stages(root: Path, revision: str) -> list[dict[str, Any]]:
     """The stages in dvc.lock, at a commit or in the workspace; none where there is no dvc.lock."""
     from dvc.utils.serialize import parse_yaml
 
-    if revision != WORKSPACE:
-        text = run_git(root, "show", f"{revision}:./{LOCK}")
-    else:
+    if revision == WORKSPACE:
         text = (root / LOCK).read_text(encoding="utf-8") if (root / LOCK).is_file() else ""
+    else:
+        text = run_git(root, "show", f"{revision}:./{LOCK}")
     lock = parse_yaml(text, str(LOCK)) or {}
     return list(lock.get("stages", {}).values())
 
