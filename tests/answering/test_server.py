@@ -24,13 +24,14 @@ from small_package import make_package, require_bf16
 from typer.testing import CliRunner
 
 from pulmo import Predictor, cli
-from pulmo.answering import words
+from pulmo.answering import service, words
 from pulmo.answering.admission import Limits
 from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
 from pulmo.answering.metrics import Metrics
 from pulmo.answering.server import make_app
 from pulmo.base.errors import UserError
+from pulmo.images.limits import MemoryShortage
 from pulmo.metrics.estimates import ValueInInterval
 
 LOCAL = "http://127.0.0.1"
@@ -237,6 +238,16 @@ def test_uploads_stay_in_memory(package, monkeypatch):
     big = png(np.random.default_rng(0).integers(0, 256, (1500, 1500), dtype=np.uint8))
     assert len(big) > 2**20
     assert "answer" in send(client(package), big).json()["films"][0]
+
+
+def test_a_film_that_memory_is_too_short_to_draw_is_a_problem_of_its_own(package, film, monkeypatch):
+    def draw_none(content: bytes, side: int) -> np.ndarray:
+        raise MemoryShortage(200)
+
+    monkeypatch.setattr(service, "decode_small", draw_none)
+    answered = send(client(package), film, query="?heatmap=1")
+    assert answered.status_code == 200
+    assert answered.json()["films"][0]["problem"]["status"] == 503
 
 
 def test_prometheus_reads_counts_and_the_model(package, film):

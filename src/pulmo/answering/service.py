@@ -81,9 +81,13 @@ class Service:
             if self._log:
                 self._log.write(fitted, score, answer)
             words = {"decision": decision_text(answer), "worth": worth_text(answer), "answer": answer.to_dict()}
-            with self._turns:
-                pictures = _draw(predictor, film.content, fitted, answer, wishes)
-                report = _report(predictor, film.content, fitted, answer) if wishes.dicom else {}
+            try:
+                with self._turns:
+                    pictures = _draw(predictor, film.content, fitted, answer, wishes)
+                    report = _report(predictor, film.content, fitted, answer) if wishes.dicom else {}
+            except MemoryShortage as error:  # to draw it takes more than to score it
+                yield {"film": film.name, "problem": to_problem(503, error.message)}
+                continue
             yield {"film": film.name, **words, **pictures, **report}
 
 
