@@ -65,5 +65,9 @@ lock:  ## Resolve requirements.lock anew
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header -o requirements.lock
 
+# Not data and models whole: films and weights of your own may lie there
+OUTPUTS := data/raw data/processed data/source.json data/films.csv data/splits.csv models/trained models/package
+
 clean:  ## Remove what the pipeline wrote, but not the environment nor the run history
-	git clean -qfdX data models reports dvc_plots .resume .cache
+	rm -rf $(OUTPUTS) dvc_plots .resume .cache
+	git clean -qfdX reports

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -76,3 +77,18 @@ def test_metrics_and_plots_are_outs():
         sources = [plot] if isinstance(plot, str) else [name for settings in plot.values() for name in settings["y"]]
         for source in sources:
             assert any(Path(source) == Path(out) or Path(out) in Path(source).parents for out in outs), source
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_clean_removes_what_the_pipeline_wrote_and_nothing_of_the_user(tmp_path):
+    for name in ("Makefile", ".gitignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    written = [path for stage in STAGES.values() for path in out_paths(stage)]
+    own = ["data/films.zip", "data/hospital/film.png", "models/own.pth", "data.csv"]
+    for name in (*written, *own):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("content")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["make", "-s", "clean"], cwd=tmp_path, check=True)
+    assert [name for name in written if (tmp_path / name).exists()] == ["reports/metrics.json"], "which git keeps"
+    assert all((tmp_path / name).exists() for name in own)

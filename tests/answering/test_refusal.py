@@ -18,6 +18,7 @@ from pulmo.answering.champion import Place
 from pulmo.answering.follow import Follower
 from pulmo.answering.served import Served
 from pulmo.answering.server import make_app
+from pulmo.base.errors import UserError
 from pulmo.evaluation.novelty import fit_familiarity
 from pulmo.package.familiarity import Familiarity
 from pulmo.package.inference import Network
@@ -84,6 +85,13 @@ def test_an_external_report_says_how_many_films_would_be_refused(tmp_path, known
     assert content["answers"]["coverage"]["value"] <= min(0.75, content["selective"]["coverage"]["value"])
     page = (tmp_path / "out/report.md").read_text()
     assert "the model refuses **0.250 (" in page
+    (tmp_path / "out/notes.txt").write_text("what we thought of it")
+    again = CliRunner().invoke(cli.app, [str(argument) for argument in asked])
+    assert isinstance(again.exception, UserError)
+    assert again.exception.message.endswith(
+        "out holds more than an earlier report, which this one would replace: notes.txt"
+    )
+    assert (tmp_path / "out/notes.txt").exists()
 
 
 def test_foreign_films_are_refused_with_their_reason_and_the_others_answered(package, films):

@@ -35,6 +35,8 @@ from pulmo.reporting.card import Facts, write_external_report
 from pulmo.reporting.report import ExternalReport, Known
 from pulmo.sources import folder as own_folder
 
+_WRITTEN = {"report.md", "report.html", "evaluation.json", "predictions.csv", "plots"}
+
 
 def evaluate_folder(package: Path, source: Mapping[str, Any], folder: Path, resampling: Resampling) -> ExternalReport:
     """Score the labelled films of a folder or archive by the model of a package and write report.html, report.md,
@@ -43,10 +45,7 @@ def evaluate_folder(package: Path, source: Mapping[str, Any], folder: Path, resa
 
     `source` are the arguments of source `folder`, `path` above all.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "report.md").is_file():
-        raise UserError(
-            f"{folder} holds more than an earlier report, which this one would replace", "name another --out"
-        )
+    _check_replaceable(folder)
     classifier = load_classifier(package)
     locked = read_locked(classifier.info.locked)
     films: Path = source["path"]
@@ -70,6 +69,16 @@ def evaluate_folder(package: Path, source: Mapping[str, Any], folder: Path, resa
         facts = Facts(info, resampling.resamples, _command(source), date=today)
         write_external_report(report, facts, provenance, films.name, out)
     return report
+
+
+def _check_replaceable(folder: Path) -> None:
+    """UserError where a folder holds anything but an earlier report."""
+    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if others := sorted(present - (_WRITTEN if "report.md" in present else set())):
+        raise UserError(
+            f"{folder} holds more than an earlier report, which this one would replace: {', '.join(others[:3])}",
+            "name another --out",
+        )
 
 
 def _command(source: Mapping[str, Any]) -> str:
