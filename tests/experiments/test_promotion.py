@@ -511,3 +511,11 @@ def test_a_model_in_a_remote_store_is_fetched_once(root, monkeypatch):
     folders = {registry.fetch_package(open_store(root), model) for _ in range(2)}
     assert folders == {root / ".champion/run/data/package"}
     assert asked == ["s3://bucket/model"]
+
+    def download_late(artifact_uri, dst_path, tracking_uri):
+        for folder in (Path(dst_path), root / ".champion/late"):  # where another process was faster
+            write_json(folder / "data/package/model.json", {})
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download_late)
+    late = registry.fetch_package(open_store(root), registry.Candidate("late", "theirs", "s3://bucket/model", "m-2"))
+    assert late == root / ".champion/late/data/package"

@@ -153,8 +153,11 @@ def fetch_package(store: Store, model: Candidate | Version) -> Path:
             if not copy.exists():
                 with own_place(copy) as part:
                     download(artifact_uri=source, dst_path=str(part), tracking_uri=store.uri)
-                    if not copy.exists():  # another process may have been faster
+                    try:
                         part.replace(copy)
+                    except OSError:
+                        if not copy.exists():  # else another process was faster
+                            raise
     except Exception as error:  # every kind of store has errors of its own
         reason = hide_secrets(hide_secrets(" ".join(str(error).split()), store.uri), source)[:200]
         raise UserError(
