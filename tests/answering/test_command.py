@@ -107,13 +107,16 @@ def test_names_behind_which_there_is_no_film_say_why(package, films, tmp_path):
     (tmp_path / "links/gone.png").symlink_to("nowhere.png")
     (tmp_path / "links/self.png").symlink_to("self.png")
     (tmp_path / "gone.zip").symlink_to("nowhere.zip")
-    named = (tmp_path / "empty", tmp_path / "links", tmp_path / "gone.zip", films / "b.png")
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        archive.writestr("notes.txt", "no film")
+    named = (*(tmp_path / name for name in ("empty", "links", "gone.zip", "texts.zip")), films / "b.png")
     rows = rows_of(ask(package, "--json", *named, code=1))
     assert [(Path(row["film"]).name, row["error"]) for row in rows] == [
         ("empty", "the folder holds no film"),
         ("gone.png", "No such file or directory"),
         ("self.png", "Too many levels of symbolic links"),
         ("gone.zip", "No such file or directory"),
+        ("texts.zip", "the archive holds no film"),
         ("b.png", None),
     ]
 

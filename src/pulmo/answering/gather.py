@@ -101,11 +101,16 @@ def _is_film(path: Path) -> bool:
 
 
 def _open_archive(path: Path) -> Iterator[Source]:
+    empty = True
     try:
         for member, content in read_members(path, lambda name: _is_film(Path(name))):
+            empty = False
             yield Source(f"{path}:{member}", partial(bytes, content))
     except (OSError, UserError) as error:
         yield Source(str(path), partial(_raise, error))
+    else:
+        if empty:
+            yield Source(str(path), partial(_raise, FileNotFoundError(2, "the archive holds no film")))
 
 
 def _raise(error: Exception) -> bytes:
