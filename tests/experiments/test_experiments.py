@@ -499,6 +499,7 @@ def test_queue_run_has_as_many_workers_as_asked_for_and_says_what_ctrl_c_leaves(
             workers.append(jobs)
             raise KeyboardInterrupt
 
+    (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pulmo.experiments.project.Dvc", Interrupted)
     assert CliRunner().invoke(cli.app, ["queue", "run", "-j", "0"]).exit_code == 2
