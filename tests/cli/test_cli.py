@@ -582,6 +582,7 @@ def test_films_of_another_source_make_a_row_and_an_experiment_of_their_own(tmp_p
         "folder chest_xray.zip",
         shipped["ours"]["times_test_opened"] + 1,
     )
+    assert kept.settings == ["data.source=folder", "data.folder.path=PATH/chest_xray.zip"], "which Git keeps"
 
 
 def test_a_shallow_clone_is_refused_with_the_cure(tmp_path):

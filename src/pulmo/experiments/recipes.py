@@ -200,6 +200,7 @@ def _describe(recipe: Recipe, settings: Sequence[str], source: str) -> Entry:
     own = to_arguments(recipe.params)
     overridden = ("split.seed",) if recipe.draws > 1 else ()
     changed = [each for each in settings if each not in own and each.partition("=")[0] not in overridden]
+    changed = [_without_folders(each) for each in changed]  # Git keeps them
     return Entry(
         recipe=recipe.name,
         protocol=recipe.protocol,
@@ -208,6 +209,14 @@ def _describe(recipe: Recipe, settings: Sequence[str], source: str) -> Entry:
         settings=changed,
         source=source,
     )
+
+
+def _without_folders(setting: str) -> str:
+    """A setting whose value is a path of this machine with PATH in the place of its folders."""
+    key, sign, value = setting.partition("=")
+    path = Path(value.strip("'\""))
+    named = path.is_absolute() or path.parts[:1] == ("~",) or value.startswith("$")
+    return f"{key}{sign}PATH/{path.name}" if named else setting
 
 
 def _read_results(project: Project, commits: Sequence[str], mark: str) -> Entry:
