@@ -66,7 +66,7 @@ def compare(
     from pulmo.reporting.comparison import format_comparison, write_comparison
     from pulmo.reporting.saved import read_part
 
-    project = Project(paths.require_project())
+    project = Project(paths.project_root())
     if any(project.dvc.find_commits(name) for name in (first, second)):
         _add_runs(project)
     a, b = (read_predictions(read_output(project, paths.PREDICTIONS, name)) for name in (first, second))
