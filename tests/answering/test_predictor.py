@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_package import make_package
+from small_package import make_package, require_bf16
 from toy_dicom import make_dataset
 
 import pulmo
 from pulmo.answering.predictor import Predictor
+from pulmo.base import process
 from pulmo.base.errors import UserError
 from pulmo.images.decode import read_image
 from pulmo.images.film import ImageError
@@ -125,3 +126,23 @@ def test_a_network_whose_output_is_not_finite_gives_no_answer(predictor, film, m
     monkeypatch.setattr(predictor.network, "_run", lambda names, films: [np.full(len(films), logit, np.float32)])
     with pytest.raises(UserError, match="output for 1 of 1 films is no finite number"):
         predictor.predict(film)
+
+
+@pytest.mark.parametrize(
+    ("processor", "slow"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16 amx_bf16", False),
+        ("vendor_id : AuthenticAMD\nflags : avx512_bf16", False),
+        (None, False),
+    ],
+)
+def test_bf16_that_takes_longer_is_a_warning(package, tmp_path, monkeypatch, capsys, processor, slow):
+    file = tmp_path / "cpuinfo"
+    if processor:
+        file.write_text(processor)
+    monkeypatch.setattr(process, "_PROCESSOR", file)
+    assert process.computes_bf16_slowly() == slow
+    require_bf16()
+    Predictor.load(package, bf16=True)
+    assert ("takes longer for bf16" in capsys.readouterr().err) == slow

@@ -14,6 +14,7 @@ from pulmo.answering.answer import Answer, Decider, ModelId
 from pulmo.answering.champion import find_model
 from pulmo.answering.checked import Checked, Measure
 from pulmo.base.errors import UserError
+from pulmo.base.process import computes_bf16_slowly, tell
 from pulmo.images.decode import read_film
 from pulmo.images.film import FittedFilm, Gray, ImageError, check_picture
 from pulmo.images.gray import fit_picture, stretch
@@ -69,8 +70,9 @@ class Predictor:
         """From the folder of a package, such as models/package, or from MLflow's registry, as models:/pulmo@champion or
         models:/pulmo/3. UserError where it cannot be had, is damaged, or has no locked threshold.
 
-        `threads` compute one call (0 = one per core). With `bf16` OpenVINO answers clear films in less than half
-        of the time, where the processor has that: their log-odds differ a little then, and decisions do not.
+        `threads` compute one call (0 = one per core). With `bf16` OpenVINO answers clear films in less than half of the
+        time where the processor is fast at that, as Intel's with AMX are: their log-odds differ a little then, and
+        decisions do not.
         """
         if str(model).startswith("models:/"):
             place = find_model(str(model))
@@ -84,6 +86,8 @@ class Predictor:
         model = ModelId(name or folder.as_posix(), version or info.git_revision[:12], info.weights_sha256)
         network = Network(content, info.tta_views, threads)
         quick = Network(content, info.tta_views, threads, bf16=True) if bf16 else None
+        if bf16 and computes_bf16_slowly():
+            tell("warning: without AMX this processor takes longer for bf16 than for fp32")
         return cls(info, network, model, read_familiarity(folder, info), quick)
 
     @overload

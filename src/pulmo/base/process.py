@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -12,6 +13,7 @@ import psutil
 from pulmo.base.errors import known_mistake
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and numbers of glibc's malloc.h
+_PROCESSOR = Path("/proc/cpuinfo")  # Linux alone has it
 _SAME_START = 60  # seconds: the clock that start times are read from may have been set since
 
 
@@ -36,6 +38,12 @@ def run_stage(main: Callable[[], None]) -> None:
 def tell(text: str) -> None:
     """Write a line at once for whoever runs this program, beside what it answers."""
     print(text, file=sys.stderr, flush=True)
+
+
+def computes_bf16_slowly() -> bool:
+    """True on an Intel processor without AMX, whose AVX-512 takes longer for bf16 than for fp32."""
+    facts = _PROCESSOR.read_text(encoding="utf-8", errors="replace") if _PROCESSOR.exists() else ""
+    return "GenuineIntel" in facts and "amx_bf16" not in facts
 
 
 def keep_memory() -> None:

@@ -40,7 +40,8 @@ def serve(
     bf16: Annotated[
         bool,
         typer.Option(
-            "--bf16", help="answer clear films in bf16, with OpenVINO, about 1.5 times as many; decisions stay"
+            "--bf16",
+            help="answer clear films in bf16, with OpenVINO, about 1.5 times as many with AMX; decisions stay",
         ),
     ] = False,
     replicas: Annotated[
